@@ -44,6 +44,8 @@ mod update;
 mod words;
 mod wrap;
 
+/// What `ui` draws of an evaluation's specification.
+pub use crate::protocol::{EvalSpec, JudgeSpec};
 pub use anywhere::GlobalAction;
 pub use contract::{AnyScreen, Screen};
 pub use diff::WordDiff;
@@ -67,5 +69,5 @@ pub use screen::{ActiveScreen, ROUTES, Route};
 pub use shared::{ImportFormat, Notice, Shared, Theme, Tone};
 pub use travel::{begin, follow};
 pub use update::update;
-pub use words::{model_summary, run_facts, short_model_name, spec_facts};
+pub use words::{eval_spec, model_summary, run_facts, short_model_name, spec_facts};
 pub use wrap::{cells, clip, presentable, wrap};

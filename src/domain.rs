@@ -10,6 +10,7 @@ mod axis;
 mod bradley_terry;
 mod canonical;
 mod check;
+mod contest;
 mod dawid_skene;
 mod eval_items;
 mod evaluation;
@@ -27,6 +28,7 @@ mod nearest;
 mod newton;
 mod param;
 mod partial;
+mod people;
 mod posed;
 mod rubric;
 mod run;
@@ -53,6 +55,7 @@ pub use agreement::{
 pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
+pub use contest::{Contestant, ItemKey};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
 pub use eval_items::{EvalItem, ItemFilter, ItemOutcome, eval_items};
 pub use evaluation::{
@@ -69,7 +72,7 @@ pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
 pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
-pub use measured::{Comparison, Contestant, EvalAnswer, EvalState, GatePair, ItemKey, Measurement};
+pub use measured::{Comparison, EvalAnswer, EvalState, GatePair, Measurement};
 pub use method::{
     Condition, Dependency, EngineKind, Method, MixOrder, MixParams, Needs, ProbeParams, RolloutParams, SchedulerKind,
     TrainerParams, TuneKind, method, methods,
@@ -79,7 +82,8 @@ pub use model_vote::{DISTANCES, GAPS, TIE_GAP, TIE_PROBABILITY, vote_by_gap, vot
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
 pub use partial::{PartialCounts, PartialFate, PartialView, ShownPart};
-pub use posed::{BlindSet, EVALUATION, HUMAN, PosedPair, Revealed, giveaways, with_people};
+pub use people::with_people;
+pub use posed::{BlindSet, EVALUATION, HUMAN, PosedPair, Revealed, giveaways};
 pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};

@@ -3,7 +3,8 @@
 //! Owns the outcome of an item by each judge and by its suite's own measure, and the filters over them. Refuses numbers over
 //! several items: [`super::scorecard`] has those.
 
-use super::measured::{Contestant, EvalState, ItemKey, Measurement};
+use super::contest::{Contestant, ItemKey};
+use super::measured::{EvalState, Measurement};
 use super::suite::{Better, suite};
 use std::collections::BTreeMap;
 

@@ -1,17 +1,14 @@
 //! Pairs that an evaluation puts up for blind judging by people.
 //!
-//! Owns the record, the words by which a text gives its model away, and the path from people's verdicts to comparisons.
-//! Refuses to mix these pairs with those that train: [`Session`] holds them apart.
+//! Owns the record and the words by which a text gives its model away. Refuses to mix these pairs with those that train: the
+//! session holds them apart.
 
+use super::contest::{Contestant, ItemKey};
 use super::identity::identity_words;
-use super::ids::{Rater, RunId};
-use super::measured::{Comparison, Contestant, EvalState, ItemKey};
-use super::metric::Num;
-use super::session::Session;
+use super::ids::RunId;
 use super::text::{Completion, Pair, Prompt, PromptBody};
 use super::verdict::{Choice, Side};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// The strategy of pairs that an evaluation made. They are held out of training, agreement and exports.
 pub const EVALUATION: &str = "evaluation";
@@ -59,21 +56,6 @@ impl PosedPair {
         let [first, second] = [0, 1].map(|i| self.answers[i].text.chars().count());
         if self.first == Contestant::A { [first, second] } else { [second, first] }
     }
-
-    fn comparison(&self, judge: &str, p: Option<f64>, problem: Option<&str>) -> Comparison {
-        Comparison {
-            key: self.key.clone(),
-            judge: judge.to_owned(),
-            cluster: self.cluster.clone(),
-            p: p.map(Num),
-            a_first: None,
-            b_first: None,
-            chars: self.chars(),
-            problem: problem.map(str::to_owned),
-            reference: None,
-            difference: None,
-        }
-    }
 }
 
 /// How far one person has judged an evaluation's pairs.
@@ -98,38 +80,6 @@ pub struct Revealed {
     pub wins: [usize; 2],
     /// Ties, both bad among them.
     pub ties: usize,
-}
-
-/// What an evaluation logged, with the comparisons by people: under `human:NAME` for everybody who judged one of its pairs,
-/// an open pair without an opinion. What was decided without asking (an empty answer, two equal ones) counts for everybody.
-#[must_use]
-pub fn with_people(eval: &EvalState, session: &Session) -> EvalState {
-    let posed: Vec<&PosedPair> = eval.posed().collect();
-    let votes: Vec<(&PosedPair, Vec<(&Rater, Choice)>)> = posed
-        .into_iter()
-        .map(|posed| {
-            let counting = session.counting(&posed.pair.id).into_iter();
-            (posed, counting.filter(|(_, v)| v.rater.is_person()).map(|(_, v)| (&v.rater, v.choice)).collect())
-        })
-        .collect();
-    let raters: BTreeSet<&Rater> = votes.iter().flat_map(|(_, given)| given.iter().map(|(rater, _)| *rater)).collect();
-    let mut out = eval.clone();
-    let decided: Vec<Comparison> = out.comparisons().filter(|c| c.judge == HUMAN).cloned().collect();
-    if raters.is_empty() {
-        votes.iter().for_each(|(posed, _)| out.compare(posed.comparison(HUMAN, None, Some("not judged yet"))));
-        return out;
-    }
-    out.forget_judge(HUMAN);
-    for rater in raters {
-        let judge = format!("{HUMAN}:{rater}");
-        decided.iter().for_each(|c| out.compare(Comparison { judge: judge.clone(), ..c.clone() }));
-        for (posed, given) in &votes {
-            let score = given.iter().find(|(by, _)| *by == rater).and_then(|(_, choice)| posed.score(*choice));
-            let problem = if score.is_none() { Some("not judged yet") } else { None };
-            out.compare(posed.comparison(&judge, score, problem));
-        }
-    }
-    out
 }
 
 /// Sentences by which an answer tells who made it, in lower case.

@@ -199,7 +199,13 @@ impl RunState {
         }
         let evaluated = metrics.iter().any(|(name, _)| name.starts_with("eval_"));
         if evaluated && !self.findings.iter().any(|finding| finding.rule == overfit::RULE) {
-            self.findings.extend(overfit::overfitting(self));
+            let rows = self.plan.as_ref().map_or(0, |plan| plan.eval_rows);
+            let points = |name: &str| -> Vec<(u64, f64)> {
+                let points = self.series(name).map(|series| series.live().points());
+                points.into_iter().flatten().filter(|(_, y, _)| y.is_finite()).map(|(step, y, _)| (step, y)).collect()
+            };
+            let found = overfit::overfitting(&points, rows);
+            self.findings.extend(found);
         }
     }
 

@@ -3,12 +3,13 @@
 //! Owns the path from what was logged to the numbers that the screen, the commands and the report show. Refuses to know
 //! models: it folds an [`EvalState`].
 
+use super::contest::Contestant;
 use super::evaluation::{
     CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, JudgeFigures, LengthRow, PromptScore, calibration_error,
     holm, judge_gate, length_controlled, mcnemar, over_seeds, paired_difference, paired_win_rate, sign_test,
 };
 use super::hash::hash64;
-use super::measured::{Comparison, Contestant, EvalState, Measurement};
+use super::measured::{Comparison, EvalState, Measurement};
 use super::metric::Metrics;
 use super::posed::HUMAN;
 use super::stats::{median, quantile, resample};

@@ -7,8 +7,9 @@ use super::asked::{check_asked, measured};
 use super::given_text::same_tokens;
 use super::item::{Answered, Given, Item, ItemRequest};
 use super::judge::{GateSetInput, JudgeInputs, kind_named};
+use super::judging::Judging;
 use super::player::{Played, Player, opens_thought};
-use super::scoring::{Scoring, ScoringScope};
+use super::scoring::{ItemScoring, ScoringScope};
 use super::suite::{Suite, SuiteInput, suite_named};
 use crate::domain::{
     Contestant, EvalAnswer, EvalState, Finding, Fold64, ItemKey, Measurement, Metrics, Plan, RunId, Sampler, Severity,
@@ -27,8 +28,6 @@ use std::time::{Duration, Instant};
 mod judges;
 mod remote;
 mod scores;
-
-use judges::Judging;
 
 /// The longest time between two polls for commands.
 const SLICE: Duration = Duration::from_millis(250);
@@ -123,7 +122,7 @@ pub struct Evaluation {
     known: HashMap<String, Played>,
     phases: VecDeque<Phase>,
     playing: Option<Playing>,
-    scoring: Option<Scoring>,
+    scoring: Option<ItemScoring>,
     judging: Option<Judging>,
     planned: bool,
     left_out: Vec<(String, usize)>,

@@ -7,6 +7,18 @@ use super::item::Item;
 use super::judge::{Bout, Referee, Ruling};
 use crate::domain::{Comparison, ItemKey, Num};
 use crate::model::error::Error;
+use std::collections::VecDeque;
+
+/// A judge judging.
+pub(super) struct Judging {
+    pub(super) name: String,
+    /// None for a person.
+    pub(super) referee: Option<Box<dyn Referee>>,
+    /// Pairs with a known better answer, by set and place, that it has still to judge.
+    pub(super) gate: VecDeque<(usize, usize)>,
+    pub(super) calibrated: bool,
+    pub(super) waiting: VecDeque<(usize, usize, u32)>,
+}
 
 /// The probability that a is better where nobody has to be asked; none where a judge decides.
 pub(super) fn decided(a: &str, b: &str) -> Option<f64> {

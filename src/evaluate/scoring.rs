@@ -63,7 +63,7 @@ pub(super) struct AskedItem<'a> {
 
 /// What a contestant gave for an item.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Scored {
+pub(super) struct ScoredItem {
     pub(super) place: ItemPlace,
     pub(super) side: Contestant,
     pub(super) scores: Scores,
@@ -132,18 +132,18 @@ enum Loaded {
 }
 
 /// A phase of scoring.
-pub(super) struct Scoring {
+pub(super) struct ItemScoring {
     scope: ScoringScope,
     sides: Vec<ScoringSide>,
     passes: VecDeque<ScoringPass>,
     /// Items without scores.
-    unscored: Vec<Scored>,
+    unscored: Vec<ScoredItem>,
     logged: BTreeSet<(ItemPlace, Contestant)>,
     loaded: Option<Loaded>,
     device: Device,
 }
 
-impl Scoring {
+impl ItemScoring {
     /// Encodes what is asked of `sides`, with their models without weights. Loads nothing.
     ///
     /// # Errors
@@ -191,8 +191,11 @@ impl Scoring {
                 ItemRequest::Answer | ItemRequest::Rewards(_) => continue,
             };
             if let Some(why) = unscorable(&texts, context) {
-                let one =
-                    |side: &Contestant| Scored { place: *place, side: *side, scores: Scores::Unscored(why.clone()) };
+                let one = |side: &Contestant| ScoredItem {
+                    place: *place,
+                    side: *side,
+                    scores: Scores::Unscored(why.clone()),
+                };
                 out.unscored.extend(whose.iter().map(one));
                 continue;
             }
@@ -250,7 +253,7 @@ impl Scoring {
     ///
     /// # Errors
     /// When a tensor operation fails, or a score is not finite.
-    pub(super) fn next(&mut self) -> Result<Option<Vec<Scored>>, Error> {
+    pub(super) fn next(&mut self) -> Result<Option<Vec<ScoredItem>>, Error> {
         if !self.unscored.is_empty() {
             return Ok(Some(std::mem::take(&mut self.unscored)));
         }
@@ -273,7 +276,7 @@ impl Scoring {
                     Some(_) => return Err(Error::Invalid("the reward model gives no finite rewards".into())),
                     None => Scores::Unscored("an answer is longer than the context".into()),
                 };
-                vec![Scored { place, side, scores }]
+                vec![ScoredItem { place, side, scores }]
             }
             _ => return Err(Error::Invalid("a reward model scores answers, and other models score texts".into())),
         };
@@ -342,7 +345,7 @@ fn batches(policy: &Policy, items: Vec<EncodedItem>) -> Vec<(Vec<EncodedItem>, B
 }
 
 /// The log-probs of one contestant.
-fn log_probs(policy: &Policy, side: Contestant, items: Vec<EncodedItem>) -> Result<Vec<Scored>, Error> {
+fn log_probs(policy: &Policy, side: Contestant, items: Vec<EncodedItem>) -> Result<Vec<ScoredItem>, Error> {
     let mut out = Vec::new();
     for (group, batch) in batches(policy, items) {
         let scores = policy.score(&batch, true)?;
@@ -367,7 +370,7 @@ fn log_probs(policy: &Policy, side: Contestant, items: Vec<EncodedItem>) -> Resu
                 }),
                 _ => Scores::Choices(choices),
             };
-            out.push(Scored { place, side, scores });
+            out.push(ScoredItem { place, side, scores });
         }
     }
     Ok(out)
@@ -378,7 +381,7 @@ fn divergences(
     models: [(&Policy, bool); 2],
     heads: &[Tensor; 2],
     items: Vec<EncodedItem>,
-) -> Result<Vec<Scored>, Error> {
+) -> Result<Vec<ScoredItem>, Error> {
     let mut out = Vec::new();
     for (group, batch) in batches(models[0].0, items) {
         let (a, targets) = models[0].0.states(&batch, models[0].1)?;
@@ -392,7 +395,7 @@ fn divergences(
                 start += tokens;
                 for side in Contestant::BOTH {
                     let scores = Scores::Text(text_score(&found, side, text.chars));
-                    out.push(Scored { place, side, scores });
+                    out.push(ScoredItem { place, side, scores });
                 }
             }
         }

@@ -9,8 +9,8 @@ use super::suite_folder::suite_folder;
 use super::suites::{named, suite_file};
 use super::{models, servers, supervisor};
 use crate::domain::{
-    JudgeOperand, Params, Prompt, PromptBody, PromptId, RunId, Sampler, SftRow, SuiteRow, counted, eval_report, hint,
-    is_held_out, judges, suite, suites, with_people,
+    JudgeOperand, Prompt, PromptBody, PromptId, RunId, Sampler, SuiteRow, counted, eval_report, hint, judges, suite,
+    suites, with_people,
 };
 use crate::protocol::{
     DataSnapshot, EvalSide, EvalSpec, JudgeSpec, ModelRef, RunSpec, ServerOptions, ServerRef, SuiteSpec,
@@ -19,11 +19,14 @@ use crate::protocol::{
 use crate::storage::formats::recognise;
 use crate::storage::import::{self, ImportedRows};
 use crate::storage::{DataFile, Home, SessionDir, sha256};
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 mod gates;
+mod trained;
+
+pub use trained::EvalNotes;
+use trained::trained_prompts;
 
 /// The request for an evaluation.
 #[derive(Debug, Clone)]
@@ -53,10 +56,6 @@ pub struct EvalOrder {
     /// The last record of the session's log that counts; none takes all.
     pub upto: Option<u64>,
 }
-
-/// What a plan leaves out, for people.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EvalNotes(pub Vec<String>);
 
 /// The specification of an evaluation and copies of its files.
 ///
@@ -277,54 +276,6 @@ fn held_out(
         ));
     }
     Ok(kept)
-}
-
-/// The prompts that contestants were trained on.
-#[derive(Default)]
-struct TrainedPrompts {
-    /// By their ids.
-    ids: BTreeSet<PromptId>,
-    /// As [`PromptBody::asked_hash`], in whatever form they are asked.
-    asked: BTreeSet<String>,
-}
-
-/// The prompts that these runs were trained on, and the runs that these started from: their training rows
-/// without those that a run held out.
-fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<TrainedPrompts> {
-    let mut out = TrainedPrompts::default();
-    let mut seen = BTreeSet::new();
-    while let Some(id) = next.pop() {
-        let id = id.parts().0;
-        if !seen.insert(id.clone()) {
-            continue;
-        }
-        let run = dir.run(&id)?;
-        let Task::Train(train) = run.spec()?.task else { continue };
-        for data in [Some(&train.data), train.mix.as_ref()].into_iter().flatten() {
-            let path = run.path().join(&data.file);
-            let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
-            for body in text.lines().filter_map(|line| trained_prompt(line, &train.params)) {
-                out.ids.insert(body.derived_id());
-                out.asked.insert(body.asked_hash());
-            }
-        }
-        next.extend(train.init);
-    }
-    Ok(out)
-}
-
-/// The prompt of a training row; none for a row that the run held out.
-fn trained_prompt(line: &str, params: &Params) -> Option<PromptBody> {
-    let row: Value = serde_json::from_str(line).ok()?;
-    let name = row.get("prompt_id").or_else(|| row.get("id"))?.as_str()?;
-    if is_held_out(&PromptId::new(name), params.f64("eval_fraction")) {
-        return None;
-    }
-    let body = row.get("prompt").or_else(|| row.get("body")).cloned()?;
-    match serde_json::from_value(body) {
-        Ok(body) => Some(body),
-        Err(_) => Some(serde_json::from_value::<SftRow>(row).ok()?.body.prompt()),
-    }
 }
 
 /// The uncorrected p-values of the session's other evaluations.

@@ -9,6 +9,7 @@
 mod chart;
 mod content;
 mod document;
+mod escape;
 mod html;
 mod markdown;
 

@@ -14,12 +14,11 @@
 //!     prompts, strict         .230     .260    +.030 [-.010 … +.070]  cannot tell: about 94 prompts would tell
 //! ```
 
-use crate::app::{cells, clip, presentable, wrap};
+use crate::app::{EvalSpec, cells, clip, presentable, wrap};
 use crate::domain::{
     Conclusion, EvalReport, Finding, GateReport, JudgeReport, LLMBAR, MeasureReport, RunState, RunStatus, Severity,
     counted,
 };
-use crate::protocol::EvalSpec;
 use crate::ui::frame::{put_line, rule, width_of};
 use crate::ui::theme::{BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use crate::ui::widgets::interval::interval;
@@ -51,14 +50,14 @@ pub struct EvaluationScene<'a> {
 }
 
 /// Draws an evaluation.
-pub fn draw_evaluation(scene: EvaluationScene<'_>, area: Rect, buf: &mut Buffer) {
+pub fn draw_evaluation(scene: &EvaluationScene<'_>, area: Rect, buf: &mut Buffer) {
     if area.is_empty() {
         return;
     }
     let [a, b] = names(scene.spec);
     let width = usize::from(area.width);
     let title = clip(&format!("{a} against {b}"), width.saturating_sub(8));
-    rule(buf, area, &Span::styled(title, BOLD), &remark(&scene));
+    rule(buf, area, &Span::styled(title, BOLD), &remark(scene));
     let mut top = area.y + 1;
     if let Some(line) = scene.runs.clone() {
         put_line(buf, Rect { y: top, height: 1, ..area }, line);
@@ -72,9 +71,9 @@ pub fn draw_evaluation(scene: EvaluationScene<'_>, area: Rect, buf: &mut Buffer)
     if below.is_empty() {
         return;
     }
-    let mut lines = ending(&scene, width);
+    let mut lines = ending(scene, width);
     match scene.report {
-        _ if scene.run.eval.is_empty() && lines.is_empty() => return waiting(&scene, below, buf),
+        _ if scene.run.eval.is_empty() && lines.is_empty() => return waiting(scene, below, buf),
         None if !scene.run.eval.is_empty() => lines.push(Line::styled("  computing the figures …", DIM)),
         Some(Err(why)) => {
             let text = format!("The figures cannot be computed: {why}");

@@ -248,7 +248,7 @@ fn a_judge_without_a_token_for_a_letter_is_refused_before_anything_runs() {
 #[test]
 fn the_label_screen_judges_an_evaluation_blind() {
     let posed = |n: usize| {
-        let first = if n % 2 == 0 { Contestant::A } else { Contestant::B };
+        let first = if n.is_multiple_of(2) { Contestant::A } else { Contestant::B };
         let id = format!("eval-1.p{n}");
         let completion = |i: usize| {
             let own = (first == Contestant::A) == (i == 1);

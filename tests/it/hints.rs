@@ -307,13 +307,14 @@ fn no_default_key_is_named_with_disputes() {
     r.desk.send(Msg::AgreementReady { ticket: asked, answer: Ok(report) });
     // The figures have names of one letter: `n`, and the sides of the confusion.
     r.desk.send(Msg::Resize(120, 40));
-    let others: String = r
+    let others: Vec<String> = r
         .desk
         .screen()
         .lines()
         .filter(|l| !l.contains(" n ") && !l.contains("] n") && !l.trim_start().starts_with(['b', 't']))
-        .map(|l| format!("{l}\n"))
+        .map(str::to_owned)
         .collect();
+    let others = others.join("\n");
     assert!(others.contains("disputed"), "{others}");
     assert_eq!(named(&others, false), [], "{others}");
     let late = envelopes(&[vote("p3:0-1", "ana", Side::A)]).remove(0);

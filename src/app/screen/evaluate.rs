@@ -420,16 +420,10 @@ impl EvaluateScreen {
             A::Accept => return self.form.start(shared),
             A::Down | A::Tab => self.form.move_focus(1),
             A::Up | A::BackTab => self.form.move_focus(-1),
-            A::Right | A::Left => {
-                if self.form.choose(if action == A::Right { 1 } else { -1 }) {
-                    return self.form.changed(shared);
-                }
+            A::Right | A::Left if self.form.choose(if action == A::Right { 1 } else { -1 }) => {
+                return self.form.changed(shared);
             }
-            A::Toggle => {
-                if self.form.toggle() {
-                    return self.form.changed(shared);
-                }
-            }
+            A::Toggle if self.form.toggle() => return self.form.changed(shared),
             _ => {}
         }
         Vec::new()

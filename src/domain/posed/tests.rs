@@ -5,6 +5,7 @@ use crate::domain::{
     Asked, CompletionId, EvalReport, Filter, Finish, PairId, PromptBody, PromptId, RowChoice, ScoreSource, Seen,
     Showing, Strength, Verdict, agreement_report, eval_report,
 };
+use crate::domain::{Comparison, EvalState, Rater, Session, with_people};
 
 fn posed(n: usize, first: Contestant) -> PosedPair {
     let (name, prompt) = (format!("eval-1.p{n}"), PromptId::new(format!("eval-1.p{n}")));
@@ -105,7 +106,7 @@ fn what_was_decided_without_asking_counts_for_everybody() {
     let (pairs, mut eval, mut session) = built();
     let auto = Comparison {
         key: ItemKey { item: "same".into(), ..pairs[0].key.clone() },
-        ..pairs[0].comparison(HUMAN, Some(0.5), None)
+        ..super::super::people::comparison(&pairs[0], HUMAN, Some(0.5), None)
     };
     eval.compare(auto);
     session.judge(1, verdict(&pairs[0], "ana", for_a(&pairs[0])));

@@ -5,7 +5,6 @@
 //! and has not risen; or the held-out loss rises from its minimum while the training loss falls. Refuses a verdict on one evaluation
 //! of a loss.
 
-use super::RunState;
 use crate::domain::run::{Finding, Severity};
 use crate::domain::stats::{Z95, wilson};
 
@@ -21,9 +20,12 @@ const RISE: f64 = 0.05;
 /// Evaluations in a row above the minimum.
 const EVALUATIONS: usize = 2;
 
-/// The finding at the newest evaluation; none without a sign.
-pub(super) fn overfitting(run: &RunState) -> Option<Finding> {
-    let (step, text) = by_accuracy(run).or_else(|| by_loss(run))?;
+/// The finite points of a metric, by step.
+pub(super) type PointsOf<'a> = &'a dyn Fn(&str) -> Vec<(u64, f64)>;
+
+/// The finding at the newest evaluation of `rows` held-out rows; none without a sign.
+pub(super) fn overfitting(points: PointsOf<'_>, rows: usize) -> Option<Finding> {
+    let (step, text) = by_accuracy(points, rows).or_else(|| by_loss(points))?;
     Some(Finding {
         rule: RULE.into(),
         step,
@@ -34,12 +36,6 @@ pub(super) fn overfitting(run: &RunState) -> Option<Finding> {
     })
 }
 
-/// Step and value of a series, without those that are not finite.
-fn points(run: &RunState, name: &str) -> Vec<(u64, f64)> {
-    let Some(series) = run.series(name) else { return Vec::new() };
-    series.live().points().filter(|(_, y, _)| y.is_finite()).map(|(step, y, _)| (step, y)).collect()
-}
-
 /// The mean of the last training steps up to a step.
 fn recent(points: &[(u64, f64)], step: u64) -> Option<f64> {
     let until: Vec<f64> = points.iter().filter(|(at, _)| *at <= step).map(|(_, y)| *y).collect();
@@ -47,11 +43,10 @@ fn recent(points: &[(u64, f64)], step: u64) -> Option<f64> {
     (last.len() == STEPS).then(|| last.iter().sum::<f64>() / STEPS as f64)
 }
 
-fn by_accuracy(run: &RunState) -> Option<(u64, String)> {
-    let held = points(run, "eval_rewards/accuracies");
+fn by_accuracy(points: PointsOf<'_>, rows: usize) -> Option<(u64, String)> {
+    let held = points("eval_rewards/accuracies");
     let ((_, first), (step, now)) = (*held.first()?, *held.last()?);
-    let train = recent(&points(run, "rewards/accuracies"), step)?;
-    let rows = run.plan.as_ref().map_or(0, |plan| plan.eval_rows);
+    let train = recent(&points("rewards/accuracies"), step)?;
     if rows == 0 || held.len() < 2 || train < LEARNT || now > first {
         return None;
     }
@@ -66,14 +61,14 @@ fn by_accuracy(run: &RunState) -> Option<(u64, String)> {
     })
 }
 
-fn by_loss(run: &RunState) -> Option<(u64, String)> {
-    let held = points(run, "eval_loss");
+fn by_loss(points: PointsOf<'_>) -> Option<(u64, String)> {
+    let held = points("eval_loss");
     let (best_at, (best_step, best)) = held.iter().copied().enumerate().min_by(|a, b| a.1.1.total_cmp(&b.1.1))?;
     let (step, now) = *held.last()?;
     let after = &held[best_at + 1..];
     let rises =
         best > 0.0 && after.len() >= EVALUATIONS && after.iter().all(|(_, y)| *y > best) && now > best * (1.0 + RISE);
-    let loss = points(run, "loss");
+    let loss = points("loss");
     let (before, train) = (recent(&loss, best_step)?, recent(&loss, step)?);
     (rises && train < before).then(|| {
         let text = format!(

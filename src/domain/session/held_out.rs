@@ -4,9 +4,9 @@
 //! queue, training row, export, selection or agreement meets them; only who asks for one by its id, or for an evaluation,
 //! finds it. Verdicts on them are ordinary records: [`Session::is_held_out`] tells them from those that train.
 
+use super::super::contest::Contestant;
 use super::super::filter::Filter;
 use super::super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
-use super::super::measured::Contestant;
 use super::super::posed::{BlindSet, EVALUATION, PosedPair, Revealed};
 use super::super::text::{Completion, Pair, Prompt};
 use super::super::verdict::Choice;

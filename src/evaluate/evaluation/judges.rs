@@ -5,7 +5,7 @@
 
 use super::super::item::{Item, ItemRequest};
 use super::super::judge::{GateSetInput, Referee, kind_named};
-use super::super::judging::{compare, decided};
+use super::super::judging::{Judging, compare, decided};
 use super::Evaluation;
 use crate::domain::{
     Comparison, Completion, CompletionId, Contestant, EVALUATION, EvalAnswer, FEWEST_LABELS, Finding, HUMAN, ItemKey,
@@ -15,17 +15,6 @@ use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::RunEvent;
 use std::collections::VecDeque;
-
-/// A judge judging.
-pub(super) struct Judging {
-    name: String,
-    /// None for a person.
-    referee: Option<Box<dyn Referee>>,
-    /// Pairs with a known better answer, by set and place, that it has still to judge.
-    gate: VecDeque<(usize, usize)>,
-    calibrated: bool,
-    waiting: VecDeque<(usize, usize, u32)>,
-}
 
 /// The key of a pair with a known better answer.
 fn gate_key(set: &GateSetInput, pair: usize) -> ItemKey {

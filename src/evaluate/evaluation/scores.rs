@@ -1,10 +1,10 @@
 //! The phases of an evaluation that score given texts, and what is said before anything is measured.
 //!
-//! Owns the choice of what is scored and the logging of it. Refuses to compute: [`Scoring`] does.
+//! Owns the choice of what is scored and the logging of it. Refuses to compute: [`ItemScoring`] does.
 
 use super::super::asked::{other_vocabulary, trained_on};
 use super::super::item::ItemRequest;
-use super::super::scoring::{AskedItem, Scored, Scoring, ScoringScope, ScoringSide};
+use super::super::scoring::{AskedItem, ItemScoring, ScoredItem, ScoringScope, ScoringSide};
 use super::{Evaluation, LoadedSuite};
 use crate::domain::{Contestant, Finding, Measurement, Metrics, Severity, counted};
 use crate::model::error::Error;
@@ -49,7 +49,7 @@ impl Evaluation {
     }
 
     /// What is to be scored; none where that is nothing.
-    fn open_scoring(&self, scope: ScoringScope) -> Result<Option<Scoring>, Error> {
+    fn open_scoring(&self, scope: ScoringScope) -> Result<Option<ItemScoring>, Error> {
         let mut asked = Vec::new();
         for (suite, loaded) in self.suites.iter().enumerate() {
             for (at, item) in loaded.items.iter().enumerate() {
@@ -83,13 +83,13 @@ impl Evaluation {
             reward_date: self.reward_dates[side.index()].clone(),
         };
         let sides = whose.iter().zip(&readers).map(|(whose, reader)| side(*whose, reader)).collect();
-        Scoring::open(scope, sides, &readers, &asked, &self.device).map(Some)
+        ItemScoring::open(scope, sides, &readers, &asked, &self.device).map(Some)
     }
 
     /// Logs the measurements of scores, and says once which items have none.
-    fn scored(&mut self, scored: &[Scored], sink: &mut dyn Sink) -> Result<(), Error> {
+    fn scored(&mut self, scored: &[ScoredItem], sink: &mut dyn Sink) -> Result<(), Error> {
         let mut without = Vec::new();
-        for Scored { place: (suite, at), side, scores } in scored {
+        for ScoredItem { place: (suite, at), side, scores } in scored {
             let key = self.key(*suite, *at, 0);
             let item = &self.suites[*suite].items[*at];
             self.tokens += scores.tokens() as u64;

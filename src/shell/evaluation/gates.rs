@@ -4,7 +4,7 @@
 //! that is a run gets only labels on prompts that it was not trained on. Refuses to measure: the worker does.
 
 use super::super::error::{Error, Result};
-use super::{EvalNotes, trained_prompts};
+use super::trained::{EvalNotes, trained_prompts};
 use crate::domain::{
     Choice, GatePair, JudgeOperand, LLMBAR, OWN_LABELS, Outcome, PromptId, Session, Side, counted, hash64, judges,
     suite,

@@ -4,7 +4,7 @@
 //! Points that are not finite leave a gap. Refuses to smooth or thin out below one value a pixel: a column keeps its least and its
 //! greatest value.
 
-use super::html::escape;
+use super::escape::escape;
 use crate::domain::nice_step;
 use std::fmt::Write as _;
 
@@ -47,7 +47,7 @@ pub struct ChartInterval {
 
 /// A chart.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Chart {
+pub enum ReportChart {
     /// Lines over x.
     Lines {
         /// What it shows.
@@ -79,7 +79,7 @@ pub enum Chart {
     },
 }
 
-impl Chart {
+impl ReportChart {
     /// Whether there is nothing to draw.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -89,7 +89,6 @@ impl Chart {
             Self::Points { points, .. } => points.is_empty(),
         }
     }
-
 
     /// The chart as an SVG element.
     #[must_use]
@@ -334,7 +333,7 @@ mod tests {
         let kept = thinned(&points, &x);
         assert!(kept.len() < 3000 && kept.contains(&(2503.0, 9.0)));
         let line = ChartLine { name: "a".into(), points: vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 1.0)] };
-        let svg = Chart::Lines { title: "t".into(), x: "step".into(), lines: vec![line] }.svg();
+        let svg = ReportChart::Lines { title: "t".into(), x: "step".into(), lines: vec![line] }.svg();
         assert_eq!(svg.matches("<path d=\"M").count(), 1);
         assert_eq!(svg.split("<path d=\"").nth(1).unwrap().split('"').next().unwrap().matches('M').count(), 2);
     }
@@ -342,7 +341,7 @@ mod tests {
     #[test]
     fn names_are_text() {
         let rows = vec![ChartInterval { name: "<script>".into(), value: 0.5, interval: Some([0.4, 0.6]) }];
-        let svg = Chart::Intervals { title: "\"&<".into(), null: 0.5, rows }.svg();
+        let svg = ReportChart::Intervals { title: "\"&<".into(), null: 0.5, rows }.svg();
         assert!(
             !svg.contains("<script>")
                 && svg.contains("&lt;script&gt;")

@@ -3,7 +3,7 @@
 
 use super::super::error::Result;
 use super::super::{evaluation, supervisor};
-use super::chart::{Chart, ChartInterval, ChartLine};
+use super::chart::{ChartInterval, ChartLine, ReportChart};
 use super::document::{Document, SampleAnswer};
 use crate::domain::{
     Conclusion, Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, agreement_report,
@@ -80,7 +80,7 @@ pub fn document(dir: &SessionDir, only: Option<&RunDir>) -> Result<Document> {
             points.extend(trade_off_point(run, spec, &report));
         }
     }
-    trade_off(&mut out, points);
+    trade_off(&mut out, &points);
     if trained.len() == 1 && only.is_some() {
         samples(&mut out, trained[0].0);
     }
@@ -254,7 +254,7 @@ fn curves(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)], name: &str) {
             lines.extend(line(run, &metric, ""));
             lines.extend(line(run, &format!("eval_{metric}"), ", held out"));
         }
-        let chart = Chart::Lines { title, x: "step".into(), lines };
+        let chart = ReportChart::Lines { title, x: "step".into(), lines };
         if !chart.is_empty() {
             if !heading {
                 heading = true;
@@ -323,7 +323,7 @@ fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, report: &Ev
     let rows = report.judges.iter().filter_map(|judge| {
         Some(ChartInterval { name: judge.judge.clone(), value: judge.rate?, interval: judge.interval })
     });
-    out.chart(Chart::Intervals { title: "win rate of a".into(), null: 0.5, rows: rows.collect() });
+    out.chart(ReportChart::Intervals { title: "win rate of a".into(), null: 0.5, rows: rows.collect() });
     let value = |x: Option<f64>| x.map_or_else(|| "–".into(), |x| format!("{x:.3}"));
     for suite in &report.suites {
         out.heading(3, &suite.suite);
@@ -444,7 +444,7 @@ fn trade_off_point(run: &ReportedRun, spec: &EvalSpec, report: &EvalReport) -> O
     })
 }
 
-fn trade_off(out: &mut Document, points: Vec<TradeOff>) {
+fn trade_off(out: &mut Document, points: &[TradeOff]) {
     let both: Vec<&TradeOff> = points.iter().filter(|p| p.helpful.is_some() && p.harmless.is_some()).collect();
     if both.is_empty() {
         return;
@@ -472,7 +472,7 @@ fn trade_off(out: &mut Document, points: Vec<TradeOff>) {
         both.iter().filter_map(|p| Some((p.name.clone(), p.kl?, of(p)?))).collect()
     };
     for (title, points) in [("helpful", with_kl(|p| p.helpful)), ("harmless", with_kl(|p| p.harmless))] {
-        out.chart(Chart::Points {
+        out.chart(ReportChart::Points {
             title: format!("{title}, by distance from the base model"),
             x: "KL, nats a token".into(),
             y: title.into(),
@@ -480,7 +480,7 @@ fn trade_off(out: &mut Document, points: Vec<TradeOff>) {
         });
     }
     let points = both.iter().filter_map(|p| Some((p.name.clone(), p.helpful?, p.harmless?))).collect();
-    out.chart(Chart::Points {
+    out.chart(ReportChart::Points {
         title: "helpful against harmless".into(),
         x: "helpful".into(),
         y: "harmless".into(),

@@ -1,6 +1,6 @@
 //! A report as blocks. Owns their types and the sanitising of texts. Refuses any format.
 
-use super::chart::Chart;
+use super::chart::ReportChart;
 use crate::domain::sanitise;
 
 /// A part of a report.
@@ -19,7 +19,7 @@ pub enum Block {
     /// The command that makes the numbers above again.
     Command(String),
     /// A chart, with what it shows in words.
-    Chart(Chart),
+    Chart(ReportChart),
     /// A prompt with answers, each with its title and a remark.
     Answers(String, Vec<SampleAnswer>),
 }
@@ -81,7 +81,7 @@ impl Document {
     }
 
     /// Adds a chart; nothing without points.
-    pub fn chart(&mut self, chart: Chart) {
+    pub fn chart(&mut self, chart: ReportChart) {
         if !chart.is_empty() {
             self.blocks.push(Block::Chart(chart));
         }

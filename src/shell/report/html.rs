@@ -1,6 +1,7 @@
 //! The report as one HTML file: no script, no request to anywhere, readable on paper. Owns escaping and the style sheet.
 
 use super::document::{Block, Document};
+use super::escape::escape;
 use std::fmt::Write as _;
 
 const STYLE: &str = "\
@@ -24,23 +25,6 @@ svg .g{stroke:currentColor;opacity:.15}svg .n{stroke:currentColor;opacity:.5;str
 .k svg{width:28px}.k span{margin-right:1em;white-space:nowrap}.k{margin:0 0 1em;font-size:.9em}\
 @media print{:root{color-scheme:light}body{max-width:none;margin:0;font-size:11pt}a{color:inherit}h2,h3{break-after:avoid}figure,table,.s{break-inside:avoid}}\
 ";
-
-/// Text as HTML, safe inside elements and quoted attributes.
-#[must_use]
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
 
 /// The document as a page; `pictures` are SVG elements that follow the title.
 #[must_use]

@@ -4,9 +4,8 @@ mod form;
 mod items;
 
 use crate::app::screen::evaluate::{EvaluateScreen, EvaluateView, evaluations};
-use crate::app::{Model, OpenSession, cells, clip};
+use crate::app::{EvalSpec, Model, OpenSession, cells, clip, eval_spec};
 use crate::domain::RunId;
-use crate::protocol::{EvalSpec, RunSpec, Task};
 use crate::ui::evaluation::{EvaluationScene, draw_evaluation};
 use crate::ui::frame::{damage, run_damage, saved};
 use crate::ui::run::headline;
@@ -33,14 +32,6 @@ pub fn header(model: &Model, screen: &EvaluateScreen) -> (Vec<String>, Line<'sta
     }
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
     (place, Line::from(spans))
-}
-
-/// What a run compares.
-pub fn eval_spec(spec: Option<&RunSpec>) -> Option<&EvalSpec> {
-    match &spec?.task {
-        Task::Eval(eval) => Some(eval),
-        _ => None,
-    }
 }
 
 /// Draws the body; returns the status line.
@@ -77,7 +68,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &EvaluateScreen
         scroll: screen.scroll,
         replay: false,
     };
-    draw_evaluation(scene, area, buf);
+    draw_evaluation(&scene, area, buf);
     Line::styled(facts(spec), DIM)
 }
 

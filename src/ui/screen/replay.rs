@@ -50,7 +50,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
         let spec = line.runs().iter().find(|(run, _)| *run == id).and_then(|(_, spec)| spec.as_ref());
         // In a replay the worker counts as alive until the log says otherwise.
         let status = run.status(Some(true));
-        if let Some(eval) = super::evaluate::eval_spec(spec) {
+        if let Some(eval) = crate::app::eval_spec(spec) {
             let mut parts = vec![Span::raw(" "), Span::styled(format!("{id}  "), BOLD), Span::raw(status.word())];
             parts.extend(headline(run, &status, false, area.width).spans.into_iter().skip(1));
             let scene = EvaluationScene {
@@ -62,7 +62,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
                 scroll: 0,
                 replay: true,
             };
-            draw_evaluation(scene, above, buf);
+            draw_evaluation(&scene, above, buf);
             return Line::default();
         }
         let sampling = spec.map_or(run.tokens > 0 && run.metrics().next().is_none(), |s| s.kind() == "sample");

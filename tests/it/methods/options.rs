@@ -17,6 +17,9 @@ const REPORTS: &[(&str, &str)] = &[
     ("sample_steps", "logs sample answers during the run"),
     ("probe_steps", "measures general text during the run"),
     ("probe_alarm", "sets the threshold of a finding"),
+    ("eval_suites", "measures suites during the run"),
+    ("eval_every", "sets when suites are measured"),
+    ("eval_limit", "limits the items of suites"),
 ];
 
 /// Options that select an equivalent implementation; equivalence is tested elsewhere.

@@ -152,7 +152,7 @@ impl ItemsView {
         let (width, body) = (size.0, size.1.saturating_sub(3));
         let answers = Contestant::BOTH.map(|side| state.answer_of(&wanted.0, side));
         let prompt = answers.iter().flatten().next().map(|answer| answer.prompt.headline());
-        self.prompt = presentable(prompt.unwrap_or_default()).trim_end().to_owned();
+        presentable(prompt.unwrap_or_default()).trim_end().clone_into(&mut self.prompt);
         let rows = wrap(&self.prompt, usize::from(width.saturating_sub(MARGIN)));
         let most = PROMPT_ROWS.min(usize::from(body / 4)).max(1);
         self.prompt_hidden = rows.len().saturating_sub(most);

@@ -35,10 +35,10 @@ pub fn send(shared: &mut Shared, run: &RunId, keys: &[ItemKey]) -> Vec<Effect> {
         return Vec::new();
     };
     let sent = pairs(open, run, keys);
-    write(shared, sent)
+    write(shared, &sent)
 }
 
-fn write(shared: &mut Shared, sent: SentItems) -> Vec<Effect> {
+fn write(shared: &mut Shared, sent: &SentItems) -> Vec<Effect> {
     let left =
         [(sent.known, "sent before"), (sent.equal, "with equal answers"), (sent.unanswered, "without two answers")];
     let left: Vec<String> = left.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!("{n} {why}")).collect();
@@ -80,19 +80,18 @@ fn pairs(open: &OpenSession, run: &RunView, keys: &[ItemKey]) -> SentItems {
         }
         let all = open.session.prompts().iter().map(|prompt| &**prompt);
         let known = all.chain(&added).find(|prompt| prompt.body == a.prompt);
-        let prompt = match known {
-            Some(prompt) => prompt.id.clone(),
-            None => {
-                let prompt = Prompt {
-                    id: a.prompt.derived_id(),
-                    body: a.prompt.clone(),
-                    source: format!("{}/{}", run.id, key.suite),
-                    tags: Vec::new(),
-                };
-                out.records.push(SessionRecord::Prompted(Arc::new(prompt.clone())));
-                added.push(prompt);
-                a.prompt.derived_id()
-            }
+        let prompt = if let Some(prompt) = known {
+            prompt.id.clone()
+        } else {
+            let prompt = Prompt {
+                id: a.prompt.derived_id(),
+                body: a.prompt.clone(),
+                source: format!("{}/{}", run.id, key.suite),
+                tags: Vec::new(),
+            };
+            out.records.push(SessionRecord::Prompted(Arc::new(prompt.clone())));
+            added.push(prompt);
+            a.prompt.derived_id()
         };
         let sampler = spec.and_then(|eval| eval.suites.iter().find(|suite| suite.name == key.suite));
         let sampler = sampler.map(|suite| Sampler { seed: suite.sampler.seed + u64::from(key.seed), ..suite.sampler });

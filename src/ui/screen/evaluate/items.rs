@@ -12,11 +12,10 @@
 
 use super::super::label::styled;
 use crate::app::screen::evaluate::ItemsView;
-use crate::app::{RunView, cells, clip, presentable};
+use crate::app::{EvalSpec, JudgeSpec, RunView, cells, clip, presentable};
 use crate::domain::{
     Checks, Comparison, Contestant, EvalState, Finish, ItemFilter, ItemKey, answer_after_thoughts, suite,
 };
-use crate::protocol::{EvalSpec, JudgeSpec};
 use crate::ui::evaluation::names;
 use crate::ui::frame::{fitting, put, put_line, rule};
 use crate::ui::theme::{BOLD, DIM, TEXT, WARN};
