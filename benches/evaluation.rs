@@ -95,7 +95,9 @@ fn with_rule(dir: &SessionDir, run: &str) -> EvalState {
             }
         })
         .collect();
-    rows.into_iter().for_each(|row| eval.compare(row));
+    for row in rows {
+        eval.compare(row);
+    }
     eval
 }
 

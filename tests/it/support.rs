@@ -185,6 +185,8 @@ pub fn key(word: &str) -> Key {
         "right" => Code::Right,
         "pgdn" => Code::PageDown,
         "pgup" => Code::PageUp,
+        "end" => Code::End,
+        "home" => Code::Home,
         one => {
             let mut chars = one.chars();
             let c = chars.next().expect("a key");

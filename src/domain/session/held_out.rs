@@ -6,33 +6,12 @@
 
 use super::super::contest::Contestant;
 use super::super::filter::Filter;
-use super::super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
+use super::super::ids::{PairId, Rater, RunId};
 use super::super::posed::{BlindSet, EVALUATION, PosedPair, Revealed};
-use super::super::text::{Completion, Pair, Prompt};
+use super::super::text::Pair;
 use super::super::verdict::Choice;
 use super::Session;
-use std::collections::HashMap;
 use std::sync::Arc;
-
-/// What evaluations put up for judging.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct HeldOut {
-    pub(super) prompts: HashMap<PromptId, Prompt>,
-    pub(super) completions: HashMap<CompletionId, Completion>,
-    /// Pairs in order of arrival.
-    pub(super) pairs: Vec<Arc<Pair>>,
-    pub(super) at: HashMap<PairId, usize>,
-    posed: HashMap<PairId, PosedPair>,
-}
-
-impl HeldOut {
-    pub(super) fn add(&mut self, pair: Arc<Pair>) {
-        if !self.at.contains_key(&pair.id) {
-            self.at.insert(pair.id.clone(), self.pairs.len());
-            self.pairs.push(pair);
-        }
-    }
-}
 
 impl Session {
     /// Adds a pair of an evaluation with its prompt and answers; an earlier one with the same id stays.
