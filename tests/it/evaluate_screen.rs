@@ -187,7 +187,8 @@ fn finished(mut events: Vec<RunEvent>) -> Vec<RunEvent> {
 
 /// The screen with these runs, opened by its key; requests for figures are answered as the shell does.
 fn opened(runs: Vec<(RunSpec, Vec<RunEvent>, bool)>) -> Desk {
-    let mut desk = Desk::with_session(80, 24, pairs(6));
+    let launched = runs.iter().map(|(spec, ..)| SessionRecord::Launched(Box::new(spec.clone())));
+    let mut desk = Desk::with_session(80, 24, pairs(6).into_iter().chain(launched).collect());
     for (spec, events, alive) in runs {
         let run = spec.id.clone();
         desk.send(Msg::RunFound(Box::new(spec)));
@@ -411,7 +412,7 @@ fn a_replay_shows_the_figures_as_they_were() {
     let effects = tiebreak::app::follow(&mut desk.model, tiebreak::app::Next::go(Goal::with("replay", Show::Default)));
     assert!(effects.is_empty());
     desk.effects();
-    desk.keys("end v");
+    desk.keys("end");
     desk.pass(300);
     let asked = desk.effects().into_iter().find_map(|effect| match effect {
         Effect::EvalReport { ticket, run, upto: Some(upto) } => Some((ticket, run, upto)),
