@@ -279,8 +279,8 @@ fn an_evaluation_that_is_stopped_anywhere_gives_the_same_bits() {
 
 /// Minutes on two cores.
 #[test]
-#[ignore = "needs SmolLM2 and the folder of shared data"]
-fn smollm2_log_probs_and_divergences_are_those_of_transformers() {
+#[ignore = "needs SmolLM2 and the folder of shared data; ten minutes on two cores, so run it by hand"]
+fn smollm2_measure_log_probs_and_divergences_are_those_of_transformers() {
     let suites = [("hhh", shared("hhh_alignment_bigbench.json")), ("forgetting", shared("forgetting_probe.jsonl"))];
     if suites.iter().any(|(_, file)| !file.exists()) {
         println!("skipped: the folder of shared data is missing");
