@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// Whether the terminal is set up, so that exactly one of drop, panic hook and signal restores it.
 static ARMED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the terminal reports every key, so that this is taken back on every exit.
+/// Whether keyboard enhancement flags are pushed: every exit must pop them.
 static REPORTING: AtomicBool = AtomicBool::new(false);
 
 /// The kitty keyboard protocol: disambiguated keys (1) with event types (2) and shifted characters (4), text keys too (8).
@@ -107,7 +107,7 @@ impl Drop for TerminalGuard {
 pub fn restore() -> bool {
     let taken = ARMED.swap(false, Ordering::SeqCst);
     if taken {
-        // The alternate screen has keyboard flags of its own: they are taken back before it is left.
+        // The alternate screen has keyboard flags of its own: pop them before leaving it.
         if REPORTING.swap(false, Ordering::SeqCst) {
             let _ = rustix::io::write(rustix::stdio::stdout(), REPORT_NO_MORE);
         }
