@@ -337,19 +337,31 @@ impl Evaluation {
         goes_on
     }
 
+    /// Takes what needs no drawing off the front of the queue: logs a known answer, defers a prompt that is being answered. True
+    /// when an answer was logged.
+    fn take_known(&mut self, playing: &mut Playing, sink: &mut dyn Sink) -> Result<bool, Error> {
+        while let Some(turn) = playing.waiting.front() {
+            if let Some(known) = self.known.get(&turn.source).cloned() {
+                let Some(turn) = playing.waiting.pop_front() else { break };
+                self.answered(playing.side, &turn, &known, true, sink)?;
+                return Ok(true);
+            }
+            if !playing.in_flight.contains(&turn.source) {
+                break;
+            }
+            playing.deferred.extend(playing.waiting.pop_front());
+        }
+        Ok(false)
+    }
+
     fn play(&mut self, playing: &mut Playing, sink: &mut dyn Sink) -> Result<bool, Error> {
         let began = Instant::now();
         while began.elapsed() < SLICE {
-            while let Some(turn) = playing.waiting.front() {
-                if let Some(known) = self.known.get(&turn.source).cloned() {
-                    let Some(turn) = playing.waiting.pop_front() else { break };
-                    self.answered(playing.side, &turn, &known, true, sink)?;
+            loop {
+                if self.take_known(playing, sink)? {
                     return Ok(true);
                 }
-                if playing.in_flight.contains(&turn.source) {
-                    playing.deferred.extend(playing.waiting.pop_front());
-                    continue;
-                }
+                let Some(turn) = playing.waiting.front() else { break };
                 let sampler = seeded(self.suites[turn.suite].sampler, turn.seed);
                 let context = self.readers[playing.side.index()].as_ref().map_or(0, |model| model.config.context);
                 let room = if context == 0 { usize::MAX } else { context.saturating_sub(turn.ids.len()) };

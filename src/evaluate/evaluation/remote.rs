@@ -14,15 +14,12 @@ use crate::protocol::RunEvent;
 impl Evaluation {
     /// Asks a contestant's server for a while. False when everything that it gives is there.
     pub(super) fn ask_server(&mut self, playing: &mut Playing, sink: &mut dyn Sink) -> Result<bool, Error> {
-        while let Some(turn) = playing.waiting.front() {
-            if let Some(known) = self.known.get(&turn.source).cloned() {
-                let Some(turn) = playing.waiting.pop_front() else { break };
-                self.answered(playing.side, &turn, &known, true, sink)?;
+        loop {
+            if self.take_known(playing, sink)? {
                 return Ok(true);
             }
-            if playing.in_flight.contains(&turn.source) {
-                playing.deferred.extend(playing.waiting.pop_front());
-                continue;
+            if playing.waiting.is_empty() {
+                break;
             }
             let server = match &mut playing.server {
                 Some(server) => server,
