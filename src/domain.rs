@@ -10,12 +10,15 @@ mod axis;
 mod bradley_terry;
 mod canonical;
 mod check;
+mod contest;
 mod dawid_skene;
+mod eval_items;
 mod evaluation;
 mod filter;
 mod hash;
 mod health;
 mod hyper;
+mod identity;
 mod ids;
 mod measured;
 mod method;
@@ -24,6 +27,9 @@ mod model_vote;
 mod nearest;
 mod newton;
 mod param;
+mod partial;
+mod people;
+mod posed;
 mod rubric;
 mod run;
 mod run_state;
@@ -49,21 +55,24 @@ pub use agreement::{
 pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
+pub use contest::{Contestant, ItemKey};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
+pub use eval_items::{EvalItem, ItemFilter, ItemOutcome, eval_items};
 pub use evaluation::{
     BETTER_NEEDS, CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, FEWEST_LENGTHS, Game, GateFailure,
     IntervalMethod, JudgeFigures, LengthControlled, LengthFit, LengthRow, LengthTercile, LogisticCalibration,
     MIN_ACCURACY, MIN_CONSISTENCY, McNemar, PairCounts, PairedDifference, PairedWinRate, PromptScore, RatedContender,
     Ratings, RewardFigures, RewardedPair, SeedsFigure, TieKind, TieModel, Undefined, davidson, fit_length, holm,
-    judge_gate, length_controlled, logistic_calibration, mcnemar, over_seeds, paired_difference, paired_win_rate,
-    prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
+    judge_gate, length_controlled, length_thirds, logistic_calibration, mcnemar, over_seeds, paired_difference,
+    paired_win_rate, prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
 };
 pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord, filter_words, quoted_words};
-pub use hash::{Fold64, hash64, mix64};
+pub use hash::{Fold64, IdMap, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
+pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
-pub use measured::{Comparison, Contestant, EvalAnswer, EvalState, ItemKey, Measurement};
+pub use measured::{Comparison, EvalAnswer, EvalState, GatePair, Measurement};
 pub use method::{
     Condition, Dependency, EngineKind, Method, MixOrder, MixParams, Needs, ProbeParams, RolloutParams, SchedulerKind,
     TrainerParams, TuneKind, method, methods,
@@ -72,11 +81,17 @@ pub use metric::{Metrics, Num};
 pub use model_vote::{DISTANCES, GAPS, TIE_GAP, TIE_PROBABILITY, vote_by_gap, vote_by_probability};
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
+pub use partial::{PartialCounts, PartialFate, PartialView, ShownPart};
+pub use people::with_people;
+pub use posed::{BlindSet, EVALUATION, HUMAN, PosedPair, Revealed, giveaways};
 pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
-pub use scorecard::{Conclusion, EvalReport, JudgeReport, LengthReport, MeasureReport, SuiteReport, eval_report};
+pub use scorecard::{
+    Conclusion, EvalReport, FEWEST_LABELS, GateReport, JudgeReport, LLMBAR, LengthReport, MeasureReport, MeasureValues,
+    OWN_LABELS, SuiteReport, eval_report, gate_suite, is_gate, logit, measure_values, pooled_value,
+};
 pub use select::{
     Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,
     Strategy, StratumKey, StratumSize, allocate,
@@ -89,7 +104,7 @@ pub use session::{
     tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
-pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, SuiteRow, judges, suite, suites};
+pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, REWARD_MARGIN, SuiteRow, judges, suite, suites};
 pub use text::{
     CORRECTION, Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow,
     TextSet, counted, is_held_out, model_name, sanitise,

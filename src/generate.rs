@@ -8,7 +8,9 @@
 
 pub(crate) mod decode;
 pub(crate) mod generated;
+mod growing;
 pub mod judge;
+mod pairing;
 pub(crate) mod sampler;
 pub(crate) mod sampling;
 pub mod server;

@@ -16,7 +16,7 @@ pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub(crate) mod decoder;
 pub(crate) mod device;
-mod divergence;
+pub(crate) mod divergence;
 pub(crate) mod frozen;
 pub(crate) mod inference;
 pub(crate) mod layout;

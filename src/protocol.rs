@@ -12,13 +12,16 @@ mod evaluation;
 mod event;
 mod fold;
 mod fresh;
+mod growing;
 mod inputs;
 mod integrity;
 mod line;
+mod log_fold;
 mod record;
 mod server;
 mod source;
 mod spec;
+mod tagged;
 
 pub use crate::domain::{DroppedRows, Plan};
 pub use answer::{Estimate, GpuCard, MaskPiece, MaskedRow, Masks, ModelCard, Scoring};
@@ -27,13 +30,15 @@ pub use bench::{
     StepFigures, TrainBench, TrainFigures,
 };
 pub use command::RunCommand;
-pub use evaluation::{EvalSide, EvalSpec, JudgeSpec, SuiteSpec};
+pub use evaluation::{EvalSide, EvalSpec, GateSet, JudgeSpec, SuiteSpec, TRAINED_PROMPTS};
 pub use event::RunEvent;
 pub use fold::{apply_record, apply_run, apply_run_event};
 pub use fresh::FreshSpec;
+pub use growing::{Growing, GrowingAnswer};
 pub use inputs::{CheckpointInput, CheckpointRole, Difference, FileDigest, Inputs, ModelInput};
 pub use integrity::{Damage, DamagedPlace, Integrity};
-pub use line::{Envelope, LineError, MAX_LINE, MAX_SEQ, decode, encode, records_within, verify};
+pub use line::{Envelope, LineError, MAX_LINE, MAX_SEQ, decode, encode, parse_verified, records_within, verify};
+pub use log_fold::{LogFold, NumberSet};
 pub use record::{Header, SessionMeta, SessionRecord};
 pub use server::{JudgeModel, Judgement, ServerAnswer, ServerInput, ServerLog, ServerOptions, ServerRef};
 pub use source::{DataSnapshot, ModelRef};

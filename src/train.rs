@@ -36,4 +36,4 @@ pub use recipe::SampledAnswer;
 pub use reference::{CacheStats, Reference, ReferenceCache};
 pub use schedule::{Decay, Schedule};
 pub use scorer::RewardScorer;
-pub use trainer::{RunPaths, RunRows, StepOutcome, Trainer, tune_of};
+pub use trainer::{PeriodicSuites, RunPaths, RunRows, StepOutcome, Trainer, tune_of};

@@ -5,6 +5,7 @@
 //!
 //! **Invariant.** Colours are the terminal's 16, and nothing is shown by colour alone.
 
+mod evaluation;
 mod frame;
 mod popup;
 mod run;

@@ -12,6 +12,7 @@ mod drive;
 mod error;
 mod evaluate;
 mod gpu;
+mod growing;
 mod inputs;
 mod log;
 mod out;

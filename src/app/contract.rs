@@ -52,6 +52,11 @@ pub trait Screen: Sized {
         Some(word)
     }
 
+    /// Whether an action decides on what the screen shows and then shows the next: a held key must not repeat it.
+    fn is_decision(_action: Self::Action) -> bool {
+        false
+    }
+
     /// Updates the screen after records were folded or the size changed.
     fn refresh(&mut self, _shared: &mut Shared) -> Vec<Effect> {
         Vec::new()
@@ -85,6 +90,10 @@ pub trait AnyScreen {
     fn press(&mut self, shared: &mut Shared, key: Key) -> Option<Next>;
     /// See [`Screen::paste`].
     fn paste(&mut self, shared: &mut Shared, text: &str) -> bool;
+    /// Whether a key decides here; see [`Screen::is_decision`].
+    fn decides(&self, shared: &Shared, key: Key) -> bool;
+    /// Whether any key decides on this screen.
+    fn has_decisions(&self) -> bool;
     /// Runs the action of a row of [`AnyScreen::table`].
     fn act_row(&mut self, shared: &mut Shared, row: usize) -> Next;
     /// See [`Screen::refresh`].
@@ -116,14 +125,20 @@ impl<S: Screen> AnyScreen for S {
         if let Some(effects) = self.typed(shared, key) {
             return Some(effects.into());
         }
-        let active = bindings::<S>(&shared.keys, self.section(shared));
-        let mut rows = active.into_iter().chain(bindings::<S>(&shared.keys, 0));
-        let action = rows.find(|row| row.key == key)?.action;
+        let action = action_of(self, shared, key)?;
         Some(self.act(shared, action))
     }
 
     fn paste(&mut self, shared: &mut Shared, text: &str) -> bool {
         Screen::paste(self, shared, text)
+    }
+
+    fn decides(&self, shared: &Shared, key: Key) -> bool {
+        action_of(self, shared, key).is_some_and(S::is_decision)
+    }
+
+    fn has_decisions(&self) -> bool {
+        S::KEYS.iter().flat_map(|section| section.rows).any(|row| S::is_decision(row.action))
     }
 
     fn act_row(&mut self, shared: &mut Shared, row: usize) -> Next {
@@ -146,6 +161,13 @@ impl<S: Screen> AnyScreen for S {
     fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
         Screen::on_answer(self, shared, answer)
     }
+}
+
+/// The action of a key in the screen's state.
+fn action_of<S: Screen>(screen: &S, shared: &Shared, key: Key) -> Option<S::Action> {
+    let active = bindings::<S>(&shared.keys, screen.section(shared));
+    let mut rows = active.into_iter().chain(bindings::<S>(&shared.keys, 0));
+    rows.find(|row| row.key == key).map(|row| row.action)
 }
 
 /// The rows of a section under their effective keys.

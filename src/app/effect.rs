@@ -1,5 +1,6 @@
 //! Requests from the state machine to the shell, which answers with messages, never by a return value.
 
+use super::evaluation::EvalRequest;
 use super::requests::{PairRequest, SampleRequest, ScoreRequest};
 use crate::domain::{Params, RowChoice, RunId};
 use crate::protocol::{RunCommand, ServerOptions, SessionRecord};
@@ -123,6 +124,33 @@ pub enum Effect {
         /// Identifies it in the answer.
         ticket: u64,
     },
+    /// Compute what an evaluation found, on its log up to record `upto`. Answer with [`super::Msg::EvalReportReady`]; a newer
+    /// request replaces an older one.
+    EvalReport {
+        /// Identifies it in the answer.
+        ticket: u64,
+        /// The evaluation.
+        run: RunId,
+        /// The last record that counts; none takes all.
+        upto: Option<u64>,
+    },
+    /// Look for the suites' files in this folder, or in the default one. Answer with [`super::Msg::SuitesFound`].
+    FindSuites {
+        /// Identifies it in the answer.
+        ticket: u64,
+        /// The folder as typed; none for the default one.
+        folder: Option<String>,
+    },
+    /// Plan this evaluation without starting it. Answer with [`super::Msg::EvaluationPlanned`]; a newer request replaces an
+    /// older one.
+    PlanEvaluation {
+        /// Identifies it in the answer.
+        ticket: u64,
+        /// The evaluation.
+        request: EvalRequest,
+    },
+    /// Launch an evaluation.
+    Evaluate(EvalRequest),
     /// Compute the masks of this run's first rows. Answer with [`super::Msg::MasksReady`].
     Masks {
         /// Identifies it in the answer.

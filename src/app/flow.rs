@@ -6,6 +6,7 @@ use super::palette::{Palette, PaletteEntry, Pick};
 use super::popup::{InputPurpose, Popup, TextInput};
 use super::shared::{ImportFormat, Shared};
 use super::words::model_summary;
+use super::wrap::presentable;
 
 /// Whether the open session can be written; if not, shows why.
 pub fn writable(model: &mut Shared) -> bool {
@@ -31,6 +32,21 @@ pub fn input(model: &mut Shared, title: &str, hint: &str, purpose: InputPurpose,
         purpose,
         error: None,
     }));
+}
+
+/// Says how to run a command of the command line, with the open session in it.
+pub fn say_command(model: &mut Shared, at: usize) {
+    let Some(command) = model.command_line.get(at) else { return };
+    let name = &command.name;
+    let session = model.open.as_ref().filter(|_| command.takes_session).map(|open| presentable(&open.name));
+    let session = session.map_or_else(String::new, |session| format!(" {session}"));
+    let session = if command.takes_session && session.is_empty() { " SESSION".to_owned() } else { session };
+    let body = format!(
+        "{}\n\nRun it in a shell, also while this is open:\n\n  tiebreak {name}{session}\n\n`tiebreak {name} --help` lists \
+         its options.",
+        command.about
+    );
+    model.popups.push(Popup::Message { title: format!("tiebreak {name}"), body });
 }
 
 /// Asks for a file to import.

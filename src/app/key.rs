@@ -38,7 +38,8 @@ pub enum Code {
     PageDown,
 }
 
-/// A key press. Releases never arrive here; repeats arrive as presses.
+/// A key press. Releases never arrive here; repeats arrive as presses, but for those that the terminal reports
+/// ([`Msg::KeyRepeat`](super::msg::Msg::KeyRepeat)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     /// What was pressed.

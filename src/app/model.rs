@@ -56,6 +56,12 @@ impl Model {
         keymap::footer(rows)
     }
 
+    /// Whether the terminal must report the repeats of a held key: where keys decide, and no text is typed.
+    #[must_use]
+    pub fn wants_repeats(&self) -> bool {
+        self.popups.is_empty() && self.screen.any().has_decisions()
+    }
+
     /// The key tables of the screen and of the global keys, without popups.
     #[must_use]
     pub fn tables(&self) -> Vec<Table> {

@@ -1,9 +1,12 @@
 //! Messages from the shell to the state machine.
 
+use super::evaluation::{EvalEstimate, SuiteFiles};
 use super::key::Key;
 use super::requests::{PairPreview, ScoreProgress};
 use crate::domain::{Rater, RunId};
-use crate::protocol::{Envelope, Estimate, Integrity, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord};
+use crate::protocol::{
+    Envelope, Estimate, Growing, Integrity, LogFold, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord,
+};
 
 /// A run with a live worker, for the list of sessions.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +60,8 @@ pub struct Opened {
 pub enum Msg {
     /// A key was pressed.
     Key(Key),
+    /// The terminal reports that a key is held down and repeats.
+    KeyRepeat(Key),
     /// Text was pasted.
     Paste(String),
     /// The terminal has this many columns and rows.
@@ -78,6 +83,8 @@ pub enum Msg {
     DeviceKnown(String),
     /// A session was opened; its records and its runs' records follow.
     SessionOpened(Opened),
+    /// What the open session's own log held when it was opened. Later records come as [`Msg::Records`].
+    LogRead(Box<LogFold>),
     /// Records of the open session's own log, in order. Acknowledged records may come again.
     Records(Vec<Envelope<SessionRecord>>),
     /// What is wrong with the open session's log and its runs' logs, merged. Sent when it changes.
@@ -99,6 +106,13 @@ pub enum Msg {
         run: RunId,
         /// Its records.
         records: Vec<Envelope<RunEvent>>,
+    },
+    /// What a sampling run is writing now; empty once it writes nothing.
+    RunGrowing {
+        /// The run.
+        run: RunId,
+        /// The answers so far.
+        growing: Growing,
     },
     /// Whether a process holds the run's lock. Not sent before it is certain: a worker may still be starting.
     RunAlive {
@@ -175,6 +189,27 @@ pub enum Msg {
         ticket: u64,
         /// The names of its models, or why there are none.
         answer: Result<Vec<String>, String>,
+    },
+    /// The answer to [`super::Effect::EvalReport`].
+    EvalReportReady {
+        /// The request's ticket.
+        ticket: u64,
+        /// What it found, or why that cannot be computed.
+        answer: Result<Box<crate::domain::EvalReport>, String>,
+    },
+    /// The answer to [`super::Effect::FindSuites`].
+    SuitesFound {
+        /// The request's ticket.
+        ticket: u64,
+        /// Where they are.
+        files: SuiteFiles,
+    },
+    /// The answer to [`super::Effect::PlanEvaluation`].
+    EvaluationPlanned {
+        /// The request's ticket.
+        ticket: u64,
+        /// The work, or why it cannot start.
+        answer: Result<EvalEstimate, String>,
     },
     /// The answer to [`super::Effect::Masks`].
     MasksReady {

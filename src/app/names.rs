@@ -4,8 +4,7 @@
 //! the pairs as they arrive.
 
 use super::wrap::{clip, presentable};
-use crate::domain::{Pair, PairId, PromptId, Session};
-use std::collections::HashMap;
+use crate::domain::{IdMap, Pair, PairId, PromptId, Session};
 
 /// The longest shown id of a prompt, in cells; a file's ids can be of any length.
 const ID_CELLS: usize = 24;
@@ -14,8 +13,8 @@ const ID_CELLS: usize = 24;
 #[derive(Debug, Clone, Default)]
 pub struct PairNames {
     seen: usize,
-    number: HashMap<PairId, usize>,
-    of_prompt: HashMap<PromptId, usize>,
+    number: IdMap<PairId, usize>,
+    of_prompt: IdMap<PromptId, usize>,
 }
 
 impl PairNames {

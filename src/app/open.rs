@@ -1,12 +1,14 @@
 //! The open session: the fold of its logs, its runs, and the records not on disk yet.
 
 use super::effect::Effect;
+use super::growing::GrowingPairs;
 use super::msg::Opened;
 use super::names::PairNames;
 use super::outbox::{Outbox, SaveState};
 use crate::domain::{Filter, FilterTest, PairId, QueueOrder, Rater, RubricPass, RunId, RunState, RunStatus, Session};
 use crate::protocol::{
-    Envelope, Integrity, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run, apply_run_event,
+    Envelope, Integrity, LogFold, NumberSet, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record,
+    apply_run, apply_run_event,
 };
 use std::collections::HashSet;
 
@@ -65,6 +67,15 @@ impl RunView {
             None => self.id.as_str().starts_with("sample"),
         }
     }
+
+    /// Whether it compares two models.
+    #[must_use]
+    pub fn is_evaluation(&self) -> bool {
+        match &self.spec {
+            Some(spec) => matches!(spec.task, Task::Eval(_)),
+            None => self.id.as_str().starts_with("eval"),
+        }
+    }
 }
 
 /// What of the queue a record changes.
@@ -97,6 +108,8 @@ pub struct OpenSession {
     pub records: Vec<Envelope<SessionRecord>>,
     /// Its runs in order of launch.
     pub runs: Vec<RunView>,
+    /// What the runs are writing at this moment.
+    pub growing: GrowingPairs,
     /// The records not on disk yet.
     pub outbox: Outbox,
     /// The pairs this rater has yet to label.
@@ -113,7 +126,7 @@ pub struct OpenSession {
     matching: HashSet<PairId>,
     /// What the pairs are called.
     pub names: PairNames,
-    known: HashSet<u64>,
+    known: NumberSet,
     /// Now, in milliseconds since 1970; 0 before the first tick.
     now_ms: u64,
 }
@@ -133,6 +146,7 @@ impl OpenSession {
             session: Session::default(),
             records: Vec::new(),
             runs: Vec::new(),
+            growing: GrowingPairs::default(),
             outbox: Outbox::default(),
             queue: Vec::new(),
             done: 0,
@@ -141,7 +155,7 @@ impl OpenSession {
             filter: None,
             matching: HashSet::new(),
             names: PairNames::default(),
-            known: HashSet::new(),
+            known: NumberSet::default(),
             now_ms: 0,
         }
     }
@@ -168,11 +182,25 @@ impl OpenSession {
         self.runs.iter().find(|run| run.id == *id)
     }
 
+    /// Takes over the log as it was at opening, folded beside the screen.
+    pub fn take_log(&mut self, log: LogFold) {
+        if !self.records.is_empty() || self.session != Session::default() {
+            return self.fold(log.records);
+        }
+        for spec in log.launched {
+            let id = spec.id.clone();
+            self.run_mut(&id).spec = Some(spec);
+        }
+        (self.session, self.records, self.known) = (log.session, log.records, log.numbers);
+        self.match_all();
+        self.requeue();
+    }
+
     /// Folds records of the session's own log; skips those already folded.
     pub fn fold(&mut self, records: Vec<Envelope<SessionRecord>>) {
         let mut changed = false;
         for envelope in records {
-            if self.known.contains(&envelope.n) {
+            if self.known.contains(envelope.n) {
                 continue;
             }
             if let Some(record) = envelope.known() {
@@ -200,7 +228,7 @@ impl OpenSession {
         let mut grew = false;
         for envelope in &records {
             if let Some(event) = envelope.known() {
-                grew |= matches!(event, RunEvent::Completed(_) | RunEvent::Paired(_));
+                grew |= matches!(event, RunEvent::Completed(_) | RunEvent::Paired(_) | RunEvent::Posed(_));
                 apply_run_event(&mut self.session, event);
             }
         }
@@ -286,6 +314,13 @@ impl OpenSession {
             self.session.set_wall_time(self.now_ms);
         }
         self.names.follow(&self.session);
+        if self.filter.as_ref().is_some_and(Filter::names_evaluation) {
+            // Pairs of an evaluation have a queue of their own.
+            self.queue = self.session.blind_queue(&self.rater);
+            self.queue.retain(|pair| self.matching.contains(pair));
+            self.done = self.matching.len() - self.queue.len();
+            return;
+        }
         self.done = self.session.judged_by(&self.rater, &self.rubric, |pair| self.matches(pair));
         self.queue = self.session.queue_by(&self.rater, self.order, &self.rubric);
         if self.filter.is_some() {

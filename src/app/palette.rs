@@ -25,10 +25,23 @@ pub enum Pick {
         /// The model; none to type a path.
         model: Option<String>,
     },
+    /// Say how to run this command of the command line.
+    CommandLine(usize),
     /// Show this pair.
     Pair(PairId),
     /// Ask this of each pair.
     Rubric(RubricPass),
+}
+
+/// A command of the command line that no screen has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Its name.
+    pub name: String,
+    /// What it does, in one sentence.
+    pub about: String,
+    /// Whether it takes a session first.
+    pub takes_session: bool,
 }
 
 /// One entry.
@@ -76,14 +89,15 @@ impl Palette {
         Self { title: title.into(), query: EditBuffer::default(), entries, moved: None, preselect: true }
     }
 
-    /// The command palette: actions of the screen, global actions, the other screens and the sessions. Nothing is
-    /// selected while the query is empty.
+    /// The command palette: actions of the screen, global actions, the other screens, the sessions, and what only the
+    /// command line does. Nothing is selected while the query is empty.
     #[must_use]
     pub fn commands(
         screen: &Table,
         anywhere: &Table,
         screens: impl Iterator<Item = &'static str>,
         sessions: impl Iterator<Item = String>,
+        command_line: &[CommandLine],
     ) -> Self {
         let entry = |keys: String, row: KeyRow, pick: Pick| PaletteEntry {
             title: row.name.to_owned(),
@@ -105,6 +119,13 @@ impl Palette {
         entries.extend(
             sessions.map(|name| PaletteEntry::new(format!("open session {name}"), String::new(), Pick::Session(name))),
         );
+        for (at, command) in command_line.iter().enumerate() {
+            if entries.iter().all(|entry| entry.title != command.name) {
+                let (name, about) = (command.name.clone(), format!("in a shell: {}", command.about));
+                let detail = "tiebreak".to_owned();
+                entries.push(PaletteEntry { about, ..PaletteEntry::new(name, detail, Pick::CommandLine(at)) });
+            }
+        }
         Self { preselect: false, ..Self::new("what to do", entries) }
     }
 
@@ -222,8 +243,15 @@ mod tests {
 
     fn palette(query: &str) -> Palette {
         let sessions = ["kids".to_owned()].into_iter();
-        let mut palette =
-            Palette::commands(&KEYS.table(), &Table::default(), ["home", "label", "launch"].into_iter(), sessions);
+        let command = |name: &str| CommandLine { name: name.into(), about: "writes".into(), takes_session: true };
+        let shell = [command("launch"), command("export")];
+        let mut palette = Palette::commands(
+            &KEYS.table(),
+            &Table::default(),
+            ["home", "label", "launch"].into_iter(),
+            sessions,
+            &shell,
+        );
         palette.query.insert(query);
         palette
     }
@@ -237,10 +265,11 @@ mod tests {
         assert_eq!(found("KIDS"), Some(Pick::Session("kids".into())));
         assert_eq!(found("home"), Some(Pick::Go("home")));
         assert_eq!(found("udo"), Some(Pick::Screen(1)), "a fuzzy match without a substring");
+        assert_eq!(found("expor"), Some(Pick::CommandLine(1)));
         assert_eq!(found("zzzz"), None);
         let all = palette("");
         let names: Vec<&str> = all.entries.iter().map(|entry| entry.title.as_str()).collect();
-        assert_eq!(names, ["tie", "undo", "diff", "launch", "home", "open session kids"], "no screen twice");
+        assert_eq!(names, ["tie", "undo", "diff", "launch", "home", "open session kids", "export"], "nothing twice");
     }
 
     #[test]
@@ -248,8 +277,9 @@ mod tests {
         let mut tie = palette("tie");
         assert_eq!(tie.matches().last().unwrap().title, "tie");
         assert!(tie.current().is_none(), "neither it nor what merely mentions it");
-        tie.down();
-        tie.down();
+        for _ in 0..tie.matches().len() {
+            tie.down();
+        }
         assert_eq!(tie.current().unwrap().pick, Pick::Screen(0));
         tie.press(Key::char('x'));
         assert!(tie.current().is_none());

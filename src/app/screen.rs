@@ -22,6 +22,7 @@ macro_rules! screens {
             watch::WatchScreen
             replay::ReplayScreen
             agreement::AgreementScreen
+            evaluate::EvaluateScreen
             rank::RankScreen
         }
     };

@@ -4,6 +4,8 @@ use super::bindings::KeyBindings;
 use super::goal::Goal;
 use super::msg::SessionCard;
 use super::open::OpenSession;
+use super::pace::HeldKey;
+use super::palette::CommandLine;
 use super::popup::Popup;
 use super::requests::ScoreProgress;
 use crate::domain::{Filter, QueueOrder, Rater, RubricPass};
@@ -16,11 +18,13 @@ pub struct Theme {
     pub colour: bool,
     /// Whether frames, marks and charts must be plain ASCII.
     pub ascii: bool,
+    /// Whether the background is light.
+    pub light: bool,
 }
 
 impl Default for Theme {
     fn default() -> Self {
-        Self { colour: true, ascii: false }
+        Self { colour: true, ascii: false, light: false }
     }
 }
 
@@ -86,6 +90,12 @@ pub struct Shared {
     pub order: QueueOrder,
     /// The keys of every action.
     pub keys: KeyBindings,
+    /// A verdict sooner than this after its pair appeared is ignored; by default none is.
+    pub guard_ms: u64,
+    /// The key that may be held down.
+    pub held: HeldKey,
+    /// Whether the terminal reports the repeats of a held key.
+    pub reports_repeats: bool,
     /// The rater who works here, before and after a session is open.
     pub rater: Option<Rater>,
     /// The filter of the queue of a session that opens.
@@ -96,6 +106,8 @@ pub struct Shared {
     pub scoring: Option<ScoreProgress>,
     /// How the last scoring ended.
     pub scored: Option<Result<String, String>>,
+    /// The commands of the command line that no screen has. The shell fills it in.
+    pub command_line: Vec<CommandLine>,
     /// The formats that an import recognises, by name. The shell fills it in from the table of formats.
     pub import_formats: Vec<ImportFormat>,
 }
@@ -120,11 +132,15 @@ impl Shared {
             last_ticket: 1,
             order: QueueOrder::default(),
             keys: KeyBindings::default(),
+            guard_ms: 0,
+            held: HeldKey::default(),
+            reports_repeats: false,
             rater: None,
             filter: None,
             rubric: RubricPass::default(),
             scoring: None,
             scored: None,
+            command_line: Vec::new(),
             import_formats: Vec::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! Navigation between screens; opens the session first if needed.
 
+use super::bindings::EVERYWHERE;
 use super::effect::Effect;
 use super::goal::{Goal, Next};
 use super::model::Model;
@@ -37,7 +38,9 @@ pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect>
         (Some(name), Some(open)) if name == open => arrive(model, goal),
         (None, Some(_)) => arrive(model, goal),
         (Some(_), Some(_)) if unsaved(model).is_some() => {
-            model.warn("unsaved verdicts: wait for ✓ saved (ctrl-s retries), then open the other session");
+            let retry = model.keys.key(EVERYWHERE, "save");
+            let text = format!("unsaved verdicts: wait for ✓ saved ({retry} retries), then open the other session");
+            model.warn(text);
             Vec::new()
         }
         (Some(name), _) => {

@@ -27,7 +27,22 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Tick { now_ms, clock_ms } => return tick(model, now_ms, clock_ms),
         Msg::Key(key) => {
             model.touch();
-            return press(model, key);
+            let repeats = if model.reports_repeats && model.wants_repeats() {
+                model.held.reset();
+                false
+            } else {
+                let clock_ms = model.clock_ms;
+                model.held.press(key, clock_ms)
+            };
+            return if repeats && is_decision(model, key) {
+                ignore_repeat(model, key, true)
+            } else {
+                press(model, key)
+            };
+        }
+        Msg::KeyRepeat(key) => {
+            model.touch();
+            return if is_decision(model, key) { ignore_repeat(model, key, false) } else { press(model, key) };
         }
         Msg::Paste(text) => {
             paste(model, &text);
@@ -87,6 +102,13 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             return effects;
         }
+        Msg::LogRead(log) => {
+            if let Some(open) = &mut model.open {
+                open.take_log(*log);
+            }
+            model.touch();
+            return refresh(model);
+        }
         Msg::Records(records) => {
             if let Some(open) = &mut model.open {
                 open.fold(records);
@@ -124,6 +146,16 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::RunAlive { run, alive } => {
             if let Some(open) = &mut model.open {
                 open.run_mut(&run).alive = Some(alive);
+                if !alive {
+                    open.growing.forget(&run);
+                }
+            }
+            model.touch();
+            return refresh(model);
+        }
+        Msg::RunGrowing { run, growing } => {
+            if let Some(open) = &mut model.open {
+                open.growing.set(run, growing);
             }
             model.touch();
             return refresh(model);
@@ -164,7 +196,10 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         | Msg::PairsPreviewed { .. }
         | Msg::PairsAdded(_)
         | Msg::PathCompleted { .. }
-        | Msg::ServerListed { .. } => {
+        | Msg::ServerListed { .. }
+        | Msg::EvalReportReady { .. }
+        | Msg::SuitesFound { .. }
+        | Msg::EvaluationPlanned { .. } => {
             return model.screen.any_mut().on_reply(&mut model.shared, msg);
         }
         Msg::MasksReady { ticket, answer } => {
@@ -185,7 +220,9 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
                 model.say(format!("{run} is sampling in the background: pairs appear as they are ready"));
                 return effects;
             }
-            return travel::arrive(model, Goal::with("watch", Show::Run(run)));
+            let evaluates = model.open.as_mut().is_some_and(|open| open.run_mut(&run).is_evaluation());
+            let screen = if evaluates { "evaluate" } else { "watch" };
+            return travel::arrive(model, Goal::with(screen, Show::Run(run)));
         }
         Msg::Created { name } => {
             let mut effects = travel::go(model, Some(name), Goal::to("label"));
@@ -264,6 +301,22 @@ fn paste(model: &mut Model, text: &str) {
     }
 }
 
+/// Whether a key decides on what the screen shows.
+fn is_decision(model: &Model, key: Key) -> bool {
+    model.popups.is_empty() && model.screen.any().decides(&model.shared, key)
+}
+
+/// A held key does not judge pair after pair. A pattern is only known once the first repeat was taken for a press.
+fn ignore_repeat(model: &mut Model, key: Key, guessed: bool) -> Vec<Effect> {
+    let mut text = format!("{key} is held down: its repeats are ignored until a pause or another key");
+    if guessed {
+        let undo = model.keys.key("label", "undo");
+        text.push_str(&format!("; {undo} undoes the last verdict"));
+    }
+    model.warn(text);
+    Vec::new()
+}
+
 fn press(model: &mut Model, key: Key) -> Vec<Effect> {
     if model.notice.as_ref().is_some_and(|notice| notice.tone == Tone::Info) {
         model.notice = None;
@@ -325,6 +378,10 @@ fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
             let rows = model.keys.section(EVERYWHERE, &GLOBAL_KEYS, &GLOBAL_KEYS);
             return rows.get(row).map_or_else(Vec::new, |row| anywhere(model, row.action));
         }
+        PopupAnswer::Picked(Pick::CommandLine(at)) => {
+            flow::say_command(shared, at);
+            Next::default()
+        }
         PopupAnswer::Picked(Pick::Go(screen)) => Next::go(Goal::to(screen)),
         PopupAnswer::Picked(Pick::Session(name)) => Next::go_in(Some(name), Goal::to("label")),
         PopupAnswer::Picked(Pick::Model { name, model: of }) => {
@@ -358,7 +415,7 @@ fn anywhere(model: &mut Model, action: GlobalAction) -> Vec<Effect> {
             let screens =
                 ROUTES.iter().filter(|route| model.open.is_some() || !route.needs_session).map(|route| route.name);
             let here = model.screen.any().table(&model.shared.keys);
-            let palette = Palette::commands(&here, &everywhere, screens, names.into_iter());
+            let palette = Palette::commands(&here, &everywhere, screens, names.into_iter(), &model.command_line);
             model.popups.push(Popup::Palette(palette));
         }
         GlobalAction::Quit => return quit(model),

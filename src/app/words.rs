@@ -3,7 +3,7 @@
 use super::open::RunView;
 use super::wrap::presentable;
 use crate::domain::model_name;
-use crate::protocol::{JudgeSpec, ModelCard, RunSpec, ServerRef, Task};
+use crate::protocol::{EvalSpec, JudgeSpec, ModelCard, RunSpec, ServerRef, Task};
 
 /// A run's settings to show beside its curves, as name and value.
 #[must_use]
@@ -16,6 +16,15 @@ pub fn run_facts(run: &RunView) -> Vec<(&'static str, String)> {
 pub fn short_model_name(name: &str) -> String {
     let path = name.starts_with(['/', '.', '~']) || name.matches('/').count() > 1;
     if path { model_name(name) } else { name.to_owned() }
+}
+
+/// What a run compares.
+#[must_use]
+pub fn eval_spec(spec: Option<&RunSpec>) -> Option<&EvalSpec> {
+    match &spec?.task {
+        Task::Eval(eval) => Some(eval),
+        _ => None,
+    }
 }
 
 /// A run's settings from its specification, as name and value.

@@ -26,7 +26,8 @@ pub use gate::{GateFailure, JudgeFigures, MIN_ACCURACY, MIN_CONSISTENCY, judge_g
 pub use interval::{ConfidenceInterval, DRAWS, IntervalMethod, PromptScore};
 pub use length::{FEWEST_LENGTHS, LengthControlled, LengthFit, LengthRow, fit_length, length_controlled};
 pub use ratings::{Game, RatedContender, Ratings, ratings};
-pub use rewards::{LengthTercile, RewardFigures, RewardedPair, reward_figures};
+pub(super) use rewards::calibration_error;
+pub use rewards::{LengthTercile, RewardFigures, RewardedPair, length_thirds, reward_figures};
 pub use seeds::{SeedsFigure, over_seeds};
 pub use significance::{McNemar, holm, mcnemar, sign_test};
 pub use ties::{PairCounts, TieKind, TieModel, davidson, rao_kupper};

@@ -46,12 +46,16 @@ pub enum FilterTest {
     Model(String),
     /// This strategy chose it.
     Strategy(String),
+    /// It is a pair of this evaluation.
+    Eval(String),
     /// This rater judged it.
     Rater(String),
     /// A verdict says this.
     Verdict(VerdictWord),
     /// A verdict was given with this much of it read.
     Seen(Seen),
+    /// A verdict came this many milliseconds after its pair appeared.
+    Ms(Bound, f64),
     /// It was judged by this criterion.
     Criterion(String),
     /// The difference of its scores lies so.
@@ -62,6 +66,8 @@ pub enum FilterTest {
     Contested,
     /// One of its answers was corrected.
     Corrected,
+    /// A verdict was given before both answers had ended.
+    Partial,
 }
 
 /// What a verdict says, without the side.
@@ -145,10 +151,10 @@ enum Values {
     Any(fn(String) -> FilterTest),
     Verdict,
     Seen,
-    Gap,
+    Number(fn(Bound, f64) -> FilterTest),
 }
 
-const KEYS: [(&str, Values); 12] = [
+const KEYS: [(&str, Values); 14] = [
     ("tag", Values::Any(FilterTest::Tag)),
     ("source", Values::Any(FilterTest::Source)),
     ("prompt", Values::Any(FilterTest::Prompt)),
@@ -156,15 +162,21 @@ const KEYS: [(&str, Values); 12] = [
     ("note", Values::Any(FilterTest::Note)),
     ("model", Values::Any(FilterTest::Model)),
     ("strategy", Values::Any(FilterTest::Strategy)),
+    ("eval", Values::Any(FilterTest::Eval)),
     ("rater", Values::Any(FilterTest::Rater)),
     ("criterion", Values::Any(FilterTest::Criterion)),
     ("verdict", Values::Verdict),
     ("seen", Values::Seen),
-    ("gap", Values::Gap),
+    ("gap", Values::Number(FilterTest::Gap)),
+    ("ms", Values::Number(FilterTest::Ms)),
 ];
 
-const FLAGS: [(&str, FilterTest); 3] =
-    [("disputed", FilterTest::Disputed), ("contested", FilterTest::Contested), ("corrected", FilterTest::Corrected)];
+const FLAGS: [(&str, FilterTest); 4] = [
+    ("disputed", FilterTest::Disputed),
+    ("contested", FilterTest::Contested),
+    ("corrected", FilterTest::Corrected),
+    ("partial", FilterTest::Partial),
+];
 
 const SEEN: [(&str, Seen); 3] = [("full", Seen::Full), ("partial", Seen::Partial), ("unknown", Seen::Unknown)];
 
@@ -205,6 +217,13 @@ impl Filter {
     #[must_use]
     pub fn asks(&self, test: impl Fn(&FilterTest) -> bool) -> bool {
         self.terms.iter().flat_map(|term| &term.any).any(test)
+    }
+
+    /// Whether it asks for the pairs of an evaluation, which match no other filter.
+    #[must_use]
+    pub fn names_evaluation(&self) -> bool {
+        let positive = self.terms.iter().filter(|term| !term.negated);
+        positive.flat_map(|term| &term.any).any(|test| matches!(test, FilterTest::Eval(_)))
     }
 
     /// Whether it tells models apart, so that a rater may guess which one wrote an answer.
@@ -306,7 +325,7 @@ impl FilterLine {
                 Values::Any(test) => test(value),
                 Values::Verdict => FilterTest::Verdict(choose(at, key, &value, &VerdictWord::ALL)?),
                 Values::Seen => FilterTest::Seen(choose(at, key, &value, &SEEN)?),
-                Values::Gap => gap(at, &value)?,
+                Values::Number(test) => bound(at, key, &value, *test)?,
             });
             if !self.take(',') {
                 return Ok(any);
@@ -361,15 +380,15 @@ fn choose<T: Copy>(at: usize, key: &str, value: &str, among: &[(&str, T)]) -> Re
     })
 }
 
-fn gap(at: usize, value: &str) -> Result<FilterTest, FilterError> {
+fn bound(at: usize, key: &str, value: &str, test: fn(Bound, f64) -> FilterTest) -> Result<FilterTest, FilterError> {
     let read = |(sign, bound): &(&str, Bound)| {
         let number: f64 = value.strip_prefix(sign)?.parse().ok()?;
-        number.is_finite().then_some(FilterTest::Gap(*bound, number))
+        number.is_finite().then(|| test(*bound, number))
     };
     Bound::ALL
         .iter()
         .find_map(read)
-        .ok_or_else(|| wrong(at, format!("`gap:` takes a bound such as <0.5, <=0.5, >1 or >=1, not `{value}`")))
+        .ok_or_else(|| wrong(at, format!("`{key}:` takes a bound such as <0.5, <=0.5, >1 or >=1, not `{value}`")))
 }
 
 #[cfg(test)]
@@ -383,8 +402,9 @@ mod tests {
 
     #[test]
     fn terms_are_read_with_their_alternatives_and_quotes() {
-        let found =
-            tests_of("tag:Code,math -verdict:tie  text:\"Two, words\" gap:<=0.5 disputed,corrected rater:'a b',c");
+        let found = tests_of(
+            "tag:Code,math -verdict:tie  text:\"Two, words\" gap:<=0.5 ms:<250 disputed,corrected rater:'a b',c",
+        );
         let text = |t: &str| t.to_owned();
         assert_eq!(
             found,
@@ -393,6 +413,7 @@ mod tests {
                 (true, vec![FilterTest::Verdict(VerdictWord::Tie)]),
                 (false, vec![FilterTest::Text(text("two, words"))]),
                 (false, vec![FilterTest::Gap(Bound::AtMost, 0.5)]),
+                (false, vec![FilterTest::Ms(Bound::Below, 250.0)]),
                 (false, vec![FilterTest::Disputed, FilterTest::Corrected]),
                 (false, vec![FilterTest::Rater(text("a b")), FilterTest::Rater(text("c"))]),
             ]
@@ -415,6 +436,7 @@ mod tests {
             ("seen:half", 6, "full, partial, unknown"),
             ("gap:0.5", 5, "<0.5"),
             ("gap:<x", 5, "<0.5"),
+            ("ms:250", 4, "`ms:` takes a bound"),
             ("ä text:\"open", 1, "is no term"),
             ("tag:ä text:\"open", 12, "not closed"),
             ("text:\"a\"b", 9, "blank"),

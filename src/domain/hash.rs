@@ -10,6 +10,10 @@ pub fn hash64(bytes: &[u8]) -> u64 {
     mix64(h)
 }
 
+/// A map by ids, with a hash of its own in every process: a long session looks ids up hundreds of thousands of times, and
+/// its order is never used.
+pub type IdMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
 /// The `SplitMix64` finaliser: a bijection on 64 bits that spreads neighbouring inputs.
 #[must_use]
 pub fn mix64(mut z: u64) -> u64 {

@@ -3,61 +3,13 @@
 //! Owns the records and their fold, which drops the repetitions of a resumed run. Refuses statistics.
 
 use super::canonical::CanonicalHash;
+use super::contest::{Contestant, ItemKey};
 use super::metric::{Metrics, Num};
+use super::posed::PosedPair;
 use super::text::{Finish, PromptBody};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-
-/// One of the two compared models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Contestant {
-    /// The model in question.
-    A,
-    /// What it is compared with.
-    B,
-}
-
-impl Contestant {
-    /// Both, in order.
-    pub const BOTH: [Self; 2] = [Self::A, Self::B];
-
-    /// 0 or 1.
-    #[must_use]
-    pub fn index(self) -> usize {
-        match self {
-            Self::A => 0,
-            Self::B => 1,
-        }
-    }
-
-    /// `a` or `b`.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::A => "a",
-            Self::B => "b",
-        }
-    }
-}
-
-/// An item of a suite, for one seed of sampling.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ItemKey {
-    /// The suite.
-    pub suite: String,
-    /// The item's name within the suite.
-    pub item: String,
-    /// The seed's number from 0; always 0 without sampling.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub seed: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(n: &u32) -> bool {
-    *n == 0
-}
 
 /// An answer of a contestant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,6 +72,27 @@ pub struct Comparison {
     /// Why there is no probability.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// The known probability that a is better, 0.5 for a tie: of pairs on which the judge itself is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Num>,
+    /// For a judge that scores answers: the score of a less that of b, before calibration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Num>,
+}
+
+/// Two answers of which one is known to be better: a judge is measured on them before it judges.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GatePair {
+    /// Its name within its set.
+    pub name: String,
+    /// The prompt.
+    pub prompt: PromptBody,
+    /// The first answer.
+    pub a: String,
+    /// The second answer.
+    pub b: String,
+    /// 1 where the first is better, 0 where the second is, 0.5 for a tie.
+    pub reference: f64,
 }
 
 /// Everything an evaluation has logged, by key.
@@ -128,6 +101,7 @@ pub struct EvalState {
     answers: BTreeMap<(ItemKey, Contestant), EvalAnswer>,
     measurements: BTreeMap<(ItemKey, Contestant), Measurement>,
     comparisons: BTreeMap<(String, ItemKey), Comparison>,
+    posed: BTreeMap<ItemKey, PosedPair>,
 }
 
 impl EvalState {
@@ -144,6 +118,27 @@ impl EvalState {
     /// Adds a comparison.
     pub fn compare(&mut self, comparison: Comparison) {
         self.comparisons.insert((comparison.judge.clone(), comparison.key.clone()), comparison);
+    }
+
+    /// Adds a pair that people judge.
+    pub fn pose(&mut self, posed: PosedPair) {
+        self.posed.insert(posed.key.clone(), posed);
+    }
+
+    /// The pair that people judge for an item.
+    #[must_use]
+    pub fn posed_of(&self, key: &ItemKey) -> Option<&PosedPair> {
+        self.posed.get(key)
+    }
+
+    /// The pairs that people judge, by item.
+    pub fn posed(&self) -> impl Iterator<Item = &PosedPair> {
+        self.posed.values()
+    }
+
+    /// Removes a judge's comparisons.
+    pub(super) fn forget_judge(&mut self, judge: &str) {
+        self.comparisons.retain(|(name, _), _| name != judge);
     }
 
     /// The answer to an item.
@@ -196,12 +191,13 @@ impl EvalState {
         }
         self.measurements().for_each(|measurement| h.add(&json!(measurement)));
         self.comparisons().for_each(|comparison| h.add(&json!(comparison)));
+        self.posed().for_each(|posed| h.add(&json!({ "posed": posed })));
         h.hex()
     }
 
     /// Whether nothing was logged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.answers.is_empty() && self.measurements.is_empty() && self.comparisons.is_empty()
+        self.answers.is_empty() && self.measurements.is_empty() && self.comparisons.is_empty() && self.posed.is_empty()
     }
 }

@@ -24,6 +24,8 @@ pub enum ParamKind {
     Word,
     /// A metric's name, or empty.
     Metric,
+    /// Comma-separated names, or empty.
+    Names,
     /// Verifiable checks as [`super::Checks`] parses them, or empty.
     Checks,
     /// Comma-separated real numbers, each within inclusive bounds.
@@ -114,6 +116,13 @@ impl ParamRow {
                 Ok(text.to_owned())
             }
             ParamKind::Word => Err(fail("expected a run's name or nothing".into())),
+            ParamKind::Names
+                if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b',' | b' ')) =>
+            {
+                let names: Vec<&str> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+                Ok(names.join(","))
+            }
+            ParamKind::Names => Err(fail("expected names separated by commas, or nothing".into())),
             ParamKind::Metric
                 if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b'@')) =>
             {

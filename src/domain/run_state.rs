@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::VecDeque;
 
+mod overfit;
 #[cfg(test)]
 mod tests;
 
@@ -195,6 +196,16 @@ impl RunState {
                 series.push(step, value, ms);
                 self.series.push((name.to_owned(), series));
             }
+        }
+        let evaluated = metrics.iter().any(|(name, _)| name.starts_with("eval_"));
+        if evaluated && !self.findings.iter().any(|finding| finding.rule == overfit::RULE) {
+            let rows = self.plan.as_ref().map_or(0, |plan| plan.eval_rows);
+            let points = |name: &str| -> Vec<(u64, f64)> {
+                let points = self.series(name).map(|series| series.live().points());
+                points.into_iter().flatten().filter(|(_, y, _)| y.is_finite()).map(|(step, y, _)| (step, y)).collect()
+            };
+            let found = overfit::overfitting(&points, rows);
+            self.findings.extend(found);
         }
     }
 

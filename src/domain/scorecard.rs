@@ -3,16 +3,24 @@
 //! Owns the path from what was logged to the numbers that the screen, the commands and the report show. Refuses to know
 //! models: it folds an [`EvalState`].
 
+use super::contest::Contestant;
 use super::evaluation::{
-    CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, JudgeFigures, LengthRow, PromptScore, holm, judge_gate,
-    length_controlled, mcnemar, over_seeds, paired_difference, paired_win_rate, sign_test,
+    CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, JudgeFigures, LengthRow, PromptScore, calibration_error,
+    holm, judge_gate, length_controlled, mcnemar, over_seeds, paired_difference, paired_win_rate, sign_test,
 };
 use super::hash::hash64;
-use super::measured::{Comparison, Contestant, EvalState, Measurement};
-use super::stats::{quantile, resample};
-use super::suite::{Better, Measure, Pooling, SuiteRow, suite};
+use super::measured::{Comparison, EvalState, Measurement};
+use super::metric::Metrics;
+use super::posed::HUMAN;
+use super::stats::{median, quantile, resample};
+use super::suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, SuiteRow, judges, suite};
+use gates::{agrees, gate_reports};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+
+mod gates;
+
+pub use gates::{FEWEST_LABELS, GateReport, LLMBAR, OWN_LABELS, gate_suite, is_gate};
 
 /// Seed of the bootstraps: the same log gives the same numbers.
 const SEED: u64 = 1;
@@ -46,6 +54,9 @@ pub struct MeasureReport {
     pub difference: Option<f64>,
     /// Its 95 % interval, over prompts (and seeds).
     pub interval: Option<[f64; 2]>,
+    /// The 95 % interval of the value itself, over prompts, where only one of the two has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alone: Option<[f64; 2]>,
     /// What it lets one say of a.
     pub conclusion: Conclusion,
     /// McNemar's exact p-value of a share; none for other measures.
@@ -119,8 +130,14 @@ pub struct JudgeReport {
     pub consistency: Option<f64>,
     /// The mean probability that it gives to the first answer, less one half.
     pub position_bias: Option<f64>,
+    /// The same in logits: the mean of (l1 + l2)/2, where l1 and l2 are those of the first answer in both orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position_logit: Option<f64>,
     /// Its accuracy on pairs with a known better answer.
     pub accuracy: Option<f64>,
+    /// What it said of pairs with a known better answer, by set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gate: Vec<GateReport>,
     /// Why its number is no headline; empty where it is one.
     pub not_headline: Vec<String>,
 }
@@ -169,13 +186,35 @@ pub fn eval_report(state: &EvalState, others: &[f64]) -> EvalReport {
     }
     let suites = by_suite.into_iter().filter_map(|(name, rows)| Some(suite_report(suite(name)?, &rows))).collect();
     let mut by_judge: BTreeMap<(&str, &str), Vec<&Comparison>> = BTreeMap::new();
-    for comparison in state.comparisons() {
+    for comparison in state.comparisons().filter(|c| !is_gate(&c.key.suite)) {
         by_judge.entry((&comparison.judge, &comparison.key.suite)).or_default().push(comparison);
     }
-    let judges = by_judge.into_iter().map(|((judge, suite), rows)| judge_report(judge, suite, &rows)).collect();
+    let judges = by_judge
+        .into_iter()
+        .map(|((judge, suite), rows)| judge_report(judge, suite, &rows, gate_reports(state, judge)))
+        .collect();
     let mut report = EvalReport { suites, judges, tests: 0 };
     report.correct(others);
     report
+}
+
+/// A measure's values without interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MeasureValues {
+    /// The value of a on the items that both have.
+    pub a: f64,
+    /// The value of b on them.
+    pub b: f64,
+}
+
+/// The values of a suite's measure; none where no item has both.
+#[must_use]
+pub fn measure_values(state: &EvalState, suite: &str, measure: &Measure) -> Option<MeasureValues> {
+    let rows: Vec<&Measurement> = state.measurements().filter(|m| m.key.suite == suite).collect();
+    let [a, b] = Contestant::BOTH.map(|side| values(measure, &rows, side));
+    let shared: Vec<_> = a.iter().filter_map(|(key, a)| Some((*a, *b.get(key)?))).collect();
+    let a = pooled(measure.pooling, shared.iter().map(|pair| &pair.0))?;
+    Some(MeasureValues { a, b: pooled(measure.pooling, shared.iter().map(|pair| &pair.1))? })
 }
 
 fn suite_report(row: &SuiteRow, rows: &[&Measurement]) -> SuiteReport {
@@ -196,8 +235,8 @@ fn values<'a>(measure: &Measure, rows: &[&'a Measurement], side: Contestant) -> 
     let mut out = BTreeMap::new();
     for row in rows.iter().filter(|row| row.side == side) {
         let weight = match measure.pooling {
-            Pooling::Share | Pooling::Mean => Some(1.0),
             Pooling::Per(other) => row.values.get(other),
+            _ => Some(1.0),
         };
         let (Some(value), Some(weight)) = (row.values.get(measure.key), weight) else { continue };
         if value.is_finite() && weight.is_finite() {
@@ -208,10 +247,27 @@ fn values<'a>(measure: &Measure, rows: &[&'a Measurement], side: Contestant) -> 
     out
 }
 
-/// The pooled value; none without weight.
-fn pooled<'a>(values: impl IntoIterator<Item = &'a ItemValue>) -> Option<f64> {
+/// The pooled value; none without items.
+fn pooled<'a>(pooling: Pooling, values: impl IntoIterator<Item = &'a ItemValue>) -> Option<f64> {
+    if matches!(pooling, Pooling::Median | Pooling::Calibration) {
+        let all: Vec<f64> = values.into_iter().map(|item| item.value).collect();
+        let figure = if pooling == Pooling::Median { median } else { calibration_error };
+        return (!all.is_empty()).then(|| figure(&all));
+    }
     let (sum, weight) = values.into_iter().fold((0.0, 0.0), |(s, w), item| (s + item.value, w + item.weight));
     (weight > 0.0).then(|| sum / weight)
+}
+
+/// A measure pooled over the values of items; none where no item has it.
+#[must_use]
+pub fn pooled_value(measure: &Measure, values: &[Metrics]) -> Option<f64> {
+    let item = |values: &Metrics| -> Option<ItemValue> {
+        let value = values.get(measure.key)?;
+        let weight = if let Pooling::Per(other) = measure.pooling { values.get(other)? } else { 1.0 };
+        (value.is_finite() && weight.is_finite()).then_some(ItemValue { cluster: 0, seed: 0, value, weight })
+    };
+    let items: Vec<ItemValue> = values.iter().filter_map(item).collect();
+    pooled(measure.pooling, &items)
 }
 
 fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {
@@ -223,10 +279,11 @@ fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {
         title: measure.title,
         items: if shared.is_empty() { a.len().max(b.len()) } else { shared.len() },
         prompts: prompts.len(),
-        a: pooled(a.values()),
-        b: pooled(b.values()),
+        a: pooled(measure.pooling, a.values()),
+        b: pooled(measure.pooling, b.values()),
         difference: None,
         interval: None,
+        alone: None,
         conclusion: Conclusion { word: "cannot tell", detail: None },
         p: None,
         p_corrected: None,
@@ -234,6 +291,8 @@ fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {
     };
     if shared.is_empty() {
         out.undefined = Some("only one of the two has values".into());
+        let one: Vec<ItemValue> = a.values().chain(b.values()).copied().collect();
+        out.alone = if a.is_empty() || b.is_empty() { interval_of(measure.pooling, &one) } else { None };
         return out;
     }
     if measure.pooling == Pooling::Share {
@@ -242,7 +301,7 @@ fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {
     }
     let seeds: BTreeSet<u32> = shared.iter().map(|(a, _)| a.seed).collect();
     let found = match measure.pooling {
-        Pooling::Per(_) => per_weight(&shared),
+        Pooling::Per(_) | Pooling::Median | Pooling::Calibration => of_sets(measure.pooling, &shared),
         _ if seeds.len() > 1 => {
             let by_seed: Vec<Vec<PromptScore>> = seeds
                 .iter()
@@ -281,16 +340,31 @@ fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {
 
 type Found = Result<(f64, Result<ConfidenceInterval, String>, ComparisonVerdict), String>;
 
-/// The difference of two ratios of sums, with a bootstrap over prompts.
-fn per_weight(shared: &[(ItemValue, ItemValue)]) -> Found {
-    let mut clusters: BTreeMap<u64, Vec<(ItemValue, ItemValue)>> = BTreeMap::new();
-    for pair in shared {
-        clusters.entry(pair.0.cluster).or_default().push(*pair);
+/// The rows of each prompt together.
+fn clustered<T: Copy>(rows: &[T], cluster: impl Fn(&T) -> u64) -> Vec<Vec<T>> {
+    let mut clusters: BTreeMap<u64, Vec<T>> = BTreeMap::new();
+    for row in rows {
+        clusters.entry(cluster(row)).or_default().push(*row);
     }
-    let groups: Vec<Vec<(ItemValue, ItemValue)>> = clusters.into_values().collect();
+    clusters.into_values().collect()
+}
+
+/// The interval of one contestant's value, with a bootstrap over prompts; none for one prompt.
+fn interval_of(pooling: Pooling, values: &[ItemValue]) -> Option<[f64; 2]> {
+    let groups = clustered(values, |item| item.cluster);
+    if groups.len() < 2 {
+        return None;
+    }
+    let draws = resample(&groups, DRAWS, SEED, |groups: &[Vec<ItemValue>]| pooled(pooling, groups.iter().flatten()));
+    Some([quantile(&draws, 0.025), quantile(&draws, 0.975)])
+}
+
+/// The difference of two figures of whole sets, with a bootstrap over prompts.
+fn of_sets(pooling: Pooling, shared: &[(ItemValue, ItemValue)]) -> Found {
+    let groups = clustered(shared, |pair| pair.0.cluster);
     let difference = |groups: &[Vec<(ItemValue, ItemValue)>]| -> Option<f64> {
         let pairs = || groups.iter().flatten();
-        Some(pooled(pairs().map(|pair| &pair.0))? - pooled(pairs().map(|pair| &pair.1))?)
+        Some(pooled(pooling, pairs().map(|pair| &pair.0))? - pooled(pooling, pairs().map(|pair| &pair.1))?)
     };
     let seen = difference(&groups).ok_or("nothing was counted")?;
     if groups.len() < 2 {
@@ -328,7 +402,7 @@ fn conclude(verdict: &ComparisonVerdict, better: Better, noun: &str) -> Conclusi
     Conclusion { word, detail }
 }
 
-fn judge_report(judge: &str, suite: &str, rows: &[&Comparison]) -> JudgeReport {
+fn judge_report(judge: &str, suite: &str, rows: &[&Comparison], gate: Vec<GateReport>) -> JudgeReport {
     let judged: Vec<(&Comparison, f64)> =
         rows.iter().filter_map(|row| Some((*row, row.p?.0))).filter(|(_, p)| p.is_finite()).collect();
     let score = |row: &Comparison, p: f64| PromptScore { prompt: hash64(row.cluster.as_bytes()), score: p };
@@ -369,7 +443,9 @@ fn judge_report(judge: &str, suite: &str, rows: &[&Comparison]) -> JudgeReport {
         length_undefined: None,
         consistency: None,
         position_bias: None,
+        position_logit: None,
         accuracy: None,
+        gate,
         not_headline: Vec::new(),
     };
     if let Ok((rate, interval, verdict)) = found {
@@ -398,6 +474,7 @@ fn judge_report(judge: &str, suite: &str, rows: &[&Comparison]) -> JudgeReport {
         Err(why) => out.length_undefined = Some(why.to_string()),
     }
     orders(&judged, &mut out);
+    headline(&mut out);
     out
 }
 
@@ -408,11 +485,50 @@ fn orders(judged: &[(&Comparison, f64)], out: &mut JudgeReport) {
         return;
     }
     let n = both.len() as f64;
-    let same = both.iter().filter(|(one, two)| (*one > 0.5) == (*two > 0.5) && (*one < 0.5) == (*two < 0.5)).count();
+    let same = both.iter().filter(|(one, two)| agrees(*one, *two)).count();
     out.consistency = Some(same as f64 / n);
     // With a first the first answer has the probability `one`, with b first 1 − `two`.
     out.position_bias = Some(both.iter().map(|(one, two)| f64::midpoint(*one, 1.0 - two) - 0.5).sum::<f64>() / n);
-    let figures = JudgeFigures { accuracy: out.accuracy, consistency: out.consistency };
+    out.position_logit = Some(both.iter().map(|(one, two)| (logit(*one) - logit(*two)) / 2.0).sum::<f64>() / n);
+}
+
+/// The least distance of a probability from 0 and 1 in a logit: a judge that answers in words gives exactly 0 or 1.
+const LOGIT_EDGE: f64 = 1e-6;
+
+/// The log-odds of a probability; those of 1 − p are exactly the opposite, so that what cancels is exactly 0.
+#[must_use]
+pub fn logit(p: f64) -> f64 {
+    let of_small = |p: f64| {
+        let p = p.max(LOGIT_EDGE);
+        (p / (1.0 - p)).ln()
+    };
+    if p > 0.5 { -of_small(1.0 - p) } else { of_small(p) }
+}
+
+/// Whether the judge's number may be a headline. A judge that learned what it says has to be measured first: on LLMBar, or
+/// on the session's own labels, which come first for a run, since it learned from such. Checks need no measurement.
+fn headline(out: &mut JudgeReport) {
+    let kind = out.judge.split(':').next().unwrap_or_default();
+    if kind == HUMAN {
+        if out.unjudged > 0 {
+            let all = out.comparisons + out.unjudged;
+            out.not_headline.push(format!("{} of {all} pairs are still to be judged", out.unjudged));
+        }
+        return;
+    }
+    let row: Option<&JudgeRow> = judges().into_iter().find(|row| row.name == kind);
+    let run = row.is_some_and(|row| row.takes == JudgeOperand::Run);
+    let model = row.is_some_and(|row| row.takes == JudgeOperand::Model);
+    if !run && !model && out.consistency.is_none() {
+        return;
+    }
+    let of = |set: &str| out.gate.iter().find(|gate| gate.set == set);
+    let own = || of(OWN_LABELS).filter(|gate| gate.decided >= FEWEST_LABELS).and_then(|gate| gate.accuracy);
+    let llmbar = || of(LLMBAR).and_then(|gate| gate.accuracy);
+    out.accuracy = if run { own().or_else(llmbar) } else { llmbar().or_else(own) };
+    let consistency = out.gate.iter().filter_map(|gate| gate.consistency).chain(out.consistency).reduce(f64::min);
+    // Scores are the same in both orders.
+    let figures = JudgeFigures { accuracy: out.accuracy, consistency: consistency.or(run.then_some(1.0)) };
     out.not_headline = judge_gate(&figures).iter().map(ToString::to_string).collect();
 }
 

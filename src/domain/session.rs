@@ -2,7 +2,8 @@
 //!
 //! Owns prompts, completions, pairs, verdicts and corrections with undo and redo, notes, imported rows, and the rules
 //! that turn them into training rows. Verdicts and the pairs they judge come from different logs, so they may arrive in
-//! either order.
+//! either order. Prompts, completions and pairs are shared with the records that brought them: a long session holds its texts
+//! once.
 
 mod agree;
 mod clock;
@@ -10,8 +11,11 @@ mod collect;
 mod copies;
 mod corrections;
 mod find;
+mod held_out;
 mod labelled;
+mod partial;
 mod pool;
+mod posed_pairs;
 mod queue;
 mod rows;
 mod state_hash;
@@ -34,14 +38,19 @@ use tags::Retagged;
 pub use tags::{TagChange, tag_problem};
 
 use super::canonical::canonical_json;
+use super::hash::IdMap;
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
+use super::posed::EVALUATION;
 use super::rubric::Criterion;
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
 use super::verdict::Verdict;
 use super::votes::{CollectionSettings, Repeats};
 use clock::Clock;
+use posed_pairs::HeldOut;
 use std::cmp::Ordering;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// A verdict and whether it still counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,13 +107,13 @@ struct History {
 /// The folded state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Session {
-    prompts: Vec<Prompt>,
-    prompt_at: HashMap<PromptId, usize>,
-    completions: HashMap<CompletionId, Completion>,
-    pairs: Vec<Pair>,
-    pair_at: HashMap<PairId, usize>,
+    prompts: Vec<Arc<Prompt>>,
+    prompt_at: IdMap<PromptId, usize>,
+    completions: IdMap<CompletionId, Arc<Completion>>,
+    pairs: Vec<Arc<Pair>>,
+    pair_at: IdMap<PairId, usize>,
     verdicts: BTreeMap<u64, Judged>,
-    verdicts_of_pair: HashMap<PairId, Vec<u64>>,
+    verdicts_of_pair: IdMap<PairId, Vec<u64>>,
     history: HashMap<Rater, History>,
     notes: BTreeMap<(PairId, Rater), String>,
     corrections: Vec<Corrected>,
@@ -122,6 +131,8 @@ pub struct Session {
     /// The tags of prompts as they were before anybody changed them.
     imported_tags: HashMap<PromptId, Vec<String>>,
     note_times: BTreeMap<(PairId, Rater), u64>,
+    /// What evaluations put up for judging.
+    held_out: Arc<HeldOut>,
     clock: Clock,
     /// The clock of tags and criteria: one of its own, so that it changes no time of a verdict in older logs.
     marks: Clock,
@@ -150,24 +161,30 @@ impl Session {
     }
 
     /// Adds a prompt; an earlier one with the same id stays.
-    pub fn add_prompt(&mut self, prompt: Prompt) {
-        if !self.prompt_at.contains_key(&prompt.id) {
+    pub fn add_prompt(&mut self, prompt: impl Into<Arc<Prompt>>) {
+        let prompt = prompt.into();
+        if let Entry::Vacant(free) = self.prompt_at.entry(prompt.id.clone()) {
+            free.insert(self.prompts.len());
             let id = prompt.id.clone();
-            self.prompt_at.insert(id.clone(), self.prompts.len());
             self.prompts.push(prompt);
             self.retag(&id);
         }
     }
 
     /// Adds a completion; an earlier one with the same id stays.
-    pub fn add_completion(&mut self, completion: Completion) {
+    pub fn add_completion(&mut self, completion: impl Into<Arc<Completion>>) {
+        let completion = completion.into();
         self.completions.entry(completion.id.clone()).or_insert(completion);
     }
 
-    /// Adds a pair; an earlier one with the same id stays.
-    pub fn add_pair(&mut self, pair: Pair) {
-        if !self.pair_at.contains_key(&pair.id) {
-            self.pair_at.insert(pair.id.clone(), self.pairs.len());
+    /// Adds a pair; an earlier one with the same id stays. One of an evaluation is held out.
+    pub fn add_pair(&mut self, pair: impl Into<Arc<Pair>>) {
+        let pair = pair.into();
+        if pair.strategy == EVALUATION {
+            return Arc::make_mut(&mut self.held_out).add(pair);
+        }
+        if let Entry::Vacant(free) = self.pair_at.entry(pair.id.clone()) {
+            free.insert(self.pairs.len());
             self.pairs.push(pair);
         }
     }
@@ -386,26 +403,26 @@ impl Session {
 
     /// Prompts in order of arrival.
     #[must_use]
-    pub fn prompts(&self) -> &[Prompt] {
+    pub fn prompts(&self) -> &[Arc<Prompt>] {
         &self.prompts
     }
 
     /// The prompt of that id.
     #[must_use]
     pub fn prompt(&self, id: &PromptId) -> Option<&Prompt> {
-        self.prompt_at.get(id).map(|i| &self.prompts[*i])
+        self.prompt_at.get(id).map(|i| &*self.prompts[*i]).or_else(|| self.held_out.prompts.get(id))
     }
 
     /// The completion of that id.
     #[must_use]
     pub fn completion(&self, id: &CompletionId) -> Option<&Completion> {
-        self.completions.get(id)
+        self.completions.get(id).map(|own| &**own).or_else(|| self.held_out.completions.get(id))
     }
 
     /// Every completion, in order of their ids.
     #[must_use]
     pub fn completions(&self) -> Vec<&Completion> {
-        let mut all: Vec<&Completion> = self.completions.values().collect();
+        let mut all: Vec<&Completion> = self.completions.values().map(|completion| &**completion).collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all
     }
@@ -437,14 +454,15 @@ impl Session {
 
     /// Pairs in order of arrival.
     #[must_use]
-    pub fn pairs(&self) -> &[Pair] {
+    pub fn pairs(&self) -> &[Arc<Pair>] {
         &self.pairs
     }
 
     /// The pair of that id.
     #[must_use]
     pub fn pair(&self, id: &PairId) -> Option<&Pair> {
-        self.pair_at.get(id).map(|i| &self.pairs[*i])
+        let held_out = || self.held_out.at.get(id).map(|i| &*self.held_out.pairs[*i]);
+        self.pair_at.get(id).map(|i| &*self.pairs[*i]).or_else(held_out)
     }
 
     /// A pair's two completions, `a` then `b`.

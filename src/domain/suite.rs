@@ -23,7 +23,15 @@ pub enum Pooling {
     Mean,
     /// The sum over items divided by the sum of that other measure: `instruct_strict` by `instructions`.
     Per(&'static str),
+    /// The median over items.
+    Median,
+    /// The expected calibration error of σ(value) over ten bins, where a value is the reward of the better answer minus that
+    /// of the other.
+    Calibration,
 }
+
+/// The measure of a suite that ranks given answers by their rewards. A suite that has it accepts reward runs.
+pub const REWARD_MARGIN: &str = "reward_margin";
 
 /// A number that a suite reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +57,12 @@ impl Measure {
     #[must_use]
     pub const fn mean(key: &'static str, title: &'static str, better: Better) -> Self {
         Self { key, title, better, pooling: Pooling::Mean }
+    }
+
+    /// A sum over items divided by the sum of the measure `by`.
+    #[must_use]
+    pub const fn per(key: &'static str, title: &'static str, by: &'static str, better: Better) -> Self {
+        Self { key, title, better, pooling: Pooling::Per(by) }
     }
 
     /// The same measure with another direction.
@@ -83,6 +97,18 @@ impl SuiteRow {
     #[must_use]
     pub fn takes_prompts(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// Whether it scores given texts and asks for no answers, so that a model behind a server cannot take it.
+    #[must_use]
+    pub fn scores_texts(&self) -> bool {
+        self.max_new_tokens == 0
+    }
+
+    /// Whether a reward run can take it.
+    #[must_use]
+    pub fn takes_rewards(&self) -> bool {
+        self.measures.iter().any(|measure| measure.key == REWARD_MARGIN)
     }
 }
 

@@ -48,6 +48,23 @@ impl PromptBody {
         PromptId(format!("h{}", h.hex()))
     }
 
+    /// A hash of what was asked, blanks at its ends and system turns left out: the same for one question as plain text and as
+    /// a conversation. It recognises a benchmark's prompts in training rows.
+    #[must_use]
+    pub fn asked_hash(&self) -> String {
+        let mut h = Fold64::default();
+        match self {
+            Self::Text(text) => h.add(text.trim().as_bytes()),
+            Self::Chat(turns) => {
+                turns
+                    .iter()
+                    .filter(|turn| turn.role != "system")
+                    .for_each(|turn| h.add(turn.content.trim().as_bytes()));
+            }
+        }
+        h.hex()
+    }
+
     pub(super) fn fold(&self, h: &mut Fold64) {
         match self {
             Self::Text(text) => h.add(text.as_bytes()),

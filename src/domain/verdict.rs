@@ -1,6 +1,7 @@
 //! A rater's decision on a pair. A verdict is a fact in the log: another record undoes it, nothing changes it.
 
 use super::ids::{PairId, Rater};
+use super::partial::PartialView;
 use serde::{Deserialize, Serialize};
 
 /// One of a pair's two completions, in the pair's own order.
@@ -80,6 +81,9 @@ pub struct Showing {
     /// The ranking of all answers to a prompt that this verdict is part of: its verdicts are undone together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranking: Option<String>,
+    /// What there was of the answers, where the verdict was given before both had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<PartialView>,
 }
 
 /// What a rater was asked about a pair, where it was not plainly which answer is better.
@@ -123,7 +127,7 @@ pub struct Verdict {
     pub left: Side,
     /// How much was read.
     pub seen: Seen,
-    /// Milliseconds from first sight to decision; 0 for imported verdicts.
+    /// Milliseconds from first sight to decision; 0 where it is not known: imported and model verdicts.
     pub ms: u64,
     /// Stable hash of the preferred text, so that replay can prove that the stored verdict is the one given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +141,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Whether it was given before both answers had ended.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.showing.partial.as_ref().is_some_and(PartialView::is_partial)
+    }
+
     /// Whether it is a vote by this criterion. A repeat measures the rater and is no vote; skipping a review leaves the
     /// earlier verdict.
     #[must_use]

@@ -2,15 +2,20 @@
 //!
 //! Owns the order of the work, the reuse of answers and what is already logged. Refuses statistics and folders.
 
+use super::alarm::alarms;
+use super::asked::{check_asked, measured};
+use super::given_text::same_tokens;
 use super::item::{Answered, Given, Item, ItemRequest};
-use super::judge::{JudgeInputs, Referee, kind_named};
-use super::judging::compare;
+use super::judge::{GateSetInput, JudgeInputs, kind_named};
+use super::judging::Judging;
 use super::player::{Played, Player, opens_thought};
+use super::scoring::{ItemScoring, ScoringScope};
 use super::suite::{Suite, SuiteInput, suite_named};
 use crate::domain::{
-    Contestant, EvalAnswer, EvalState, Finding, Fold64, ItemKey, Measurement, Metrics, Plan, Sampler, Severity,
+    Contestant, EvalAnswer, EvalState, Finding, Fold64, ItemKey, Measurement, Metrics, Plan, RunId, Sampler, Severity,
     answer_after_thoughts, hash64,
 };
+use crate::generate::server::ServerAnswers;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
@@ -20,11 +25,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+mod judges;
+mod remote;
+mod scores;
+
 /// The longest time between two polls for commands.
 const SLICE: Duration = Duration::from_millis(250);
 
 /// What an evaluation is made of.
 pub struct EvalInputs<'a> {
+    /// The run.
+    pub run: RunId,
     /// Its specification, with the models' paths on this machine.
     pub spec: &'a EvalSpec,
     /// The text of each suite's file, in the order of the specification.
@@ -35,12 +46,18 @@ pub struct EvalInputs<'a> {
     pub identities: [String; 2],
     /// The rendering date.
     pub date: Option<String>,
+    /// The rendering dates of contestants that are reward runs; none for the others.
+    pub reward_dates: [Option<String>; 2],
+    /// What contestants were trained on, as [`crate::domain::PromptBody::asked_hash`].
+    pub trained: BTreeSet<String>,
     /// What its log has so far.
     pub past: EvalState,
     /// Answers of earlier evaluations that may be reused.
     pub known: Vec<EvalAnswer>,
     /// The runs that judge.
     pub judges: JudgeInputs,
+    /// The pairs on which each judge is measured, in the order of the specification.
+    pub gates: Vec<Vec<GateSetInput>>,
     /// What computes.
     pub device: Device,
 }
@@ -66,6 +83,7 @@ struct Turn {
 struct Playing {
     side: Contestant,
     player: Option<Player>,
+    server: Option<ServerAnswers>,
     waiting: VecDeque<Turn>,
     /// Turns whose prompt another turn is answering.
     deferred: Vec<Turn>,
@@ -74,22 +92,18 @@ struct Playing {
     number: usize,
 }
 
-/// A judge judging.
-struct Judging {
-    name: String,
-    referee: Box<dyn Referee>,
-    waiting: VecDeque<(usize, usize, u32)>,
-}
-
 /// A stage of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Answers(Contestant),
+    Scores(ScoringScope),
+    Alarms,
     Judge(usize),
 }
 
 /// An evaluation in progress.
 pub struct Evaluation {
+    run: RunId,
     spec: EvalSpec,
     suites: Vec<LoadedSuite>,
     /// The contestants without weights: templates and tokenizers.
@@ -97,12 +111,18 @@ pub struct Evaluation {
     checkpoints: [Option<PathBuf>; 2],
     identities: [String; 2],
     date: Option<String>,
+    reward_dates: [Option<String>; 2],
+    trained: BTreeSet<String>,
+    /// Whether the contestants are compared token by token.
+    together: bool,
     judges: JudgeInputs,
+    gates: Vec<Vec<GateSetInput>>,
     device: Device,
     state: EvalState,
     known: HashMap<String, Played>,
     phases: VecDeque<Phase>,
     playing: Option<Playing>,
+    scoring: Option<ItemScoring>,
     judging: Option<Judging>,
     planned: bool,
     left_out: Vec<(String, usize)>,
@@ -116,7 +136,9 @@ impl Evaluation {
     /// # Errors
     /// When a suite's file has another schema, or a model cannot be read.
     pub fn open(inputs: EvalInputs) -> Result<Self, Error> {
-        let EvalInputs { spec, texts, checkpoints, identities, date, past, known, judges, device } = inputs;
+        let EvalInputs { run, spec, texts, checkpoints, identities, date, past, known, judges, gates, device, .. } =
+            inputs;
+        let EvalInputs { reward_dates, trained, .. } = inputs;
         let mut suites = Vec::new();
         let mut left_out = Vec::new();
         for (suite_spec, text) in spec.suites.iter().zip(&texts) {
@@ -141,31 +163,54 @@ impl Evaluation {
                 readers[side.index()] = Some(LanguageModel::open(Path::new(&model.path))?.dated(date.as_deref())?);
             }
         }
+        let rewards = [reward_dates[0].is_some(), reward_dates[1].is_some()];
+        check_asked(spec, rewards, suites.iter().map(|loaded| (loaded.suite.row.name, loaded.items.as_slice())))?;
+        let items = suites.iter().flat_map(|loaded| &loaded.items);
+        let texts = items.filter(|item| item.ask == ItemRequest::Text).map(|item| &item.prompt);
+        let together = match &readers {
+            [Some(a), Some(b)] => identities[0] == identities[1] || same_tokens(a, b, texts)?,
+            _ => false,
+        };
         let mut phases: VecDeque<Phase> = Contestant::BOTH.map(Phase::Answers).into();
+        phases.extend(Contestant::BOTH.map(|side| Phase::Scores(ScoringScope::Alone(side))));
+        phases.extend([Phase::Scores(ScoringScope::Together), Phase::Alarms]);
         phases.extend((0..spec.judges.len()).map(Phase::Judge));
         let known = known
             .into_iter()
             .chain(past.answers().cloned())
             .map(|answer| (answer.source, Played { text: answer.text, tokens: answer.tokens, finish: answer.finish }));
-        Ok(Self {
+        for judge in &spec.judges {
+            if let Some(check) = kind_named(&judge.kind)?.check {
+                check(judge)?;
+            }
+        }
+        let out = Self {
+            run,
             spec: spec.clone(),
             suites,
             readers,
             checkpoints,
             identities,
             date,
+            reward_dates,
+            trained,
+            together,
             judges,
+            gates,
             device,
             known: known.collect(),
             state: past,
             phases,
             playing: None,
+            scoring: None,
             judging: None,
             planned: false,
             left_out,
             tokens: 0,
             seconds: 0.0,
-        })
+        };
+        out.check_servers()?;
+        Ok(out)
     }
 
     /// Does a piece of work. False when none is left.
@@ -176,15 +221,25 @@ impl Evaluation {
         if !self.planned {
             self.planned = true;
             sink.emit(RunEvent::Planned(self.plan()))?;
+            if self.done() == 0 {
+                self.judges.warnings.iter().try_for_each(|finding| sink.emit(RunEvent::Found(finding.clone())))?;
+                self.first_findings().into_iter().try_for_each(|finding| sink.emit(RunEvent::Found(finding)))?;
+            }
         }
         let Some(phase) = self.phases.front().copied() else { return Ok(false) };
         let goes_on = match phase {
             Phase::Answers(side) => self.answer(side, sink)?,
+            Phase::Scores(scope) => self.score(scope, sink)?,
+            Phase::Alarms => {
+                let found = alarms(&self.state, self.done());
+                found.into_iter().try_for_each(|finding| sink.emit(RunEvent::Found(finding)))?;
+                false
+            }
             Phase::Judge(which) => self.judge(which, sink)?,
         };
         if !goes_on {
             self.phases.pop_front();
-            (self.playing, self.judging) = (None, None);
+            (self.playing, self.scoring, self.judging) = (None, None, None);
         }
         Ok(true)
     }
@@ -192,7 +247,8 @@ impl Evaluation {
     /// Measurements and comparisons so far.
     #[must_use]
     pub fn done(&self) -> u64 {
-        (self.state.measurements().count() + self.state.comparisons().count()) as u64
+        let state = &self.state;
+        (state.measurements().count() + state.comparisons().count() + state.posed().count()) as u64
     }
 
     /// What is logged.
@@ -203,12 +259,16 @@ impl Evaluation {
 
     fn plan(&self) -> Plan {
         let seeds = self.spec.seeds.max(1) as usize;
-        let items: usize = self.suites.iter().map(|suite| suite.items.len()).sum();
+        let all = || self.suites.iter().flat_map(|suite| &suite.items);
+        let of = |side: &Option<String>| all().map(|item| measured(item, side.is_some(), seeds)).sum::<usize>();
+        let items = all().count();
         let judged: usize = self.suites.iter().filter(|s| s.suite.row.judged).map(|s| s.items.len()).sum();
         let parameters = self.readers.iter().flatten().map(|model| model.config.parameters()).max().unwrap_or(0);
         let dropped = self.left_out.iter().map(|(reason, count)| DroppedRows { reason: reason.clone(), count: *count });
         Plan {
-            total_steps: ((2 * items + self.spec.judges.len() * judged) * seeds) as u64,
+            total_steps: (self.reward_dates.iter().map(of).sum::<usize>()
+                + self.spec.judges.len() * judged * seeds
+                + self.gate_pairs()) as u64,
             train_rows: items,
             parameters,
             dropped: dropped.collect(),
@@ -230,7 +290,10 @@ impl Evaluation {
     /// The answers still to be drawn.
     fn turns(&self, side: Contestant) -> Result<VecDeque<Turn>, Error> {
         let mut out = VecDeque::new();
-        let Some(reader) = &self.readers[side.index()] else { return Ok(out) };
+        let reader = self.readers[side.index()].as_ref();
+        if reader.is_none() && self.spec.side(side).server.is_none() {
+            return Ok(out);
+        }
         for (at, loaded) in self.suites.iter().enumerate() {
             for (item, seed) in self.rounds(at) {
                 let key = self.key(at, item, seed);
@@ -238,9 +301,13 @@ impl Evaluation {
                 if !asks || self.state.measurement_of(&key, side).is_some() {
                     continue;
                 }
-                let ids = reader.encode_prompt(&loaded.items[item].prompt)?;
+                let prompt = &loaded.items[item].prompt;
+                let ids = reader.map(|reader| reader.encode_prompt(prompt)).transpose()?.unwrap_or_default();
                 let sampler = seeded(loaded.sampler, seed);
-                let source = source(&self.identities[side.index()], &sampler, &ids);
+                // A server gets the prompt's words.
+                let words = if reader.is_none() { loaded.items[item].cluster() } else { String::new() };
+                let identity = format!("{}{words}", self.identities[side.index()]);
+                let source = source(&identity, &sampler, &ids);
                 out.push_back(Turn { suite: at, item, seed, ids, source });
             }
         }
@@ -254,6 +321,7 @@ impl Evaluation {
             None => Playing {
                 side,
                 player: None,
+                server: None,
                 waiting: self.turns(side)?,
                 deferred: Vec::new(),
                 open: BTreeMap::new(),
@@ -262,25 +330,38 @@ impl Evaluation {
             },
         };
         let began = Instant::now();
-        let goes_on = self.play(&mut playing, sink);
+        let remote = self.spec.side(side).server.is_some();
+        let goes_on = if remote { self.ask_server(&mut playing, sink) } else { self.play(&mut playing, sink) };
         self.seconds += began.elapsed().as_secs_f64();
         self.playing = Some(playing);
         goes_on
     }
 
+    /// Takes what needs no drawing off the front of the queue: logs a known answer, defers a prompt that is being answered. True
+    /// when an answer was logged.
+    fn take_known(&mut self, playing: &mut Playing, sink: &mut dyn Sink) -> Result<bool, Error> {
+        while let Some(turn) = playing.waiting.front() {
+            if let Some(known) = self.known.get(&turn.source).cloned() {
+                let Some(turn) = playing.waiting.pop_front() else { break };
+                self.answered(playing.side, &turn, &known, true, sink)?;
+                return Ok(true);
+            }
+            if !playing.in_flight.contains(&turn.source) {
+                break;
+            }
+            playing.deferred.extend(playing.waiting.pop_front());
+        }
+        Ok(false)
+    }
+
     fn play(&mut self, playing: &mut Playing, sink: &mut dyn Sink) -> Result<bool, Error> {
         let began = Instant::now();
         while began.elapsed() < SLICE {
-            while let Some(turn) = playing.waiting.front() {
-                if let Some(known) = self.known.get(&turn.source).cloned() {
-                    let Some(turn) = playing.waiting.pop_front() else { break };
-                    self.answered(playing.side, &turn, &known, true, sink)?;
+            loop {
+                if self.take_known(playing, sink)? {
                     return Ok(true);
                 }
-                if playing.in_flight.contains(&turn.source) {
-                    playing.deferred.extend(playing.waiting.pop_front());
-                    continue;
-                }
+                let Some(turn) = playing.waiting.front() else { break };
                 let sampler = seeded(self.suites[turn.suite].sampler, turn.seed);
                 let context = self.readers[playing.side.index()].as_ref().map_or(0, |model| model.config.context);
                 let room = if context == 0 { usize::MAX } else { context.saturating_sub(turn.ids.len()) };
@@ -392,55 +473,6 @@ impl Evaluation {
             None => false,
         };
         Ok(answer_after_thoughts(&answer.text, opened))
-    }
-
-    /// Compares the next answers with a judge. False when it has compared all.
-    fn judge(&mut self, which: usize, sink: &mut dyn Sink) -> Result<bool, Error> {
-        let opened = match self.judging.take() {
-            Some(judging) => Some(judging),
-            None => self.open_judge(which, sink)?,
-        };
-        let Some(mut judging) = opened else { return Ok(false) };
-        let Some((at, item, seed)) = judging.waiting.pop_front() else { return Ok(false) };
-        let key = self.key(at, item, seed);
-        let mut visible = [None, None];
-        for side in Contestant::BOTH {
-            visible[side.index()] = self.state.answer_of(&key, side).map(|a| self.visible(a)).transpose()?;
-        }
-        let [a, b] = visible;
-        let both = a.zip(b);
-        let found = match both {
-            Some((a, b)) => {
-                Some(compare(judging.referee.as_mut(), &judging.name, &key, &self.suites[at].items[item], &a, &b)?)
-            }
-            None => None,
-        };
-        self.judging = Some(judging);
-        if let Some(comparison) = found {
-            sink.emit(RunEvent::Compared(comparison.clone()))?;
-            self.state.compare(comparison);
-            self.step(sink)?;
-        }
-        Ok(true)
-    }
-
-    /// A judge with what it has still to compare; none where that is nothing, and for a person.
-    fn open_judge(&self, which: usize, sink: &mut dyn Sink) -> Result<Option<Judging>, Error> {
-        let spec = &self.spec.judges[which];
-        let Some(open) = kind_named(&spec.kind)?.open else { return Ok(None) };
-        let name = spec.name();
-        let waiting: VecDeque<(usize, usize, u32)> = (0..self.suites.len())
-            .filter(|at| self.suites[*at].suite.row.judged)
-            .flat_map(|at| self.rounds(at).map(move |(item, seed)| (at, item, seed)))
-            .filter(|(at, item, seed)| self.state.comparison_of(&name, &self.key(*at, *item, *seed)).is_none())
-            .collect();
-        if waiting.is_empty() {
-            return Ok(None);
-        }
-        sink.emit(RunEvent::Progressed { stage: format!("loading {name}"), done: 0, total: 1 })?;
-        let referee = open(spec, &self.judges, &self.device)?;
-        sink.emit(RunEvent::Progressed { stage: format!("loading {name}"), done: 1, total: 1 })?;
-        Ok(Some(Judging { name, referee, waiting }))
     }
 
     fn too_long(&self, side: Contestant, turn: &Turn, context: usize) -> Finding {

@@ -91,7 +91,7 @@ pub struct TextScore {
     pub tokens: usize,
     /// Their characters.
     pub chars: usize,
-    /// Mean over tokens of KL(b ‖ a) in nats, over the whole vocabulary; none for b itself and for other vocabularies.
+    /// Mean over tokens of KL(b ‖ a) in nats, over the whole vocabulary; 0 for b itself, none for other vocabularies.
     pub kl: Option<f64>,
     /// Mean over tokens of KL(a ‖ b).
     pub reverse_kl: Option<f64>,

@@ -3,7 +3,7 @@
 //! The build script declares every file of the folder as a module and lists its `JUDGE` here. Owns the contract of a judge.
 //! Refuses statistics and the choice of what is judged.
 
-use crate::domain::{JudgeRow, PromptBody};
+use crate::domain::{Finding, GatePair, JudgeRow, PromptBody};
 use crate::model::error::Error;
 use crate::protocol::{JudgeSpec, TrainSpec};
 use candle_core::Device;
@@ -32,6 +32,8 @@ pub struct Ruling {
     pub a_first: Option<f64>,
     /// The probability that a is better when b comes first.
     pub b_first: Option<f64>,
+    /// For a judge that scores answers: the score of a less that of b, before calibration.
+    pub difference: Option<f64>,
     /// Why there is no opinion.
     pub problem: Option<String>,
 }
@@ -51,6 +53,13 @@ pub trait Referee {
     /// # Errors
     /// When no answers can be compared; what concerns these two alone is in the ruling.
     fn rule(&mut self, bout: &Bout) -> Result<Ruling, Error>;
+
+    /// Calibrates its probabilities to rows of (difference, label), where there are `fewest` or more. Returns what its
+    /// probabilities are, in words, and a remedy; none where there is nothing to say.
+    fn calibrate(&mut self, rows: &[(f64, f64)], fewest: usize) -> Option<(String, &'static str)> {
+        let _ = (rows, fewest);
+        None
+    }
 }
 
 /// A run that judges, as files.
@@ -73,15 +82,31 @@ pub struct JudgeInputs {
     pub reward: Option<JudgingRun>,
     /// The run with an implicit reward.
     pub implicit: Option<JudgingRun>,
+    /// What is to be said of the judges before anything runs.
+    pub warnings: Vec<Finding>,
+}
+
+/// Pairs on which a judge is measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateSetInput {
+    /// The set's name.
+    pub set: String,
+    /// The pairs.
+    pub pairs: Vec<GatePair>,
 }
 
 /// A kind of judge.
 pub struct JudgeKind {
     /// Its row.
     pub row: JudgeRow,
+    /// Says before anything runs why it cannot judge; none where only opening it tells.
+    pub check: Option<CheckJudge>,
     /// Prepares it; none for a judge that is a person.
     pub open: Option<OpenJudge>,
 }
+
+/// Checks a judge without loading weights.
+pub type CheckJudge = fn(&JudgeSpec) -> Result<(), Error>;
 
 /// Prepares a judge.
 pub type OpenJudge = fn(&JudgeSpec, &JudgeInputs, &Device) -> Result<Box<dyn Referee>, Error>;

@@ -7,6 +7,28 @@ use super::item::Item;
 use super::judge::{Bout, Referee, Ruling};
 use crate::domain::{Comparison, ItemKey, Num};
 use crate::model::error::Error;
+use std::collections::VecDeque;
+
+/// A judge judging.
+pub(super) struct Judging {
+    pub(super) name: String,
+    /// None for a person.
+    pub(super) referee: Option<Box<dyn Referee>>,
+    /// Pairs with a known better answer, by set and place, that it has still to judge.
+    pub(super) gate: VecDeque<(usize, usize)>,
+    pub(super) calibrated: bool,
+    pub(super) waiting: VecDeque<(usize, usize, u32)>,
+}
+
+/// The probability that a is better where nobody has to be asked; none where a judge decides.
+pub(super) fn decided(a: &str, b: &str) -> Option<f64> {
+    match (a.trim().is_empty(), b.trim().is_empty()) {
+        (true, true) => Some(0.5),
+        (true, false) => Some(0.0),
+        (false, true) => Some(1.0),
+        (false, false) => (a == b).then_some(0.5),
+    }
+}
 
 /// Compares the two answers of an item, without thoughts.
 pub(super) fn compare(
@@ -17,13 +39,9 @@ pub(super) fn compare(
     a: &str,
     b: &str,
 ) -> Result<Comparison, Error> {
-    let blank = |text: &str| text.trim().is_empty();
-    let ruling = match (blank(a), blank(b)) {
-        (true, true) => Ruling::sure(0.5),
-        (true, false) => Ruling::sure(0.0),
-        (false, true) => Ruling::sure(1.0),
-        (false, false) if a == b => Ruling::sure(0.5),
-        (false, false) => referee.rule(&Bout { prompt: &item.prompt, a, b })?,
+    let ruling = match decided(a, b) {
+        Some(p) => Ruling::sure(p),
+        None => referee.rule(&Bout { prompt: &item.prompt, a, b })?,
     };
     Ok(Comparison {
         key: key.clone(),
@@ -34,5 +52,7 @@ pub(super) fn compare(
         b_first: ruling.b_first.map(Num),
         chars: [a.chars().count(), b.chars().count()],
         problem: ruling.problem,
+        reference: None,
+        difference: ruling.difference.map(Num),
     })
 }

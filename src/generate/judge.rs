@@ -62,6 +62,21 @@ impl Judge {
         }
     }
 
+    /// Checks without loading weights that a model can be asked for letters.
+    ///
+    /// # Errors
+    /// When the model cannot be read or its tokenizer has no single token for a letter, or the server's key is missing.
+    pub fn check(judge: &JudgeModel) -> Result<(), Error> {
+        match judge {
+            JudgeModel::Server(server) => LetterServer::open(server).map(|_| ()),
+            JudgeModel::Local(path) => {
+                let model = LanguageModel::open(Path::new(path))?;
+                letter_tokens(&model, "A")?;
+                letter_tokens(&model, "B").map(|_| ())
+            }
+        }
+    }
+
     /// Judges two answers in both orders. What concerns this pair alone is in the judgement.
     ///
     /// # Errors
@@ -131,8 +146,10 @@ impl LocalJudge {
 fn letter_tokens(model: &LanguageModel, letter: &str) -> Result<Vec<u32>, Error> {
     let mut out = Vec::new();
     for text in [letter.to_owned(), format!(" {letter}")] {
+        // A tokenizer without the letter may leave it out, and give one token for the space alone.
         if let [one] = model.tokenizer.encode(&text, false)?.as_slice()
             && !out.contains(one)
+            && model.tokenizer.decode(&[*one])?.trim() == letter
         {
             out.push(*one);
         }

@@ -1,28 +1,26 @@
 //! A sampling run: candidates of many prompts, decoded in batches, deduplicated and paired.
 //!
-//! Owns the decoding loop, the pairing strategy `random`, and the order of its events. Refuses to know logs: the caller passes how
+//! Owns the decoding loop and the order of its events. Refuses to know logs: the caller passes how
 //! many prompts are done, and a prompt's candidates depend only on the seed.
 //!
-//! **Pairs.** A prompt's distinct candidates are shuffled and paired two by two: a uniformly random
-//! matching, so that no candidate is labelled twice while another waits. Of n candidates each pair is chosen with probability
-//! `⌊n/2⌋ / C(n, 2)`; for two or three candidates that is one uniformly random pair.
+//! **While it runs** the sink may ask what is being written, as pairs under the identity that they will have.
 
 use super::decode::{PackedDecoder, PromptRequest, Queue};
 pub use super::generated::Generated;
+use super::growing::{CandidateParts, SoFar, growing};
+use super::pairing::{candidate_id, distinct, pairs};
 use super::sampler::draw;
 use super::server::Servers;
-use crate::domain::{
-    Completion, CompletionId, Finding, Finish, Metrics, Pair, PairId, Prompt, RunId, Sampler, Severity, hash64,
-};
+use crate::domain::{Completion, Finding, Finish, Metrics, Prompt, RunId, Sampler, Severity, hash64};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
 use crate::model::trained::Trained;
 use crate::model::tune::Tune;
 use crate::nn::decoder::Decoder;
-use crate::nn::random::{stream, uniform};
+use crate::nn::random::stream;
 use crate::nn::reference::Cache;
-use crate::protocol::{Plan, RunEvent, SampleSpec, ServerLog};
+use crate::protocol::{Growing, Plan, RunEvent, SampleSpec, ServerLog};
 use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -61,7 +59,7 @@ pub fn generate_all(
         return Err(Error::Invalid("an empty prompt cannot be continued; give it at least one token of text".into()));
     }
     if !decoder.device().is_cpu() {
-        return requests.into_iter().map(|mut a| stepwise(decoder, &mut a, stops, adapter)).collect();
+        return requests.into_iter().map(|mut a| stepwise(decoder, &mut a, stops, adapter, &mut |_| ())).collect();
     }
     let widest = requests.iter().map(|a| a.rngs.len()).max().unwrap_or(0);
     let decode = PackedDecoder::of(decoder, adapter)?;
@@ -74,18 +72,22 @@ pub fn generate_all(
     Ok(numbers.into_iter().map(|n| queue.take(n).unwrap_or_default()).collect())
 }
 
+/// Prompts from the next one on whose answers can be read while they are written.
+const AHEAD: usize = 32;
+
 /// Rows per batch when a prompt has `candidates`: the weights are read once for all of them, and while a prompt's last
 /// candidates are decoded, the next prompt's start.
 fn rows(candidates: usize) -> usize {
     (2 * candidates).clamp(8, 16).max(candidates)
 }
 
-/// Continues one prompt with the decoder itself, on any device.
+/// Continues one prompt with the decoder itself, on any device. `watch` sees the rows after every token.
 fn stepwise(
     decoder: &Decoder,
     request: &mut PromptRequest,
     stops: &[u32],
     adapter: bool,
+    watch: &mut dyn FnMut(&[Generated]),
 ) -> Result<Vec<Generated>, Error> {
     let PromptRequest { prompt, rngs, sampler, .. } = request;
     let mut out: Vec<Generated> =
@@ -121,6 +123,7 @@ fn stepwise(
         if kept.is_empty() {
             return Ok(out);
         }
+        watch(&out);
         if kept.len() < open.len() {
             cache.select(&kept)?;
             open = kept.iter().map(|at| open[*at as usize]).collect();
@@ -272,6 +275,7 @@ impl Sampling {
             let complete = servers.wait_for(number, &self.prompts, sink);
             self.seconds += before.elapsed().as_secs_f64();
             if !complete? {
+                sink.show(&mut || self.growing(number, &[]));
                 return Ok(true);
             }
         }
@@ -289,7 +293,7 @@ impl Sampling {
         if same > 0 {
             sink.emit(RunEvent::Deduplicated { prompt: prompt.id.clone(), count: same })?;
         }
-        for pair in pairs(&self.run, &prompt, &distinct, self.spec.sampler.seed) {
+        for pair in pairs(&self.run, &prompt, &distinct, self.spec.per_prompt, self.spec.sampler.seed) {
             sink.emit(RunEvent::Paired(pair))?;
         }
         let (done, total) = (self.next as u64, self.prompts.len() as u64);
@@ -353,7 +357,7 @@ impl Sampling {
     }
 
     /// Submits a prompt to the models.
-    fn submit(&mut self, number: usize) -> Result<(), Error> {
+    fn submit(&mut self, number: usize, sink: &mut dyn Sink) -> Result<(), Error> {
         let prompt = &self.prompts[number];
         // Encodes for all models first, so that an error submits nothing.
         let encoded: Vec<Vec<u32>> =
@@ -370,13 +374,33 @@ impl Sampling {
                 }
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
             }
-            let rngs = self.numbers(v).iter().map(|k| stream(sampler.seed, name(k))).collect();
+            let numbers = self.numbers(v);
+            let rngs = numbers.iter().map(|k| stream(sampler.seed, name(k))).collect();
             let mut request = PromptRequest { number, prompt: ids, rngs, sampler };
+            // What the other generators have written of the same prompt.
+            let others = if matches!(self.models[v].decoding, Decoding::Stepwise(..)) {
+                self.parts(number)
+            } else {
+                CandidateParts::new()
+            };
             let SampledModel { model, decoding, .. } = &mut self.models[v];
             match decoding {
                 Decoding::Queued(_, queue) => queue.push(request),
                 Decoding::Stepwise(decoder, generated) => {
-                    generated.insert(number, stepwise(decoder, &mut request, model.tokenizer.stops(), true)?);
+                    let (run, prompt, most) = (&self.run, &self.prompts[number], sampler.max_new_tokens);
+                    let (per_prompt, seed) = (self.spec.per_prompt, self.spec.sampler.seed);
+                    let tokenizer = &model.tokenizer;
+                    let so_far =
+                        |g: &Generated| SoFar::of(tokenizer, &g.ids, g.finish == Finish::Eos || g.ids.len() >= most);
+                    let mut watch = |rows: &[Generated]| {
+                        sink.show(&mut || {
+                            let mut parts = others.clone();
+                            parts.extend(numbers.iter().copied().zip(rows.iter().map(so_far)));
+                            growing(run, [(prompt, parts)].into_iter(), per_prompt, seed)
+                        });
+                    };
+                    let rows = stepwise(decoder, &mut request, tokenizer.stops(), true, &mut watch)?;
+                    generated.insert(number, rows);
                 }
             }
         }
@@ -385,17 +409,18 @@ impl Sampling {
     }
 
     /// Submits later prompts while slots are free. An error is reported when the prompt's own turn comes.
-    fn submit_ahead(&mut self) {
+    fn submit_ahead(&mut self, sink: &mut dyn Sink) {
         let idle = |v: &SampledModel| matches!(&v.decoding, Decoding::Queued(_, queue) if queue.waiting() == 0);
-        while self.submitted < self.prompts.len() && self.models.iter().any(idle) && self.submit(self.submitted).is_ok()
-        {
-        }
+        while self.submitted < self.prompts.len()
+            && self.models.iter().any(idle)
+            && self.submit(self.submitted, sink).is_ok()
+        {}
     }
 
     /// The prompt's non-empty candidates in order.
     fn candidates(&mut self, number: usize, prompt: &Prompt, sink: &mut dyn Sink) -> Result<Vec<Completion>, Error> {
         if self.submitted <= number {
-            self.submit(number)?;
+            self.submit(number, sink)?;
         }
         let mut out = Vec::new();
         for v in 0..self.models.len() {
@@ -405,13 +430,14 @@ impl Sampling {
                 continue;
             }
             let generated = loop {
-                self.submit_ahead();
+                self.submit_ahead(sink);
                 match &mut self.models[v].decoding {
                     Decoding::Queued(decode, queue) => {
                         if let Some(generated) = queue.take(number) {
                             break generated;
                         }
                         self.tokens += queue.step(decode)? as u64;
+                        sink.show(&mut || self.growing(number, &out));
                     }
                     Decoding::Stepwise(_, generated) => {
                         let generated = generated.remove(&number).unwrap_or_default();
@@ -435,7 +461,7 @@ impl Sampling {
                     continue;
                 }
                 out.push(Completion {
-                    id: CompletionId::new(format!("{}.{}.{k}", self.run, prompt.id)),
+                    id: candidate_id(&self.run, prompt, k),
                     prompt: prompt.id.clone(),
                     model: sampled.name.clone(),
                     text,
@@ -457,6 +483,45 @@ impl Sampling {
         // `RUN.PROMPT.K`: in the order of K, whichever model they came from.
         out.sort_by_key(|c| c.id.as_str().rsplit('.').next().and_then(|k| k.parse::<usize>().ok()));
         Ok(out)
+    }
+
+    /// What is being written of prompt `first` and the next ones; `taken` are finished candidates of the first.
+    fn growing(&self, first: usize, taken: &[Completion]) -> Growing {
+        let prompts = (first..self.prompts.len().min(first + AHEAD)).map(|number| {
+            let prompt = &self.prompts[number];
+            let mut parts = self.parts(number);
+            for k in (0..self.spec.per_prompt).filter(|_| !taken.is_empty()) {
+                let id = candidate_id(&self.run, prompt, k);
+                if let Some(c) = taken.iter().find(|c| c.id == id) {
+                    parts.insert(k, SoFar { text: c.text.clone(), tokens: c.tokens, ended: true });
+                }
+            }
+            (prompt, parts)
+        });
+        let begun = prompts.filter(|(_, parts)| !parts.is_empty());
+        growing(&self.run, begun, self.spec.per_prompt, self.spec.sampler.seed)
+    }
+
+    /// A prompt's candidates so far.
+    fn parts(&self, number: usize) -> CandidateParts {
+        let mut parts = self.servers.as_ref().map_or_else(CandidateParts::new, |servers| servers.parts(number));
+        for (v, sampled) in self.models.iter().enumerate() {
+            let tokenizer = &sampled.model.tokenizer;
+            match &sampled.decoding {
+                Decoding::Queued(_, queue) => {
+                    let rows = self.numbers(v).into_iter().enumerate();
+                    parts.extend(rows.filter_map(|(candidate, k)| {
+                        let (ids, ended) = queue.progress(number, candidate)?;
+                        Some((k, SoFar::of(tokenizer, ids, ended)))
+                    }));
+                }
+                Decoding::Stepwise(_, generated) => {
+                    let rows = generated.get(&number).into_iter().flatten();
+                    parts.extend(self.numbers(v).into_iter().zip(rows.map(|g| SoFar::ended(tokenizer, g))));
+                }
+            }
+        }
+        parts
     }
 
     /// Emits the finding that stops sampling, and returns its error.
@@ -499,48 +564,6 @@ fn too_long(prompt: &Prompt, tokens: usize, context: usize, step: usize) -> Find
         remedy: "shorten the prompt, or use a model with a longer context".into(),
         pair: None,
     }
-}
-
-/// The completions whose texts differ by more than surrounding whitespace, the first of each kept, and how many were dropped.
-fn distinct(completions: Vec<Completion>) -> (Vec<Completion>, usize) {
-    let all = completions.len();
-    let mut kept: Vec<Completion> = Vec::new();
-    for c in completions {
-        if kept.iter().all(|k| k.text.trim() != c.text.trim()) {
-            kept.push(c);
-        }
-    }
-    let same = all - kept.len();
-    (kept, same)
-}
-
-/// The disjoint pairs of a uniformly random matching.
-fn pairs(run: &RunId, prompt: &Prompt, distinct: &[Completion], seed: u64) -> Vec<Pair> {
-    let n = distinct.len();
-    if n < 2 {
-        return Vec::new();
-    }
-    let mut order: Vec<usize> = (0..n).collect();
-    let mut rng = stream(seed, hash64(format!("{} pairs", prompt.id).as_bytes()));
-    for i in (1..n).rev() {
-        order.swap(i, (uniform(&mut rng) * (i + 1) as f64) as usize);
-    }
-    let p_select = (n / 2) as f64 / (n * (n - 1) / 2) as f64;
-    let number = |c: &Completion| c.id.as_str().rsplit('.').next().unwrap_or_default().to_owned();
-    order
-        .chunks_exact(2)
-        .map(|two| {
-            let (a, b) = (&distinct[two[0]], &distinct[two[1]]);
-            Pair {
-                id: PairId::new(format!("{}:{run}.{}-{}", prompt.id, number(a), number(b))),
-                prompt: prompt.id.clone(),
-                a: a.id.clone(),
-                b: b.id.clone(),
-                strategy: "random".into(),
-                p_select,
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! keep several requests in flight. Refuses to write a key anywhere: it comes from an environment variable, goes into one
 //! header, and is cut out of every text that a server sends.
 
+mod answers;
 mod client;
 mod fault;
 mod letters;
@@ -12,6 +13,7 @@ mod reply;
 mod retry;
 mod source;
 
+pub use answers::{RemoteAnswer, ServerAnswers};
 pub use client::{Client, look_up, names};
 pub use fault::{FaultKind, ServerFault};
 pub use letters::{LetterServer, Letters};

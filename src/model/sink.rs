@@ -1,7 +1,7 @@
-//! The only channel for run events.
+//! The only channel for run events, and for answers before they are events.
 
 use super::error::Error;
-use crate::protocol::RunEvent;
+use crate::protocol::{Growing, RunEvent};
 
 /// Takes run events. The worker's sink appends them to the run's log.
 pub trait Sink {
@@ -10,6 +10,11 @@ pub trait Sink {
     /// # Errors
     /// When the event could not be recorded; the run then stops.
     fn emit(&mut self, event: RunEvent) -> Result<(), Error>;
+
+    /// Shows answers that are being written, or not: `answers` puts them together only where somebody could look now.
+    fn show(&mut self, answers: &mut dyn FnMut() -> Growing) {
+        let _ = answers;
+    }
 }
 
 /// Collects events in memory.

@@ -1,9 +1,13 @@
-//! KL between the base model and the policy from their final hidden states, with candle's operations on any device.
+//! KL between two models from their final hidden states, with candle's operations on any device.
+//!
+//! Owns [`divergence`], which a policy measures of itself in training, and [`compare`], which an evaluation measures of any two
+//! models with one vocabulary. Refuses gradients.
 
 use super::decoder::Decoder;
 use crate::model::error::Error;
 use crate::model::weights::trained_dtype;
 use candle_core::{D, DType, Tensor};
+use rayon::prelude::*;
 
 /// Scored positions whose logits exist at once.
 pub(super) const CHUNK: usize = 256;
@@ -31,7 +35,7 @@ pub(super) fn divergence(
 }
 
 /// Converted to a type precise enough for sums over the vocabulary: f32 instead of 16 bits.
-pub(super) fn wide(x: &Tensor) -> Result<Tensor, Error> {
+pub(crate) fn wide(x: &Tensor) -> Result<Tensor, Error> {
     Ok(x.to_dtype(trained_dtype(x.dtype()))?)
 }
 
@@ -44,4 +48,111 @@ pub(super) fn log_softmax(logits: &Tensor) -> Result<Tensor, Error> {
 /// A tensor's values on the CPU.
 pub(super) fn read(t: &Tensor) -> Result<Vec<f64>, Error> {
     Ok(t.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
+}
+
+/// Positions whose logits of two models exist at once in [`compare`].
+const COMPARED: usize = 64;
+
+/// Two models' predictions of one token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct TokenComparison {
+    /// Log-prob of the token under each, in nats.
+    pub(crate) logp: [f64; 2],
+    /// KL(second ‖ first) in nats.
+    pub(crate) kl: f64,
+    /// KL(first ‖ second) in nats.
+    pub(crate) reverse_kl: f64,
+    /// Whether both have the same argmax (the first of equals).
+    pub(crate) same_top: bool,
+}
+
+/// Compares two models on each of `targets`, from their hidden states after the final norm (n, H) and their heads (V, H).
+/// Sums over the vocabulary are in f64; equal models give exactly 0.
+///
+/// # Errors
+/// When a tensor operation fails, or logits are not finite.
+pub(crate) fn compare(
+    states: [&Tensor; 2],
+    heads: [&Tensor; 2],
+    targets: &[u32],
+) -> Result<Vec<TokenComparison>, Error> {
+    let heads = [wide(heads[0])?.t()?, wide(heads[1])?.t()?];
+    let mut out = Vec::with_capacity(targets.len());
+    for start in (0..targets.len()).step_by(COMPARED) {
+        let n = COMPARED.min(targets.len() - start);
+        let logits = |side: usize| -> Result<Vec<f64>, Error> {
+            let state = wide(&states[side].narrow(0, start, n)?)?;
+            read(&state.matmul(&heads[side])?)
+        };
+        let (one, two) = (logits(0)?, logits(1)?);
+        let width = one.len() / n;
+        if two.len() != one.len() {
+            return Err(Error::Invalid(format!(
+                "two models with {width} and {} tokens have no KL: their vocabularies differ",
+                two.len() / n
+            )));
+        }
+        let rows = one.par_chunks(width).zip(two.par_chunks(width)).zip(&targets[start..start + n]);
+        out.extend(rows.map(|((one, two), target)| compare_token(one, two, *target as usize)).collect::<Vec<_>>());
+    }
+    let finite = |c: &TokenComparison| [c.kl, c.reverse_kl, c.logp[0], c.logp[1]].iter().all(|x| x.is_finite());
+    if !out.iter().all(finite) {
+        return Err(Error::Invalid("a model's logits are not finite".into()));
+    }
+    Ok(out)
+}
+
+/// Of two rows of logits: with `d = z₁ − z₂`, KL(first ‖ second) = Σ p₁ d − (lse₁ − lse₂).
+fn compare_token(one: &[f64], two: &[f64], target: usize) -> TokenComparison {
+    let top = |z: &[f64]| {
+        z.iter().enumerate().fold((0, f64::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best })
+    };
+    let ((top_one, max_one), (top_two, max_two)) = (top(one), top(two));
+    let (mut sums, mut moved) = ([0.0, 0.0], [0.0, 0.0]);
+    for (x, y) in one.iter().zip(two) {
+        let (p, q) = ((x - max_one).exp(), (y - max_two).exp());
+        sums[0] += p;
+        sums[1] += q;
+        moved[0] += p * (x - y);
+        moved[1] += q * (y - x);
+    }
+    let (lse_one, lse_two) = (max_one + sums[0].ln(), max_two + sums[1].ln());
+    let of = |z: &[f64], lse: f64| z.get(target).map_or(f64::NAN, |z| z - lse);
+    TokenComparison {
+        logp: [of(one, lse_one), of(two, lse_two)],
+        kl: moved[1] / sums[1] - (lse_two - lse_one),
+        reverse_kl: moved[0] / sums[0] - (lse_one - lse_two),
+        same_top: top_one == top_two,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn two_models_are_compared_over_the_whole_vocabulary() {
+        let tensor = |rows: Vec<f64>, shape: (usize, usize)| Tensor::from_vec(rows, shape, &Device::Cpu).unwrap();
+        // With states of one dimension that are 1, a head is its logits.
+        let state = tensor(vec![1.0; 100], (100, 1));
+        let head = |p: [f64; 3]| tensor(p.map(f64::ln).to_vec(), (3, 1));
+        let (p, q) = ([0.5, 0.3, 0.2], [0.2, 0.3, 0.5]);
+        let targets: Vec<u32> = (0..100).map(|i| i % 3).collect();
+        let found = compare([&state, &state], [&head(p), &head(q)], &targets).unwrap();
+        assert_eq!(found.len(), 100);
+        let kl = |p: [f64; 3], q: [f64; 3]| p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+        for (at, token) in found.iter().enumerate() {
+            assert!((token.kl - kl(q, p)).abs() < 1e-12 && (token.reverse_kl - kl(p, q)).abs() < 1e-12);
+            assert!((token.logp[0] - p[at % 3].ln()).abs() < 1e-12 && (token.logp[1] - q[at % 3].ln()).abs() < 1e-12);
+            assert!(!token.same_top);
+        }
+        let same = compare([&state, &state], [&head(p), &head(p)], &targets).unwrap();
+        assert!(same.iter().all(|t| t.kl == 0.0 && t.reverse_kl == 0.0 && t.same_top && t.logp[0] == t.logp[1]));
+        let wider = tensor(vec![0.0; 4], (4, 1));
+        let refused = compare([&state, &state], [&head(p), &wider], &targets).unwrap_err().to_string();
+        assert!(refused.contains("vocabularies differ"), "{refused}");
+        let broken = tensor(vec![f64::NAN, 0.0, 0.0], (3, 1));
+        assert!(compare([&state, &state], [&head(p), &broken], &targets).is_err());
+    }
 }

@@ -7,6 +7,9 @@ use super::source::{DataSnapshot, ModelRef};
 use crate::domain::{Contestant, RunId, Sampler};
 use serde::{Deserialize, Serialize};
 
+/// The file in an evaluation's folder with hashes of the prompts that its contestants were trained on, a line each.
+pub const TRAINED_PROMPTS: &str = "trained.txt";
+
 /// A compared model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalSide {
@@ -39,6 +42,17 @@ pub struct SuiteSpec {
     pub limit: Option<usize>,
 }
 
+/// Pairs with a known better answer, on which a judge is measured before it judges.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateSet {
+    /// Its name: `llmbar`, or `own` for the session's labels.
+    pub set: String,
+    /// Its copy: rows of [`crate::domain::GatePair`].
+    pub data: DataSnapshot,
+    /// Where it comes from.
+    pub file: String,
+}
+
 /// A judge of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JudgeSpec {
@@ -56,6 +70,9 @@ pub struct JudgeSpec {
     /// The checks that judge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<String>,
+    /// What it is measured on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gate: Vec<GateSet>,
 }
 
 impl JudgeSpec {

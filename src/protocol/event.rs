@@ -4,7 +4,8 @@
 use super::command::RunCommand;
 use super::server::ServerAnswer;
 use crate::domain::{
-    Comparison, Completion, CompletionId, EvalAnswer, Finding, Measurement, Metrics, Num, Pair, Plan, PromptId,
+    Comparison, Completion, CompletionId, EvalAnswer, Finding, Measurement, Metrics, Num, Pair, Plan, PosedPair,
+    PromptId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +90,8 @@ pub enum RunEvent {
     Measured(Measurement),
     /// A judge compared two answers (evaluation runs).
     Compared(Comparison),
+    /// Two answers were put up for people to compare (evaluation runs).
+    Posed(Box<PosedPair>),
     /// A checkpoint is on disk and verified.
     Checkpointed {
         /// Its step.

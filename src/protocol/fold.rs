@@ -51,6 +51,7 @@ pub fn apply_run_event(session: &mut Session, event: &RunEvent) {
     match event {
         RunEvent::Completed(c) => session.add_completion(c.clone()),
         RunEvent::Paired(p) => session.add_pair(p.clone()),
+        RunEvent::Posed(posed) => session.pose(posed.as_ref().clone()),
         RunEvent::Started { .. }
         | RunEvent::Planned(_)
         | RunEvent::Progressed { .. }
@@ -99,6 +100,7 @@ pub fn apply_run(run: &mut RunState, envelope: &Envelope<RunEvent>) {
         RunEvent::EvalAnswered(answer) => run.eval.answer(answer.as_ref().clone()),
         RunEvent::Measured(measurement) => run.eval.measure(measurement.clone()),
         RunEvent::Compared(comparison) => run.eval.compare(comparison.clone()),
+        RunEvent::Posed(posed) => run.eval.pose(posed.as_ref().clone()),
         RunEvent::Checkpointed { step, bytes } => run.checkpoint(*step, *bytes),
         RunEvent::Found(finding) => run.findings.push(finding.clone()),
         RunEvent::Obeyed(command) => run.obey(command.word()),

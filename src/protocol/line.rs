@@ -73,10 +73,10 @@ pub fn encode<T: Serialize>(n: u64, m: u64, w: u64, record: &T) -> Result<String
 pub fn verify(line: &[u8]) -> Result<(u64, u32), LineError> {
     let line = trimmed(line);
     let crc = checksum(line)?;
-    let digits = line.strip_prefix(b"{\"n\":").ok_or_else(|| LineError::Shape("no number `n`".into()))?;
-    let end = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
-    let n = std::str::from_utf8(&digits[..end]).ok().and_then(|text| text.parse().ok());
-    Ok((in_range(n)?, crc))
+    if !line.starts_with(b"{\"n\":") {
+        return Err(LineError::Shape("no number `n`".into()));
+    }
+    Ok((in_range(number_after(line, b"{\"n\":").map(|(n, _)| n))?, crc))
 }
 
 fn in_range(n: Option<u64>) -> Result<u64, LineError> {
@@ -134,25 +134,37 @@ pub fn records_within(line: &[u8]) -> Vec<Range<usize>> {
     found
 }
 
-/// The number and times of a line.
-struct Stamps {
+/// A number after the name of its field, and the rest.
+fn number_after<'a>(bytes: &'a [u8], name: &[u8]) -> Option<(u64, &'a [u8])> {
+    let rest = bytes.strip_prefix(name)?;
+    let (mut n, mut digits) = (0_u64, 0);
+    while let Some(digit @ b'0'..=b'9') = rest.get(digits) {
+        n = n.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+        digits += 1;
+    }
+    (digits > 0).then(|| (n, &rest[digits..]))
+}
+
+/// The parts of a line as [`encode`] writes it.
+struct Parts<'a> {
     n: u64,
     m: u64,
     w: u64,
+    kind: &'a str,
+    data: &'a [u8],
 }
 
-impl Stamps {
-    /// Of a line that begins as [`encode`] writes it.
-    fn of(line: &[u8]) -> Option<Self> {
-        fn number<'a>(rest: &'a [u8], name: &[u8]) -> Option<(u64, &'a [u8])> {
-            let rest = rest.strip_prefix(name)?;
-            let end = rest.iter().position(|b| !b.is_ascii_digit())?;
-            Some((std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?, &rest[end..]))
-        }
-        let (n, rest) = number(line, b"{\"n\":")?;
-        let (m, rest) = number(rest, b",\"m\":")?;
-        let (w, rest) = number(rest, b",\"w\":")?;
-        rest.starts_with(b",\"k\":").then_some(Self { n, m, w })
+impl<'a> Parts<'a> {
+    fn of(line: &'a [u8]) -> Option<Self> {
+        let (n, rest) = number_after(line, b"{\"n\":")?;
+        let (m, rest) = number_after(rest, b",\"m\":")?;
+        let (w, rest) = number_after(rest, b",\"w\":")?;
+        let rest = rest.strip_prefix(b",\"k\":\"")?;
+        let end = rest.iter().position(|b| !(b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_'))?;
+        let kind = std::str::from_utf8(&rest[..end]).ok()?;
+        let (_, rest) = number_after(rest.get(end..)?.strip_prefix(b"\"")?, b",\"v\":")?;
+        let data = rest.strip_prefix(b",\"d\":")?;
+        Some(Self { n, m, w, kind, data: data.get(..data.len().checked_sub(SUFFIX)?)? })
     }
 }
 
@@ -161,12 +173,20 @@ impl Stamps {
 /// # Errors
 /// When the checksum does not match or the shape is wrong. An unknown kind is not an error.
 pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<Envelope<T>, LineError> {
+    checksum(trimmed(line))?;
+    parse_verified(line)
+}
+
+/// Parses a line that [`verify`] has accepted.
+///
+/// # Errors
+/// When the shape is wrong. An unknown kind is not an error.
+pub fn parse_verified<T: DeserializeOwned>(line: &[u8]) -> Result<Envelope<T>, LineError> {
     let line = trimmed(line);
-    checksum(line)?;
     // The usual line: known kind, fields in the codec's order. It is parsed without a tree of values in between.
-    if let Some(Stamps { n, m, w }) = Stamps::of(line)
+    if let Some(Parts { n, m, w, kind, data }) = Parts::of(line)
         && n <= MAX_SEQ
-        && let Ok(record) = serde_json::from_slice(line)
+        && let Ok(record) = super::tagged::record(kind, data)
     {
         return Ok(Envelope { n, m, w, data: Ok(record) });
     }
@@ -198,6 +218,26 @@ mod tests {
         let back: Envelope<SessionRecord> = decode(line.as_bytes()).expect("decodes");
         assert_eq!((back.n, back.m, back.w), (3, 10, 20));
         assert_eq!(back.known(), Some(&record));
+    }
+
+    #[test]
+    fn a_line_in_another_order_is_the_same_record() {
+        let record =
+            SessionRecord::Noted { pair: PairId::new("p\"1"), rater: Rater::new("ä"), text: ",\"d\":{}".into() };
+        let line = encode(3, 10, 20, &record).expect("encodes");
+        let mut value: Value = serde_json::from_str(&line).expect("JSON");
+        let fields = value.as_object_mut().expect("an object");
+        // The data before the kind, and a field that this version does not know.
+        let data = fields.shift_remove("d").expect("data");
+        fields.shift_insert(1, "d".into(), data);
+        fields.shift_insert(2, "x".into(), Value::Null);
+        fields.shift_remove("c");
+        let body = value.to_string().strip_suffix('}').expect("an object").to_owned();
+        let moved = format!("{body},\"c\":\"{:08x}\"}}", crc32fast::hash(body.as_bytes()));
+        let decoded: Vec<Envelope<SessionRecord>> =
+            [line, moved].iter().map(|line| decode(line.as_bytes()).expect("decodes")).collect();
+        assert_eq!(decoded[0], decoded[1]);
+        assert_eq!(decoded[0].known(), Some(&record));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::domain::{
     RunId, SftRow, TagChange, TextSet, Verdict,
 };
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The first line of every log file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,11 +45,11 @@ pub struct SessionMeta {
 #[serde(tag = "k", content = "d", rename_all = "snake_case")]
 pub enum SessionRecord {
     /// A prompt was added.
-    Prompted(Prompt),
+    Prompted(Arc<Prompt>),
     /// A completion was imported.
-    Completed(Completion),
+    Completed(Arc<Completion>),
     /// An import paired two completions.
-    Paired(Pair),
+    Paired(Arc<Pair>),
     /// A pair was judged. The verdict's identity is this record's sequence number.
     Judged(Verdict),
     /// A verdict no longer counts.

@@ -167,12 +167,24 @@ pub struct ServerInput {
 }
 
 impl ServerInput {
+    /// The keys whose values say nothing about the model: new in every answer of some servers.
+    const FLEETING: [&'static str; 8] =
+        ["created", "modified", "modified_at", "permission", "permissions", "status", "state", "loaded"];
+
+    /// Address, model and what the server says of it, as one text: equal where nothing differs.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let entry = self.entry.iter().filter(|(key, _)| !Self::FLEETING.contains(&key.as_str()));
+        let entry: Vec<String> = entry.map(|(key, value)| format!("{key}={value}")).collect();
+        format!("{}#{} {}", self.url, self.model, entry.join(" "))
+    }
+
     /// The keys whose values differ from the record. Times and permissions are new in every answer of some servers.
     #[must_use]
     pub fn differences<'a>(&'a self, now: &'a Self) -> Vec<&'a str> {
         let keys: std::collections::BTreeSet<&String> = self.entry.keys().chain(now.entry.keys()).collect();
-        let fleeting = ["created", "modified", "modified_at", "permission", "permissions", "status", "state", "loaded"];
-        let differs = |key: &&String| !fleeting.contains(&key.as_str()) && self.entry.get(*key) != now.entry.get(*key);
+        let differs =
+            |key: &&String| !Self::FLEETING.contains(&key.as_str()) && self.entry.get(*key) != now.entry.get(*key);
         keys.into_iter().filter(differs).map(String::as_str).collect()
     }
 }

@@ -1,10 +1,10 @@
 //! A run's specification, frozen at launch in the run folder's `spec.json`.
 
-use super::evaluation::EvalSpec;
+use super::evaluation::{EvalSpec, SuiteSpec};
 use super::inputs::{CheckpointRole, Inputs};
 use super::server::ServerRef;
 use super::source::{DataSnapshot, ModelRef};
-use crate::domain::{Params, RunId, Sampler, is_name};
+use crate::domain::{HUMAN, Params, RunId, Sampler, is_name};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path};
 
@@ -28,6 +28,9 @@ pub struct TrainSpec {
     /// [`crate::domain::SftRow`]s of general text on which forgetting is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<DataSnapshot>,
+    /// Suites that are measured while it trains.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suites: Vec<SuiteSpec>,
     /// The filter that the rows match; none for all of the session's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
@@ -51,6 +54,7 @@ impl TrainSpec {
             data,
             mix: None,
             probe: None,
+            suites: Vec::new(),
             filter: None,
             rubric: None,
             reward: None,
@@ -132,6 +136,16 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// Whether its log adds answers or pairs to the session.
+    #[must_use]
+    pub fn adds_to_session(&self) -> bool {
+        match &self.task {
+            Task::Train(_) => false,
+            Task::Sample(_) => true,
+            Task::Eval(eval) => eval.judges.iter().any(|judge| judge.kind == HUMAN),
+        }
+    }
+
     /// The models behind servers that it uses.
     #[must_use]
     pub fn servers(&self) -> Vec<&ServerRef> {
@@ -183,9 +197,15 @@ impl RunSpec {
     #[must_use]
     pub fn data(&self) -> Vec<&DataSnapshot> {
         match &self.task {
-            Task::Train(t) => [Some(&t.data), t.mix.as_ref(), t.probe.as_ref()].into_iter().flatten().collect(),
+            Task::Train(t) => {
+                let own = [Some(&t.data), t.mix.as_ref(), t.probe.as_ref()].into_iter().flatten();
+                own.chain(t.suites.iter().map(|suite| &suite.data)).collect()
+            }
             Task::Sample(s) => vec![&s.data],
-            Task::Eval(e) => e.suites.iter().map(|suite| &suite.data).collect(),
+            Task::Eval(e) => {
+                let gates = e.judges.iter().flat_map(|judge| judge.gate.iter().map(|set| &set.data));
+                e.suites.iter().map(|suite| &suite.data).chain(gates).collect()
+            }
         }
     }
 

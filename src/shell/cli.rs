@@ -326,6 +326,9 @@ pub struct TrainArgs {
     /// Which rows.
     #[command(flatten)]
     pub choice: ChoiceArgs,
+    /// The folder of the files of `eval_suites` (default: `suites` in the data folder).
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Train on what can be read of damaged logs.
     #[arg(long)]
     pub allow_damaged: bool,
@@ -529,13 +532,13 @@ pub struct ReportArgs {
     /// output.
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
-    /// The screen in the picture (default: label for a session, watch for a run).
-    #[arg(long, value_parser = ["label", "launch", "watch", "replay"])]
+    /// The screen in the picture (default: label for a session, watch for a run, evaluate for an evaluation).
+    #[arg(long, value_parser = ["label", "launch", "watch", "evaluate", "replay"])]
     pub screen: Option<String>,
     /// Columns and rows of the picture.
     #[arg(long, value_name = "WxH", default_value = "100x30", value_parser = values::size)]
     pub size: (u16, u16),
-    /// Keys to press before the picture is taken.
+    /// Keys to press before the picture is taken; a line break is enter.
     #[arg(long, value_name = "KEYS", default_value = "")]
     pub keys: String,
 }

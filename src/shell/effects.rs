@@ -2,11 +2,13 @@
 //! messages.
 
 use super::error::{Error, Result};
+use super::eval_jobs::EvalQuestion;
 use super::intake;
 use super::jobs::{Job, run_in_background};
 use super::journal::Journal;
 use super::paths::{complete_model, home_path};
 use super::reply::{Replies, Reply};
+use super::typed_path::home_path;
 use super::writer::{WriterHandle, WriterRequest};
 use super::{models, plan, servers, system, tails};
 use crate::app::{Effect, Msg, SessionCard};
@@ -138,6 +140,17 @@ impl Effects {
             Effect::Command { run, command } => WriterRequest::Start(Job::Command(run, command)),
             Effect::Estimate { ticket, request } => WriterRequest::Start(Job::Estimate { ticket, ask: request }),
             Effect::Agreement { ticket } => WriterRequest::Start(Job::Agreement { ticket }),
+            Effect::EvalReport { ticket, run, upto } => {
+                WriterRequest::Start(Job::Evaluation(EvalQuestion::Report { ticket, run, upto }))
+            }
+            Effect::FindSuites { ticket, folder } => {
+                let folder = folder.map(|text| home_path(&text));
+                WriterRequest::Start(Job::Evaluation(EvalQuestion::Suites { ticket, folder }))
+            }
+            Effect::PlanEvaluation { ticket, request } => {
+                WriterRequest::Start(Job::Evaluation(EvalQuestion::Plan { ticket, request }))
+            }
+            Effect::Evaluate(request) => WriterRequest::Start(Job::Evaluate(request)),
             Effect::Masks { ticket, request } => WriterRequest::Start(Job::Masks { ticket, ask: request }),
         };
         self.writer.send(request);

@@ -5,20 +5,28 @@
 
 use super::error::{Error, Result};
 use super::plan::{new_spec, trained};
+use super::suite_folder::suite_folder;
+use super::suites::{named, suite_file};
 use super::{models, servers, supervisor};
 use crate::domain::{
-    JudgeOperand, Params, Prompt, PromptId, RunId, Sampler, SftRow, SuiteRow, counted, eval_report, hint, is_held_out,
-    judges, suite, suites,
+    JudgeOperand, Prompt, PromptBody, PromptId, RunId, Sampler, SuiteRow, counted, eval_report, hint, judges, suite,
+    suites, with_people,
 };
 use crate::protocol::{
-    DataSnapshot, EvalSide, EvalSpec, JudgeSpec, ModelRef, RunSpec, ServerOptions, ServerRef, SuiteSpec, Task,
+    DataSnapshot, EvalSide, EvalSpec, JudgeSpec, ModelRef, RunSpec, ServerOptions, ServerRef, SuiteSpec,
+    TRAINED_PROMPTS, Task,
 };
 use crate::storage::formats::recognise;
 use crate::storage::import::{self, ImportedRows};
 use crate::storage::{DataFile, Home, SessionDir, sha256};
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+mod gates;
+mod trained;
+
+pub use trained::EvalNotes;
+use trained::trained_prompts;
 
 /// The request for an evaluation.
 #[derive(Debug, Clone)]
@@ -49,10 +57,6 @@ pub struct EvalOrder {
     pub upto: Option<u64>,
 }
 
-/// What a plan leaves out, for people.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EvalNotes(pub Vec<String>);
-
 /// The specification of an evaluation and copies of its files.
 ///
 /// # Errors
@@ -77,17 +81,19 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
     let mut files = Vec::new();
     let mut specs = Vec::new();
     let names = if order.suites.is_empty() { vec!["winrate".to_owned()] } else { order.suites.clone() };
-    let trained = trained_prompts(dir, [&a, &b])?;
+    let trained = trained_prompts(dir, [&a, &b].into_iter().filter_map(|side| side.adapter.clone()).collect())?;
     for name in &names {
         let (row, own) = named(name)?;
+        takes(dir, row, &a)?;
+        takes(dir, row, &b)?;
         let (bytes, file, rows) = if row.takes_prompts() {
             let prompts = match &order.prompts {
                 Some(path) => read_prompts(path)?,
-                None => session.prompts().to_vec(),
+                None => session.prompts().iter().map(|prompt| (**prompt).clone()).collect(),
             };
             let from =
                 order.prompts.as_ref().map_or_else(|| format!("session {}", dir.name()), |p| p.display().to_string());
-            let prompts = held_out(prompts, &trained, &from, &mut notes)?;
+            let prompts = held_out(prompts, &trained.ids, &from, &mut notes)?;
             let mut bytes = Vec::new();
             for prompt in &prompts {
                 serde_json::to_writer(&mut bytes, prompt).map_err(|e| Error::bug("write a prompt as JSON", e))?;
@@ -95,7 +101,7 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
             }
             (bytes, from, prompts.len())
         } else {
-            let path = own.map_or_else(|| suite_file(row, order.data.as_deref()), Ok)?;
+            let path = own.map_or_else(|| suite_file(home, row, order.data.as_deref()), Ok)?;
             let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
             let rows = memchr::memchr_iter(b'\n', &bytes).count();
             (bytes, path.display().to_string(), rows)
@@ -108,8 +114,17 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
         let sampler = Sampler { max_new_tokens, ..order.sampler };
         specs.push(SuiteSpec { name: row.name.into(), data, file, sampler, limit: order.limit });
     }
-    let judges: Vec<JudgeSpec> =
+    if !trained.asked.is_empty() {
+        let bytes = trained.asked.iter().flat_map(|hash| [hash, "\n"]).collect::<String>().into_bytes();
+        files.push(DataFile { name: TRAINED_PROMPTS.into(), bytes });
+    }
+    let mut judges: Vec<JudgeSpec> =
         order.judges.iter().map(|word| judge(home, dir, word, &order.servers)).collect::<Result<_>>()?;
+    gates::check_judges(&judges)?;
+    gates::check_suites(&specs, [&a, &b])?;
+    let own = suite_folder(home, None);
+    let data = order.data.as_deref().or_else(|| Some(own.as_path()).filter(|folder| folder.is_dir()));
+    gates::measure(dir, &session, seq, &mut judges, data, &mut files, &mut notes)?;
     let judged = specs.iter().any(|spec| suite(&spec.name).is_some_and(|row| row.judged));
     if let (Some(judge), false) = (order.judges.first(), judged) {
         return Err(Error::Usage(format!(
@@ -135,7 +150,6 @@ fn side(home: &Home, dir: &SessionDir, name: &str, options: &ServerOptions) -> R
     let id = RunId::new(name);
     if dir.runs()?.iter().any(|run| run.id() == id.parts().0) {
         let run = trained(dir, &id)?;
-        run.check_policy("eval")?;
         return Ok(EvalSide { name: name.to_owned(), model: Some(run.model), adapter: Some(id), server: None });
     }
     let model = models::find(home, name).map_err(|e| match e {
@@ -145,6 +159,29 @@ fn side(home: &Home, dir: &SessionDir, name: &str, options: &ServerOptions) -> R
     Ok(EvalSide { name: model.name.clone(), model: Some(model), adapter: None, server: None })
 }
 
+/// Refuses a contestant that cannot give what the suite asks for.
+fn takes(dir: &SessionDir, row: &SuiteRow, side: &EvalSide) -> Result<()> {
+    if side.server.is_some() && row.scores_texts() {
+        return Err(Error::failed(format!(
+            "the suite {} reads log-probs of given texts, which {} behind a server does not give: name a model on this machine, \
+             or leave out the suite",
+            row.name, side.name
+        )));
+    }
+    match &side.adapter {
+        Some(id) if !row.takes_rewards() => trained(dir, id)?.check_policy("eval").map_err(|e| match e {
+            Error::Failed(why) => Error::failed(format!("{why}, or only suites that take rewards: {}", rewarding())),
+            other => other,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The suites that take rewards.
+fn rewarding() -> String {
+    suites().iter().filter(|row| row.takes_rewards()).map(|row| row.name).collect::<Vec<_>>().join(", ")
+}
+
 /// The model that a run was trained on; otherwise the session's.
 fn base_of(home: &Home, dir: &SessionDir, a: &EvalSide) -> Result<EvalSide> {
     let model: ModelRef = match (&a.model, &a.adapter) {
@@ -152,42 +189,6 @@ fn base_of(home: &Home, dir: &SessionDir, a: &EvalSide) -> Result<EvalSide> {
         _ => models::find(home, &dir.meta()?.model)?,
     };
     Ok(EvalSide { name: model.name.clone(), model: Some(model), adapter: None, server: None })
-}
-
-/// The suite of that name, or a user's own suite in the file of that name.
-fn named(name: &str) -> Result<(&'static SuiteRow, Option<PathBuf>)> {
-    if let Some(row) = suite(name) {
-        return Ok((row, None));
-    }
-    let path = Path::new(name);
-    if let (true, Some(own)) = (path.is_file(), suite("own")) {
-        return Ok((own, Some(path.to_owned())));
-    }
-    let names: Vec<&str> = suites().iter().map(|row| row.name).collect();
-    Err(Error::Usage(format!(
-        "`{name}` is neither a suite nor a file{}; the suites are {}",
-        hint(name, names.iter().copied()),
-        names.join(", ")
-    )))
-}
-
-/// The suite's file in the folder of data.
-fn suite_file(row: &SuiteRow, data: Option<&Path>) -> Result<PathBuf> {
-    let names = row.files.join(" or ");
-    let Some(folder) = data else {
-        return Err(Error::Usage(format!(
-            "the suite {} reads {names}: name its folder with --data ({})",
-            row.name, row.source
-        )));
-    };
-    row.files.iter().map(|name| folder.join(name)).find(|path| path.is_file()).ok_or_else(|| {
-        Error::failed(format!(
-            "{} has no {names} for the suite {}: get it from {}",
-            folder.display(),
-            row.name,
-            row.source
-        ))
-    })
 }
 
 /// The judge named by `KIND` or `KIND:OPERAND`.
@@ -202,7 +203,8 @@ fn judge(home: &Home, dir: &SessionDir, word: &str, options: &ServerOptions) -> 
             names.join(", ")
         )));
     };
-    let mut spec = JudgeSpec { kind: kind.into(), run: None, model: None, server: None, checks: None };
+    let mut spec =
+        JudgeSpec { kind: kind.into(), run: None, model: None, server: None, checks: None, gate: Vec::new() };
     let needs = |what: &str, example: &str| {
         Err(Error::Usage(format!("the judge {kind} needs {what}: write --judge {kind}:{example}")))
     };
@@ -243,7 +245,7 @@ fn read_prompts(path: &Path) -> Result<Vec<Prompt>> {
         ImportedRows::Texts(_, rows) => rows.into_iter().map(|row| (row.prompt(), Vec::new())).collect::<Vec<_>>(),
     };
     let mut seen = BTreeSet::new();
-    let prompt = |(body, tags): (crate::domain::PromptBody, Vec<String>)| {
+    let prompt = |(body, tags): (PromptBody, Vec<String>)| {
         let id = body.derived_id();
         seen.insert(id.clone()).then(|| Prompt { id, body, source: source.clone(), tags })
     };
@@ -276,44 +278,6 @@ fn held_out(
     Ok(kept)
 }
 
-/// The prompts that the contestants' runs were trained on, and the runs that these started from: their training rows
-/// without those that a run held out.
-fn trained_prompts(dir: &SessionDir, sides: [&EvalSide; 2]) -> Result<BTreeSet<PromptId>> {
-    let mut out = BTreeSet::new();
-    let mut next: Vec<RunId> = sides.iter().filter_map(|side| side.adapter.clone()).collect();
-    let mut seen = BTreeSet::new();
-    while let Some(id) = next.pop() {
-        let id = id.parts().0;
-        if !seen.insert(id.clone()) {
-            continue;
-        }
-        let run = dir.run(&id)?;
-        let Task::Train(train) = run.spec()?.task else { continue };
-        for data in [Some(&train.data), train.mix.as_ref()].into_iter().flatten() {
-            let path = run.path().join(&data.file);
-            let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
-            out.extend(text.lines().filter_map(|line| trained_prompt(line, &train.params)));
-        }
-        next.extend(train.init);
-    }
-    Ok(out)
-}
-
-/// The prompt of a training row; none for a row that the run held out.
-fn trained_prompt(line: &str, params: &Params) -> Option<PromptId> {
-    let row: Value = serde_json::from_str(line).ok()?;
-    let name = row.get("prompt_id").or_else(|| row.get("id"))?.as_str()?;
-    if is_held_out(&PromptId::new(name), params.f64("eval_fraction")) {
-        return None;
-    }
-    let body = row.get("prompt").or_else(|| row.get("body")).cloned()?;
-    let body = match serde_json::from_value(body) {
-        Ok(body) => body,
-        Err(_) => serde_json::from_value::<SftRow>(row).ok()?.body.prompt(),
-    };
-    Some(body.derived_id())
-}
-
 /// The uncorrected p-values of the session's other evaluations.
 ///
 /// # Errors
@@ -323,7 +287,11 @@ pub fn others(dir: &SessionDir, id: &RunId) -> Result<Vec<f64>> {
     for run in dir.runs()? {
         let evaluates = run.spec().is_ok_and(|spec| matches!(spec.task, Task::Eval(_)));
         if evaluates && run.id() != *id {
-            out.extend(eval_report(&supervisor::state_of(&run)?.0.eval, &[]).p_values());
+            let mut eval = supervisor::state_of(&run)?.0.eval;
+            if eval.posed().next().is_some() {
+                eval = with_people(&eval, &dir.state()?.0);
+            }
+            out.extend(eval_report(&eval, &[]).p_values());
         }
     }
     Ok(out)

@@ -1,38 +1,49 @@
 //! Terminal input as messages of the state machine.
 //!
-//! Owns the thread that reads keys. It also reads the terminal's answers to the probe, so that startup never waits for
+//! Owns the thread that reads keys, and notes when each came: a busy loop must not change how long a verdict took. It also reads the terminal's answers to the probe, so that startup never waits for
 //! them.
 
 use super::terminal::read_probe;
 use crate::app::{Code, Key, Msg};
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, read};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyEventState, KeyModifiers, read};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// The longest paste, in bytes; the rest is cut off.
 const PASTE: usize = 1 << 20;
 
-/// Starts the input thread. With `probe` it first reads the terminal's answers and sets `synchronised`. It ends when
-/// the terminal or the receiver is gone.
+/// What the terminal can do. The answers to the probe come after the first frame.
+#[derive(Debug, Clone, Default)]
+pub struct TerminalFeatures {
+    /// It takes a frame as a whole.
+    pub synchronised: Arc<AtomicBool>,
+    /// It can report the repeats of a held key.
+    pub repeats: Arc<AtomicBool>,
+}
+
+/// Starts the input thread. With `probe` it first reads the terminal's answers and sets `features`. It ends when the
+/// terminal or the receiver is gone.
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn spawn(tell: UnboundedSender<Msg>, probe: bool, synchronised: Arc<AtomicBool>) -> io::Result<()> {
+pub fn spawn(tell: UnboundedSender<(Instant, Msg)>, probe: bool, features: TerminalFeatures) -> io::Result<()> {
     std::thread::Builder::new().name("input".into()).spawn(move || {
         if probe {
             let probed = read_probe();
-            synchronised.store(probed.synchronised, Ordering::Relaxed);
+            features.synchronised.store(probed.synchronised, Ordering::Relaxed);
+            features.repeats.store(probed.repeats, Ordering::Relaxed);
             for key in typed(&probed.typed) {
-                if tell.send(Msg::Key(key)).is_err() {
+                if tell.send((Instant::now(), Msg::Key(key))).is_err() {
                     return;
                 }
             }
         }
         while let Ok(event) = read() {
             if let Some(msg) = message(event)
-                && tell.send(msg).is_err()
+                && tell.send((Instant::now(), msg)).is_err()
             {
                 return;
             }
@@ -43,7 +54,8 @@ pub fn spawn(tell: UnboundedSender<Msg>, probe: bool, synchronised: Arc<AtomicBo
 
 fn message(event: Event) -> Option<Msg> {
     match event {
-        Event::Key(key) => self::key(key).map(Msg::Key),
+        Event::Key(event) if event.kind == KeyEventKind::Repeat => key(event).map(Msg::KeyRepeat),
+        Event::Key(event) => key(event).map(Msg::Key),
         Event::Paste(mut text) => {
             if text.len() > PASTE {
                 let end = (0..=PASTE).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
@@ -65,6 +77,11 @@ fn key(event: KeyEvent) -> Option<Key> {
     let code = match event.code {
         // Terminals differ in whether ctrl-Q comes as q or Q.
         KeyCode::Char(c) if ctrl => Code::Char(c.to_ascii_lowercase()),
+        // A terminal that reports every key names the key without caps lock.
+        KeyCode::Char(c) if event.state.contains(KeyEventState::CAPS_LOCK) => Code::Char(other_case(c)),
+        KeyCode::Char(c) if event.modifiers.contains(KeyModifiers::SHIFT) && c.is_lowercase() => {
+            Code::Char(other_case(c))
+        }
         KeyCode::Char(c) => Code::Char(c),
         KeyCode::Enter => Code::Enter,
         KeyCode::Esc => Code::Esc,
@@ -84,6 +101,12 @@ fn key(event: KeyEvent) -> Option<Key> {
         _ => return None,
     };
     Some(Key { code, ctrl, alt: event.modifiers.contains(KeyModifiers::ALT) })
+}
+
+/// The letter in the other case; other characters stay.
+fn other_case(c: char) -> char {
+    let other = if c.is_uppercase() { c.to_lowercase().next() } else { c.to_uppercase().next() };
+    other.unwrap_or(c)
 }
 
 /// The keys typed while the probe was read. None if there are escape sequences.
@@ -117,6 +140,20 @@ mod tests {
         assert_eq!(event(KeyCode::F(5), KeyModifiers::NONE), None);
         let release = KeyEvent::new_with_kind(KeyCode::Enter, KeyModifiers::NONE, KeyEventKind::Release);
         assert_eq!(key(release), None);
+        let repeat = KeyEvent::new_with_kind(KeyCode::Char('1'), KeyModifiers::NONE, KeyEventKind::Repeat);
+        assert_eq!(message(Event::Key(repeat)), Some(Msg::KeyRepeat(Key::char('1'))));
+        let caps = |c, modifiers| {
+            key(KeyEvent::new_with_kind_and_state(
+                KeyCode::Char(c),
+                modifiers,
+                KeyEventKind::Press,
+                KeyEventState::CAPS_LOCK,
+            ))
+        };
+        assert_eq!(caps('h', KeyModifiers::NONE), Some(Key::char('H')));
+        assert_eq!(caps('H', KeyModifiers::NONE), Some(Key::char('h')));
+        assert_eq!(event(KeyCode::Char('h'), KeyModifiers::SHIFT), Some(Key::char('H')));
+        assert_eq!(caps('1', KeyModifiers::NONE), Some(Key::char('1')));
     }
 
     #[test]

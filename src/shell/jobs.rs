@@ -7,18 +7,21 @@
 mod context;
 mod score;
 
-pub use context::{ForLog, JobContext, run_in_background};
+pub use context::{ForLog, run_in_background};
 
 use super::error::{Error, Result};
 use super::estimate::estimate;
+use super::eval_jobs::{EvalJobs, EvalQuestion, order};
+use super::evaluation;
 use super::intake;
+pub use super::job_context::JobContext;
 use super::pairing::{self, ChosenPairs};
 use super::paths::home_path;
 use super::plan::{self, SampleOrder, TrainOrder};
 use super::reply::Replies;
 use super::supervisor::{self, Deadline};
 use super::{servers, tails};
-use crate::app::{Msg, PairRequest, SampleRequest, ScoreRequest, TrainRequest};
+use crate::app::{EvalRequest, Msg, PairRequest, SampleRequest, ScoreRequest, TrainRequest};
 use crate::domain::{RunId, agreement_report};
 use crate::protocol::{RunCommand, RunSpec, SessionRecord};
 use crate::storage::{DataFile, Home};
@@ -55,6 +58,10 @@ pub enum Job {
     Pair(PairRequest),
     /// Score answers or judge pairs.
     Score(ScoreRequest),
+    /// Launch an evaluation.
+    Evaluate(EvalRequest),
+    /// A question about an evaluation.
+    Evaluation(EvalQuestion),
     /// Resume a run that has no worker.
     Resume(RunId),
     /// Send a command to a run's worker.
@@ -86,7 +93,7 @@ impl Job {
     /// Whether it freezes rows of the log for a run.
     #[must_use]
     pub fn freezes(&self) -> bool {
-        matches!(self, Self::Train(_) | Self::Sample(_))
+        matches!(self, Self::Train(_) | Self::Sample(_) | Self::Evaluate(_))
     }
 
     /// Whether it leads to records in the log.
@@ -100,6 +107,7 @@ impl Job {
 enum LaunchRequest {
     Train(TrainRequest),
     Sample(SampleRequest),
+    Evaluate(EvalRequest),
 }
 
 /// The job threads.
@@ -114,6 +122,7 @@ pub struct Jobs {
     estimates: Questions<TrainRequest>,
     masks: Questions<TrainRequest>,
     previews: Questions<PairRequest>,
+    evaluations: EvalJobs,
 }
 
 impl fmt::Debug for Jobs {
@@ -134,6 +143,7 @@ impl Jobs {
         to_writer: impl Fn(ForLog) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let kept = home.clone();
+        let evaluations = EvalJobs::start(home.clone(), replies.clone())?;
         let (launches, requests) = channel();
         let (launcher, looker, root) = (replies.clone(), tails.clone(), home.clone());
         spawn("launches", move || launch_all(&requests, &root, &launcher, &looker))?;
@@ -180,6 +190,7 @@ impl Jobs {
             estimates,
             masks,
             previews,
+            evaluations,
         })
     }
 
@@ -189,6 +200,11 @@ impl Jobs {
         let _ = match job {
             Job::Train(ask) => self.launches.send((context, LaunchRequest::Train(ask))).map_err(drop),
             Job::Sample(ask) => self.launches.send((context, LaunchRequest::Sample(ask))).map_err(drop),
+            Job::Evaluate(ask) => self.launches.send((context, LaunchRequest::Evaluate(ask))).map_err(drop),
+            Job::Evaluation(question) => {
+                self.evaluations.ask(context, question);
+                Ok(())
+            }
             Job::Command(run, command) => self.commands.send((context, run, command)).map_err(drop),
             Job::Estimate { ticket, ask } => self.estimates.ask(context, ticket, ask),
             Job::Masks { ticket, ask } => self.masks.ask(context, ticket, ask),
@@ -228,7 +244,7 @@ impl Jobs {
             match chosen(&context, ask) {
                 Ok(found) => {
                     let said = Msg::PairsAdded(Ok(found.text(&strategy)));
-                    let records = found.pairs.into_iter().map(SessionRecord::Paired).collect();
+                    let records = found.pairs.into_iter().map(|pair| SessionRecord::Paired(pair.into())).collect();
                     to_writer(ForLog::Records(opening, records, Some(said)));
                 }
                 Err(error) => drop(replies.of(opening, Msg::PairsAdded(Err(error.to_string())))),
@@ -342,7 +358,8 @@ fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<
     within(PLAN_TIME, "planning the run", move || match request {
         LaunchRequest::Train(TrainRequest { method, params, choice, init, allow_damaged }) => {
             let device = "auto".into();
-            let order = TrainOrder { method, params, choice, name: None, init, device, allow_damaged, upto };
+            let order =
+                TrainOrder { method, params, choice, name: None, init, device, allow_damaged, suites: None, upto };
             plan::train(&home, &dir, order)
         }
         LaunchRequest::Sample(ask) => {
@@ -361,6 +378,10 @@ fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<
                 upto,
             };
             plan::sample(&home, &dir, order)
+        }
+        // The form showed what is left out before the start.
+        LaunchRequest::Evaluate(ask) => {
+            evaluation::plan(&home, &dir, order(&home, ask, upto)).map(|(spec, files, _)| (spec, files))
         }
     })
 }
@@ -409,7 +430,8 @@ mod tests {
     fn of_waiting_questions_only_the_newest_is_answered_and_the_one_under_way_is_broken_off() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("session.json"), "{}").unwrap();
-        let context = JobContext { opening: 1, dir: SessionDir::open(home.path()).unwrap(), upto: None };
+        let context =
+            JobContext { opening: 1, dir: crate::storage::SessionDir::open(home.path()).unwrap(), upto: None };
         let ask = TrainRequest {
             choice: crate::domain::RowChoice::default(),
             method: "dpo".into(),

@@ -6,16 +6,19 @@
 mod tests;
 
 use super::error::{Error, Result};
-use super::{models, servers};
+use super::{models, servers, suites};
 use crate::domain::{
     Filter, Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RowChoice, Rubric, RunId, Sampler, Session,
-    counted, method, methods, nearest,
+    counted, is_held_out, method, methods, nearest,
 };
 use crate::protocol::{
-    DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, ServerOptions, ServerRef, Task, TrainSpec,
+    DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, ServerOptions, ServerRef, SuiteSpec, Task,
+    TrainSpec,
 };
 use crate::storage::{DataFile, Home, RunDir, SessionDir, local_time, sha256};
 use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The request for a training run.
@@ -35,6 +38,8 @@ pub struct TrainOrder {
     pub device: String,
     /// Whether to train on what can be read of damaged logs.
     pub allow_damaged: bool,
+    /// The folder of the suites' files; none for the data folder's own.
+    pub suites: Option<PathBuf>,
     /// The last record of the session's log that counts; none takes all.
     pub upto: Option<u64>,
 }
@@ -133,8 +138,8 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
         "" => None,
         name => Some(trained(dir, &RunId::new(name))?.check_reward()?),
     };
-    let id = match order.name {
-        Some(name) => RunId(name),
+    let id = match &order.name {
+        Some(name) => RunId(name.clone()),
         None => dir.next_run_id(&order.method)?,
     };
     let model = match model {
@@ -146,11 +151,12 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     let is_set = |key: &str| order.params.f64(key) > 0.0;
     let mix = if is_set("mix_ratio") { Some(frozen.add("mix.jsonl", &session.sft_rows())?) } else { None };
     let probe = if is_set("probe_steps") { Some(frozen.add("probe.jsonl", &session.probe_rows())?) } else { None };
+    let suites = frozen.suites(home, &session, &order)?;
     let spec_of = TrainSpec::new(&order.method, model, order.params, data);
     let RowChoice { filter, rubric } = order.choice;
     let filter = filter.map(|filter| filter.to_string());
     let rubric = (rubric != Rubric::default()).then(|| rubric.to_string());
-    let task = Task::Train(TrainSpec { init: order.init, mix, probe, filter, rubric, reward, ..spec_of });
+    let task = Task::Train(TrainSpec { init: order.init, mix, probe, suites, filter, rubric, reward, ..spec_of });
     Ok((new_spec(id, task, order.device), frozen.files))
 }
 
@@ -239,7 +245,7 @@ fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &L
 /// When there is no prompt, a model cannot be found, or the session cannot be read.
 pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunSpec, Vec<DataFile>)> {
     let (session, _, seq) = dir.snapshot(order.upto)?;
-    let prompts: &[Prompt] = session.prompts();
+    let prompts = session.prompts();
     if prompts.is_empty() {
         return Err(Error::failed(format!(
             "session {0} has no prompts: add some with `tiebreak import {0} FILE`",
@@ -429,6 +435,45 @@ impl Frozen {
             Needs::Ratings => self.add("data.jsonl", &session.rated_rows_of(choice)),
             Needs::Prompts => self.add("data.jsonl", &session.prompts_of(choice)),
         }
+    }
+
+    /// Freezes the suites that are measured while it trains.
+    fn suites(&mut self, home: &Home, session: &Session, order: &TrainOrder) -> Result<Vec<SuiteSpec>> {
+        let names = order.params.text("eval_suites").to_owned();
+        let mut out = Vec::new();
+        for name in names.split(',').filter(|name| !name.is_empty()) {
+            let (row, _) = suites::named(name)?;
+            if row.max_new_tokens == 0 {
+                return Err(Error::Usage(format!(
+                    "the suite {name} measures no answers, and only answers are measured while training: take it out of \
+                     eval_suites and run `tiebreak eval` afterwards"
+                )));
+            }
+            let file = format!("suite-{name}.dat");
+            let (data, from) = if row.takes_prompts() {
+                let fraction = order.params.f64("eval_fraction");
+                let held = |prompt: &&Arc<Prompt>| is_held_out(&prompt.id, fraction);
+                let prompts: Vec<Arc<Prompt>> = session.prompts().iter().filter(held).cloned().collect();
+                if prompts.is_empty() {
+                    return Err(Error::Usage(format!(
+                        "the suite {name} asks prompts that are held out, and eval_fraction={fraction} holds out none: raise it"
+                    )));
+                }
+                (self.add(&file, &prompts)?, "held-out prompts".to_owned())
+            } else {
+                let path = suites::suite_file(home, row, order.suites.as_deref())?;
+                let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+                let rows = memchr::memchr_iter(b'\n', &bytes).count();
+                let data = DataSnapshot { file: file.clone(), sha256: sha256(&bytes), rows, session_seq: self.seq };
+                self.files.push(DataFile { name: file, bytes });
+                (data, path.display().to_string())
+            };
+            let sampler =
+                Sampler { temperature: 0.0, top_p: 1.0, max_new_tokens: row.max_new_tokens, ..Sampler::default() };
+            let limit = Some(order.params.f64("eval_limit") as usize);
+            out.push(SuiteSpec { name: row.name.into(), data, file: from, sampler, limit });
+        }
+        Ok(out)
     }
 
     /// Freezes rows as a JSONL file and returns its entry in the specification.

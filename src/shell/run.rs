@@ -5,14 +5,14 @@
 //! second, four over SSH. Only the terminal can block this thread.
 
 use super::clipboard::{Multiplexer, osc52, told};
-use super::config::UserSettings;
+use super::config::{Background, UserSettings};
 use super::effects::{Effects, LoopAction};
 use super::error::{Error, Result};
-use super::events;
+use super::events::{self, TerminalFeatures};
 use super::out;
 use super::reply::Reply;
-use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, restore, watch};
-use crate::app::{Goal, ImportFormat, Model, Msg, Popup, Theme, begin, update};
+use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, report_repeats, restore, watch};
+use crate::app::{CommandLine, Goal, ImportFormat, Model, Msg, Popup, Theme, begin, update};
 use crate::domain::{Filter, QueueOrder, Rater, RubricPass, TextSet};
 use crate::storage::Home;
 use crate::storage::formats::{self, Reader, Reads};
@@ -22,7 +22,7 @@ use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -74,8 +74,8 @@ enum End {
 pub fn workbench(opening: Opening) -> Result<()> {
     let Opening { home, goal, rater, order, filter, rubric, synchronise } = opening;
     let guard = TerminalGuard::take(synchronise)?;
-    let sync = Arc::new(AtomicBool::new(false));
-    let backend = FrameBackend::tty(Arc::clone(&sync));
+    let features = TerminalFeatures::default();
+    let backend = FrameBackend::tty(Arc::clone(&features.synchronised));
     let io = |source| Error::Io { doing: "prepare the terminal".into(), source };
     let size = backend.size().map_err(io)?;
     let viewport = Viewport::Fixed(Rect::new(0, 0, size.width, size.height));
@@ -91,7 +91,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
     let (keys, input) = unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(io)?;
     let mut bench = Loop {
-        model: Model::new(theme(), (size.width, size.height), super::plan::wall_ms()),
+        model: Model::new(theme(config.background), (size.width, size.height), super::plan::wall_ms()),
         terminal,
         guard,
         effects,
@@ -100,14 +100,17 @@ pub fn workbench(opening: Opening) -> Result<()> {
         due: None,
         started: Instant::now(),
         working: false,
+        features: features.clone(),
         frame: if std::env::var_os("SSH_CONNECTION").is_some() { FRAME_SSH } else { FRAME },
     };
     bench.model.order = order;
     bench.model.rater = Some(rater);
     bench.model.keys = config.keys;
+    bench.model.guard_ms = config.guard_ms;
     bench.model.filter = filter;
     bench.model.rubric = rubric;
     bench.model.import_formats = import_formats();
+    bench.model.command_line = command_line();
     let first = begin(&mut bench.model, goal);
     if let Some(problem) = config.problem {
         let body = format!("{problem}\n\nThe default keys are in effect. `tiebreak config` shows them.");
@@ -115,7 +118,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
     }
     bench.draw().map_err(io)?;
     // Input is read after the first frame: the answers to the probe come first and may take a moment.
-    events::spawn(keys, synchronise, sync).map_err(io)?;
+    events::spawn(keys, synchronise, features).map_err(io)?;
     let end = runtime.block_on(bench.run(first, input, replies, alarmed));
     let Loop { model, terminal, guard, effects, .. } = bench;
     drop(terminal);
@@ -134,11 +137,12 @@ pub fn workbench(opening: Opening) -> Result<()> {
 }
 
 /// Colour and character set from the environment.
-fn theme() -> Theme {
+fn theme(background: Background) -> Theme {
     let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default().to_lowercase();
     let plain = matches!(locale.as_str(), "c" | "posix") || set("TERM").is_some_and(|t| t.starts_with("vt1"));
-    Theme { colour: set("NO_COLOR").is_none(), ascii: plain }
+    let light = background.is_light(set("COLORFGBG").as_deref());
+    Theme { colour: set("NO_COLOR").is_none(), ascii: plain, light }
 }
 
 /// The formats that an import recognises by a file's content. Probe texts look like texts to imitate: only
@@ -147,6 +151,20 @@ fn import_formats() -> Vec<ImportFormat> {
     let recognised = |reads: &Reads| !matches!(reads.row, Reader::Texts(TextSet::Probe, _));
     let rows = formats::imports().filter_map(|format| Some((format.name, format.reads.filter(recognised)?)));
     rows.map(|(name, reads)| ImportFormat { name: name.into(), plain_text: reads.plain_text }).collect()
+}
+
+/// The commands of the command line that no screen has, for the palette.
+fn command_line() -> Vec<CommandLine> {
+    let on_screens = ["label", "watch", "replay", "agreement", "train", "sample", "import", "new"];
+    let command = super::cli::definition();
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set() && !on_screens.contains(&sub.get_name()));
+    shown
+        .map(|sub| CommandLine {
+            name: sub.get_name().to_owned(),
+            about: sub.get_about().map_or_else(String::new, ToString::to_string),
+            takes_session: sub.get_positionals().next().is_some_and(|first| first.get_id() == "session"),
+        })
+        .collect()
 }
 
 /// Lists the runs that continue in the background.
@@ -174,6 +192,7 @@ struct Loop {
     started: Instant,
     /// Whether the state machine has slow work to go on with.
     working: bool,
+    features: TerminalFeatures,
     frame: Duration,
 }
 
@@ -181,7 +200,7 @@ impl Loop {
     async fn run(
         &mut self,
         first: Vec<crate::app::Effect>,
-        mut input: UnboundedReceiver<Msg>,
+        mut input: UnboundedReceiver<(std::time::Instant, Msg)>,
         mut replies: Receiver<Reply>,
         mut alarms: UnboundedReceiver<Alarm>,
     ) -> End {
@@ -200,10 +219,9 @@ impl Loop {
                 Some(alarm) = alarms.recv() => ended = self.alarm(alarm),
                 // When the terminal is gone the input thread ends; the watchdog raises the alarm.
                 Some(msg) = input.recv() => {
-                    ended = self.time();
                     let mut next = Some(msg);
-                    while let Some(msg) = next {
-                        ended = ended.or_else(|| self.input(msg));
+                    while let Some((at, msg)) = next {
+                        ended = ended.or_else(|| self.time(at.into())).or_else(|| self.input(msg));
                         next = input.try_recv().ok();
                     }
                 }
@@ -218,7 +236,7 @@ impl Loop {
                         ended = ended.or_else(|| self.reply(reply));
                     }
                 }
-                _ = tick.tick() => ended = self.time(),
+                _ = tick.tick() => ended = self.time(Instant::now()),
                 () = async { match due { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
                 // Yields once, so that the clock goes on and a key comes before the next slice.
                 () = tokio::task::yield_now(), if self.working => {
@@ -228,6 +246,9 @@ impl Loop {
             }
             if let Some(end) = ended {
                 return end;
+            }
+            if let Err(error) = self.follow_keyboard() {
+                return End::Gone(error);
             }
             if self.model.version != self.drawn && self.due.is_none() {
                 let earliest = self.last_frame.map_or_else(Instant::now, |at| at + self.frame);
@@ -249,8 +270,19 @@ impl Loop {
         }
     }
 
-    fn time(&mut self) -> Option<End> {
-        let clock_ms = self.started.elapsed().as_millis() as u64;
+    /// Lets the terminal report repeats exactly where the model needs them. Where text is typed it does not: the reports
+    /// have no characters that need AltGr, and none from an input method.
+    fn follow_keyboard(&mut self) -> io::Result<()> {
+        self.model.reports_repeats = self.features.repeats.load(Ordering::Relaxed);
+        match report_repeats(self.model.reports_repeats && self.model.wants_repeats()) {
+            Some(bytes) => self.terminal.backend_mut().send(bytes),
+            None => Ok(()),
+        }
+    }
+
+    fn time(&mut self, at: Instant) -> Option<End> {
+        // An input may be older than the last tick.
+        let clock_ms = (at.saturating_duration_since(self.started).as_millis() as u64).max(self.model.clock_ms);
         self.handle(Msg::Tick { now_ms: super::plan::wall_ms(), clock_ms })
     }
 
@@ -276,7 +308,12 @@ impl Loop {
         // Answers to the user are drawn at once, logs at the frame rate.
         let telemetry = matches!(
             reply.msg,
-            Msg::Records(_) | Msg::RunRecords { .. } | Msg::RunFound(_) | Msg::RunAlive { .. } | Msg::WorkerLog { .. }
+            Msg::LogRead(_)
+                | Msg::Records(_)
+                | Msg::RunRecords { .. }
+                | Msg::RunFound(_)
+                | Msg::RunAlive { .. }
+                | Msg::WorkerLog { .. }
         );
         let end = self.handle(reply.msg);
         if !telemetry {
@@ -355,6 +392,18 @@ fn suspend() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_palette_has_the_commands_that_no_screen_has() {
+        let found = command_line();
+        let named = |name: &str| found.iter().find(|command| command.name == name);
+        for name in ["export", "merge", "report", "score", "pack", "pair", "rule", "rubric"] {
+            let command = named(name).unwrap_or_else(|| panic!("no {name}"));
+            assert!(!command.about.is_empty());
+        }
+        assert!(named("export").is_some_and(|c| c.takes_session) && named("doctor").is_some_and(|c| !c.takes_session));
+        assert!(named("label").is_none() && named("train").is_none());
+    }
 
     #[test]
     fn the_workbench_offers_the_formats_it_recognises() {

@@ -6,12 +6,16 @@ use super::reply::Replies;
 use super::supervisor;
 use crate::app::Msg;
 use crate::domain::{RunId, sanitise};
-use crate::protocol::{Envelope, Integrity, RunEvent, RunSpec, SessionRecord};
-use crate::storage::{LogTail, RunDir, SessionDir};
+use crate::protocol::{Envelope, Integrity, LogFold, RunEvent, RunSpec, SessionRecord};
+use crate::storage::{GrowingTail, LogTail, RunDir, SessionDir};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
+
+mod opening;
+
+use opening::OpeningRead;
 
 /// Time between two polls.
 const POLL: Duration = Duration::from_millis(200);
@@ -19,14 +23,14 @@ const POLL: Duration = Duration::from_millis(200);
 const CHECK_ALIVE: Duration = Duration::from_millis(400);
 /// The most records in a message: a long one would block the screen.
 const CHUNK: usize = 2000;
-/// Bytes of a log that are read before their records are sent.
-const PART: u64 = 4 << 20;
 /// Bytes shown of the end of worker.log.
 const WORKER_LOG: u64 = 32 << 10;
 
 /// A request to the thread.
 #[derive(Debug)]
 pub enum TailRequest {
+    /// Read this session's log: [`TailRequest::Follow`] will most likely come next.
+    Read(SessionDir),
     /// Follow this session from its beginning.
     Follow {
         /// The opening that its messages belong to.
@@ -54,14 +58,23 @@ pub fn spawn(replies: Replies, adopt: impl Fn(u64, Vec<RunSpec>) + Send + 'stati
 
 fn follow(inbox: &Receiver<TailRequest>, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) {
     let mut following: Option<Following> = None;
+    let mut ahead: Option<(SessionDir, OpeningRead)> = None;
     loop {
         let request = match &following {
             Some(_) => inbox.recv_timeout(POLL),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match request {
-            Ok(TailRequest::Follow { opening, dir }) => following = Some(Following::new(opening, dir)),
-            Ok(TailRequest::Unfollow) => following = None,
+            Ok(TailRequest::Read(dir)) => {
+                let read = OpeningRead::of(&dir);
+                ahead = Some((dir, read));
+            }
+            Ok(TailRequest::Follow { opening, dir }) => {
+                let read = ahead.take().filter(|(read, _)| *read == dir).map(|(_, read)| read);
+                let read = read.unwrap_or_else(|| OpeningRead::of(&dir));
+                following = Some(Following::new(opening, dir, read));
+            }
+            Ok(TailRequest::Unfollow) => (following, ahead) = (None, None),
             Ok(TailRequest::WorkerLog(run)) => {
                 if let Some(f) = &mut following {
                     f.worker_log =
@@ -83,6 +96,7 @@ struct Run {
     dir: RunDir,
     id: RunId,
     tail: LogTail<RunEvent>,
+    growing: GrowingTail,
     alive: Option<bool>,
     /// Whether its log has a record.
     has_records: bool,
@@ -101,6 +115,10 @@ struct Following {
     opening: u64,
     dir: SessionDir,
     tail: LogTail<SessionRecord>,
+    /// What the log held at opening, until it is sent …
+    log: Option<LogFold>,
+    /// … and why it could not be read to its end.
+    unread: Option<String>,
     runs: Vec<Run>,
     runs_changed: Option<SystemTime>,
     /// When the runs' locks were last checked.
@@ -116,10 +134,13 @@ struct Following {
 }
 
 impl Following {
-    fn new(opening: u64, dir: SessionDir) -> Self {
+    fn new(opening: u64, dir: SessionDir, read: OpeningRead) -> Self {
+        let OpeningRead { tail, log, error } = read;
         Self {
             opening,
-            tail: dir.tail(),
+            tail,
+            log: Some(log),
+            unread: error.map(|error| error.to_string()),
             dir,
             runs: Vec::new(),
             runs_changed: None,
@@ -136,23 +157,24 @@ impl Following {
     fn poll(&mut self, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) -> bool {
         let opening = self.opening;
         let mut ok = true;
-        loop {
-            match self.tail.poll_part(PART) {
-                Ok((records, more)) => {
-                    self.launched.extend(records.iter().filter_map(|e| match e.known()? {
-                        SessionRecord::Launched(spec) => Some(spec.id.clone()),
-                        _ => None,
-                    }));
-                    for chunk in chunks(records) {
-                        ok &= replies.of(opening, Msg::Records(chunk));
-                    }
-                    if more && ok {
-                        continue;
-                    }
+        if let Some(log) = self.log.take() {
+            self.launched.extend(log.launched.iter().map(|spec| spec.id.clone()));
+            ok &= replies.of(opening, Msg::LogRead(Box::new(log)));
+        }
+        if let Some(error) = self.unread.take() {
+            self.report(replies, error);
+        }
+        match self.tail.poll() {
+            Ok(records) => {
+                self.launched.extend(records.iter().filter_map(|e| match e.known()? {
+                    SessionRecord::Launched(spec) => Some(spec.id.clone()),
+                    _ => None,
+                }));
+                for chunk in chunks(records) {
+                    ok &= replies.of(opening, Msg::Records(chunk));
                 }
-                Err(e) => self.report(replies, e.to_string()),
             }
-            break;
+            Err(e) => self.report(replies, e.to_string()),
         }
         // A launch is logged after its folder is created: without a folder there is no worker.
         for run in std::mem::take(&mut self.launched) {
@@ -169,6 +191,8 @@ impl Following {
         for run in &mut self.runs {
             // The lock before the log: a worker that ends in between has logged its end and does not count as lost.
             let mut alive = check_alive.then(|| supervisor::liveness(&run.dir, run.has_records)).flatten();
+            // Before the log: a pair that is gone from this file is in the log already.
+            let growing = run.growing.poll();
             match run.tail.poll() {
                 Ok(records) => {
                     // The lock was free before these records were written: check it again at the next poll.
@@ -182,6 +206,9 @@ impl Following {
                     }
                 }
                 Err(e) => error = Some(e.to_string()),
+            }
+            if let Some(growing) = growing {
+                ok &= replies.of(opening, Msg::RunGrowing { run: run.id.clone(), growing });
             }
             if let Some(alive) = alive
                 && run.alive != Some(alive)
@@ -240,6 +267,7 @@ impl Following {
                     found.push(spec);
                     self.runs.push(Run {
                         tail: dir.tail(),
+                        growing: dir.growing(),
                         alive: None,
                         has_records: false,
                         integrity: Integrity::default(),

@@ -2,8 +2,8 @@
 //!
 //! Owns raw mode, the alternate screen, bracketed paste, focus reports and the cursor, and the one function that
 //! restores them: on drop, on a panic in any thread, on a signal, on a dead terminal. Refuses to start without a
-//! terminal or on a dumb one. The terminal is asked about synchronised output, but startup does not wait for the
-//! answer.
+//! terminal or on a dumb one. The terminal is asked about synchronised output and about the kitty keyboard protocol, but
+//! startup does not wait for the answers.
 
 mod frame;
 mod watchdog;
@@ -20,13 +20,23 @@ use std::time::{Duration, Instant};
 /// Whether the terminal is set up, so that exactly one of drop, panic hook and signal restores it.
 static ARMED: AtomicBool = AtomicBool::new(false);
 
+/// Whether keyboard enhancement flags are pushed: every exit must pop them.
+static REPORTING: AtomicBool = AtomicBool::new(false);
+
+/// The kitty keyboard protocol: disambiguated keys (1) with event types (2) and shifted characters (4), text keys too (8).
+/// Only with the last does a text key report its repeats.
+/// <https://sw.kovidgoyal.net/kitty/keyboard-protocol/>
+const REPORT: &[u8] = b"\x1b[>15u";
+/// The reverse.
+const REPORT_NO_MORE: &[u8] = b"\x1b[<u";
+
 /// Alternate screen, cleared, cursor hidden, bracketed paste, focus reports.
 const ENTER: &str = "\x1b[?1049h\x1b[2J\x1b[?25l\x1b[?2004h\x1b[?1004h";
 /// The reverse. Also resets attributes, and ends synchronised output in case a frame was cut short.
 const LEAVE: &str = "\x1b[?2026l\x1b[0m\x1b[?1004l\x1b[?2004l\x1b[?25h\x1b[?1049l";
-/// Queries mode 2026, then the device attributes, which every terminal answers: if only the second is answered, mode
-/// 2026 is not supported.
-const PROBE: &str = "\x1b[?2026$p\x1b[c";
+/// Queries mode 2026 and the flags of the keyboard protocol, then the device attributes, which every terminal answers:
+/// what is not answered before these is not supported.
+const PROBE: &str = "\x1b[?2026$p\x1b[?u\x1b[c";
 /// How long to wait for answers to the probe.
 const PROBE_TIME: Duration = Duration::from_millis(100);
 
@@ -53,7 +63,7 @@ pub enum TerminalError {
 pub struct TerminalGuard(());
 
 impl TerminalGuard {
-    /// Sets the terminal up. With `probe` it asks about synchronised output; [`read_probe`] reads the answer.
+    /// Sets the terminal up. With `probe` it asks what the terminal supports; [`read_probe`] reads the answer.
     ///
     /// # Errors
     /// When there is no terminal, it is dumb, or setting it up fails.
@@ -97,6 +107,10 @@ impl Drop for TerminalGuard {
 pub fn restore() -> bool {
     let taken = ARMED.swap(false, Ordering::SeqCst);
     if taken {
+        // The alternate screen has keyboard flags of its own: pop them before leaving it.
+        if REPORTING.swap(false, Ordering::SeqCst) {
+            let _ = rustix::io::write(rustix::stdio::stdout(), REPORT_NO_MORE);
+        }
         // Directly to the descriptor: the thread that panicked may hold the lock of the buffered writer.
         let _ = rustix::io::write(rustix::stdio::stdout(), LEAVE.as_bytes());
         let _ = crossterm::terminal::disable_raw_mode();
@@ -104,11 +118,21 @@ pub fn restore() -> bool {
     taken
 }
 
+/// The bytes that make the terminal report the repeats of a held key, or no more; none if it already does so. They must be
+/// written.
+#[must_use]
+pub fn report_repeats(on: bool) -> Option<&'static [u8]> {
+    let changed = REPORTING.swap(on, Ordering::SeqCst) != on;
+    changed.then_some(if on { REPORT } else { REPORT_NO_MORE })
+}
+
 /// The result of [`read_probe`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Probed {
     /// The terminal supports synchronised output: `CSI ? 2026 h` … `CSI ? 2026 l`.
     pub synchronised: bool,
+    /// The terminal speaks the kitty keyboard protocol, which reports the repeats of a held key.
+    pub repeats: bool,
     /// Bytes typed meanwhile.
     pub typed: Vec<u8>,
 }
@@ -152,7 +176,8 @@ fn parse_probe(bytes: &[u8]) -> Probed {
     let (replies, typed) = replies(bytes);
     // 1: set, 2: reset; 0, 3 and 4 mean unknown or fixed.
     let synchronised = replies.iter().any(|r| r == "2026;1$y" || r == "2026;2$y");
-    Probed { synchronised, typed }
+    let repeats = replies.iter().any(|r| r.strip_suffix('u').is_some_and(|flags| flags.parse::<u8>().is_ok()));
+    Probed { synchronised, repeats, typed }
 }
 
 /// Splits input into the bodies of `CSI ? … final` replies and the rest.
@@ -180,9 +205,10 @@ mod tests {
     #[test]
     fn the_probe_finds_mode_2026_and_keeps_typed_bytes() {
         let probed = parse_probe(b"q\x1b[?2026;2$yw\x1b[?62;22c");
-        assert_eq!(probed, Probed { synchronised: true, typed: b"qw".to_vec() });
+        assert_eq!(probed, Probed { synchronised: true, repeats: false, typed: b"qw".to_vec() });
         assert!(!parse_probe(b"\x1b[?2026;0$y\x1b[?62c").synchronised);
         assert!(!parse_probe(b"\x1b[?62c").synchronised);
+        assert!(parse_probe(b"\x1b[?0u\x1b[?62c").repeats && !parse_probe(b"\x1b[?62cu").repeats);
     }
 
     #[test]

@@ -327,6 +327,8 @@ impl Writer {
         self.close();
         let dir = SessionDir::find(&self.home, &name)?;
         let meta = dir.meta()?;
+        // The reader of the log works while the writer looks for a torn end: neither needs what the other does.
+        let _ = self.answers.send(Outgoing::Tails(tails::TailRequest::Read(dir.clone())));
         let journal = Journal::open_unfolded(&dir)?;
         let read_only = match &journal {
             Some(_) => None,

@@ -11,7 +11,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use tail::LogTail;
+pub use tail::{LogPart, LogTail};
 pub use write::LogWriter;
 
 use super::error::Result;
@@ -49,7 +49,7 @@ macro_rules! repair_records {
 }
 
 /// A kind of record that has its own log.
-pub trait LogRecord: Serialize + DeserializeOwned {
+pub trait LogRecord: Serialize + DeserializeOwned + Send {
     /// The log's name in its header.
     const LOG: &'static str;
 

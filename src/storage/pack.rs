@@ -67,8 +67,8 @@ enum Part {
     Plain,
     /// A file of a checkpoint.
     Weights,
-    /// Of this machine or process: locks, counts kept for the list of sessions, requests to a worker, its messages, bytes that
-    /// a repair cut out.
+    /// Of this machine or process: locks, counts kept for the list of sessions, requests to a worker, its messages, answers
+    /// that it is writing, bytes that a repair cut out.
     Local,
 }
 
@@ -83,7 +83,7 @@ fn part(path: &str) -> Option<Part> {
         ["lock" | "summary.json"] | ["quarantine", _] => Some(Part::Local),
         ["events", _] => Some(Part::Log),
         ["blobs", _] => Some(Part::Plain),
-        ["runs", _, "lock" | "worker.log"] | ["runs", _, "ctl", ..] => Some(Part::Local),
+        ["runs", _, "lock" | "worker.log" | "growing.json"] | ["runs", _, "ctl", ..] => Some(Part::Local),
         ["runs", _, _] => Some(Part::Plain),
         ["runs", _, "metrics", _] => Some(Part::Log),
         ["runs", _, "ckpt" | "inputs", ..] => Some(Part::Weights),

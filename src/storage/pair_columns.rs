@@ -52,6 +52,7 @@ fn correction(row: &PairRow) -> Value {
         "votes": [],
         "adjudicated_by": "",
         "seen": "full",
+        "partial": false,
         "model_chosen": "",
         "model_rejected": "",
         "adapter_chosen": "",
@@ -79,7 +80,7 @@ fn labels(row: &PairRow, all: &LabelledPair<'_>) -> Value {
             };
             json!({
                 "rater": verdict.rater, "choice": choice, "strength": strength_of(verdict.choice).unwrap_or_default(),
-                "criterion": verdict.asked.criterion.as_deref().unwrap_or_default(),
+                "criterion": verdict.asked.criterion.as_deref().unwrap_or_default(), "partial": verdict.is_partial(),
             })
         })
         .collect();
@@ -103,6 +104,7 @@ fn labels(row: &PairRow, all: &LabelledPair<'_>) -> Value {
         "votes": votes,
         "adjudicated_by": all.adjudications.first().map_or("", |a| a.rater.as_str()),
         "seen": seen,
+        "partial": latest.iter().any(|v| v.is_partial()),
         "model_chosen": winner.model,
         "model_rejected": loser.model,
         "adapter_chosen": winner_run.unwrap_or_default(),

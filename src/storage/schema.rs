@@ -4,7 +4,9 @@
 //! export. Refuses to know any single format.
 
 use super::container::Record;
-use crate::domain::{Asked, Choice, LabelledPair, PairRow, PromptBody, RatedRow, Seen, SftBody, SftRow, Side, TextSet};
+use crate::domain::{
+    Asked, Choice, LabelledPair, PairRow, PartialView, PromptBody, RatedRow, Seen, SftBody, SftRow, Side, TextSet,
+};
 use serde_json::Value;
 
 /// A file format of other programs: one row of the table.
@@ -178,6 +180,8 @@ pub struct ImportedVote {
     pub asked: Asked,
     /// When it was given, on the file's own clock.
     pub at: Option<f64>,
+    /// What there was of the answers, where it was given before both had ended.
+    pub partial: Option<PartialView>,
 }
 
 impl ImportedVote {
@@ -192,6 +196,7 @@ impl ImportedVote {
             ms: 0,
             asked: Asked::default(),
             at: None,
+            partial: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::log::{LogTail, LogWriter};
 use super::run::RunDir;
 use crate::domain::{RunId, Session, is_name, nearest};
 use crate::protocol::{
-    Damage, DamagedPlace, Integrity, MAX_SEQ, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event,
+    Damage, DamagedPlace, Integrity, MAX_SEQ, RunSpec, SessionMeta, SessionRecord, apply_record, apply_run_event,
 };
 use std::path::{Path, PathBuf};
 
@@ -193,7 +193,7 @@ impl SessionDir {
                 integrity.note(launch_seq - last_seen, place);
                 last_seen = launch_seq;
             }
-            if !matches!(spec.task, Task::Sample(_)) {
+            if !spec.adds_to_session() {
                 continue;
             }
             let mut tail = run.tail();

@@ -66,6 +66,15 @@ impl RewardScorer {
         self.calibration.as_ref()
     }
 
+    /// Whether an answer with its prompt fits the model's context.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation.
+    pub fn fits(&self, prompt: &PromptBody, answer: &str) -> Result<bool, Error> {
+        let (ids, context) = (self.model.answered(prompt, answer)?, self.model.config.context);
+        Ok(!ids.is_empty() && (context == 0 || ids.len() <= context))
+    }
+
     /// The raw score of an answer.
     ///
     /// # Errors
@@ -78,6 +87,35 @@ impl RewardScorer {
         let row = Row { valued: vec![ids.len() - 1], ids, ..Row::default() };
         let scores = self.policy.score(&Batch::new(vec![row]), true)?;
         Ok(scores.rows.first().and_then(|r| r.value.first()).copied().unwrap_or(f64::NAN))
+    }
+
+    /// The raw scores of several answers to a prompt, in one pass; none for an answer that is longer than the context with its
+    /// prompt. An answer's score may differ from [`RewardScorer::score`] by rounding, because the prompt is computed once.
+    ///
+    /// # Errors
+    /// As [`RewardScorer::score`].
+    pub fn scores(&self, prompt: &PromptBody, answers: &[String]) -> Result<Vec<Option<f64>>, Error> {
+        let context = self.model.config.context;
+        let mut out = vec![None; answers.len()];
+        let (mut rows, mut of) = (Vec::new(), Vec::new());
+        for (at, answer) in answers.iter().enumerate() {
+            let ids = self.model.answered(prompt, answer)?;
+            if ids.is_empty() {
+                return Err(Error::Invalid("an empty text has no score".into()));
+            }
+            if context == 0 || ids.len() <= context {
+                rows.push(Row { valued: vec![ids.len() - 1], ids, ..Row::default() });
+                of.push(at);
+            }
+        }
+        if rows.is_empty() {
+            return Ok(out);
+        }
+        let scores = self.policy.score(&Batch::new(rows), true)?;
+        for (at, row) in of.into_iter().zip(&scores.rows) {
+            out[at] = row.value.first().copied();
+        }
+        Ok(out)
     }
 
     /// Standardises a raw score by mean and standard deviation of the held-out answers; unchanged without a calibration.

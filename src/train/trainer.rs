@@ -21,6 +21,7 @@ mod probe;
 mod rollouts;
 mod self_check;
 mod state;
+mod suites;
 
 use super::data::{Example, Tokenised, tokenise};
 use super::loss::Tally;
@@ -47,6 +48,8 @@ use rollouts::{AnswerScorer, RolloutContext, Rollouts};
 use self_check::SelfCheck;
 use std::path::Path;
 use std::time::Instant;
+pub use suites::PeriodicSuites;
+use suites::SUITE_PREFIX;
 
 pub(crate) use batches::Batches;
 pub(crate) use checkpoint::result_notes;
@@ -203,6 +206,7 @@ impl Trainer {
             batches,
             mix,
             probe,
+            suites: None,
             step: 0,
             total,
             tokens: 0,
@@ -217,6 +221,13 @@ impl Trainer {
         }
         sink.emit(RunEvent::Planned(plan))?;
         Ok(trainer)
+    }
+
+    /// Measures these suites every `every` steps, before the first step and after the last.
+    #[must_use]
+    pub fn with_suites(mut self, suites: Box<dyn PeriodicSuites>, every: u64) -> Self {
+        self.suites = Some((suites, every));
+        self
     }
 
     /// Runs the next step. Emits sample answers of the untrained model before the first step, then `Stepped`, and `Evaluated`
@@ -244,6 +255,7 @@ impl Trainer {
                 shown => shown?,
             }
             self.measure_probe(sink)?;
+            self.measure_suites(sink)?;
         }
         let began = Instant::now();
         let mut tally = Tally::default();
@@ -296,10 +308,15 @@ impl Trainer {
         if self.due(self.params.eval_steps) && !self.eval.examples.is_empty() {
             let metrics = self.evaluate()?;
             sink.emit(RunEvent::Evaluated { step: self.step, metrics: metrics.clone() })?;
-            self.best.compare(&metrics, &self.params, self.step, self.total, sink)?;
+            if !self.params.metric_for_best_model.starts_with(SUITE_PREFIX) {
+                self.best.compare(&metrics, &self.params, self.step, self.total, sink)?;
+            }
         }
         if self.due(self.probe.as_ref().map_or(0, |probe| probe.every)) {
             self.measure_probe(sink)?;
+        }
+        if self.suites.as_ref().is_some_and(|(_, every)| self.due(*every)) {
+            self.measure_suites(sink)?;
         }
         if self.due(self.params.sample_steps) {
             self.show_answers(sink)?;
@@ -314,6 +331,21 @@ impl Trainer {
 
     fn show_answers(&self, sink: &mut dyn Sink) -> Result<(), Error> {
         answers::emit_samples(&self.sample_prompts, &self.model, &self.policy, self.step, sink)
+    }
+
+    fn measure_suites(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some((suites, _)) = &mut self.suites else { return Ok(()) };
+        self.policy.release_memory();
+        let (metrics, findings) = suites.measure(&self.model, &self.policy, self.step)?;
+        self.policy.release_memory();
+        sink.emit(RunEvent::Evaluated { step: self.step, metrics: metrics.clone() })?;
+        for finding in findings {
+            sink.emit(RunEvent::Found(finding))?;
+        }
+        if self.params.metric_for_best_model.starts_with(SUITE_PREFIX) && self.step > 0 {
+            self.best.compare(&metrics, &self.params, self.step, self.total, sink)?;
+        }
+        Ok(())
     }
 
     fn measure_probe(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {

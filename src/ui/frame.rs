@@ -1,7 +1,8 @@
 //! The frame around every screen: header (breadcrumb, live run, save state), status line, footer (the keys that matter
 //! here), and rules with titles.
 
-use crate::app::{ActiveScreen, Model, RunView, SaveState, Tone, cells, clip, presentable};
+use crate::app::bindings::EVERYWHERE;
+use crate::app::{ActiveScreen, Model, RunView, SaveState, Tone, cells, clip, presentable, wrap};
 use crate::domain::{QueueOrder, counted};
 use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use ratatui::buffer::Buffer;
@@ -73,15 +74,16 @@ pub fn width_of(line: &Line) -> u16 {
 #[must_use]
 pub fn saved(model: &Model, room: usize) -> Vec<Span<'static>> {
     let Some(open) = &model.open else { return Vec::new() };
+    let retry = model.keys.key(EVERYWHERE, "save");
     let (text, style) = match (&open.read_only, open.saved()) {
         (Some(holder), _) => (format!("read-only: held by {holder}"), WARN),
         (None, SaveState::Saved) => ("✓ saved".to_owned(), GOOD),
         (None, SaveState::Saving(_)) => ("saving…".to_owned(), WARN),
         (None, SaveState::Delayed { records, error, retry_ms }) => {
             let seconds = retry_ms.saturating_sub(model.clock_ms).div_ceil(1000);
-            (format!("{records} NOT SAVED, next try in {seconds} s (ctrl-s: now): {error}"), BAD)
+            (format!("{records} NOT SAVED, next try in {seconds} s ({retry}: now): {error}"), BAD)
         }
-        (None, SaveState::Failed(error)) => (format!("NOT SAVED, ctrl-s tries again: {error}"), BAD),
+        (None, SaveState::Failed(error)) => (format!("NOT SAVED, {retry} tries again: {error}"), BAD),
     };
     vec![Span::styled(clip(&text, room), style)]
 }
@@ -151,7 +153,11 @@ pub fn header(buf: &mut Buffer, area: Rect, place: Vec<String>, right: Line) {
     put_line(buf, Rect { x: area.right().saturating_sub(width + 1), width, ..area }, right);
 }
 
-/// The status line: the notice, or else the screen's own line.
+/// Rows that a notice takes at most.
+const NOTICE_ROWS: usize = 3;
+
+/// The status line: the notice, or else the screen's own line. A notice that is too long for one row takes the rows above
+/// too: its end is the remedy.
 pub fn status(buf: &mut Buffer, area: Rect, model: &Model, line: Line) {
     let inner = Rect { x: area.x + 1, width: area.width.saturating_sub(2), ..area };
     match &model.notice {
@@ -160,8 +166,18 @@ pub fn status(buf: &mut Buffer, area: Rect, model: &Model, line: Line) {
                 Tone::Info => ("", ACCENT),
                 Tone::Warn => ("⚠ ", WARN),
             };
-            let text = clip(&notice.text, usize::from(inner.width).saturating_sub(2));
-            put_line(buf, inner, Line::from(vec![Span::styled(mark, style), Span::styled(text, style)]));
+            let room = usize::from(inner.width).saturating_sub(2).max(1);
+            let lines = wrap(&notice.text, room);
+            let shown = lines.len().min(NOTICE_ROWS);
+            for (i, line) in lines.iter().take(shown).enumerate() {
+                let up = (shown - 1 - i) as u16;
+                let row = Rect { y: area.y.saturating_sub(up), ..inner };
+                put(buf, area.x, row.y, area.width, &" ".repeat(usize::from(area.width)), TEXT);
+                let rest = if i + 1 == NOTICE_ROWS { notice.text.len() } else { line.end };
+                let text = clip(notice.text[line.start..rest].trim_end(), room);
+                let mark = if i == 0 { mark } else { &"  "[..mark.chars().count()] };
+                put_line(buf, row, Line::from(vec![Span::styled(mark.to_owned(), style), Span::styled(text, style)]));
+            }
         }
         None => put_line(buf, inner, line),
     }

@@ -1,7 +1,10 @@
 //! The styles, in the terminal's own 16 colours: bold for what matters now, dim for context, one accent.
 //!
 //! Panes draw with these styles and with box, block and braille characters. [`finish`] removes colour or replaces these
-//! characters by ASCII if the theme requires it, so that no pane has to.
+//! characters by ASCII if the theme requires it, so that no pane has to. It also picks the colours that can be read on the
+//! background: of the usual palettes, cyan, green and yellow have 1.7:1 to 3.4:1 on white, red 2.7:1 to 3.8:1 on black.
+//!
+//! What a colour looks like is the terminal's own palette, and so is how dim its dim text is: no program can set them.
 
 use crate::app::Theme;
 use ratatui::buffer::Buffer;
@@ -27,15 +30,25 @@ pub const BAD: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
 /// A word that differs.
 pub const DIFFERS: Style = Style::new().fg(Color::Yellow).add_modifier(Modifier::UNDERLINED);
 
-/// Adapts the drawn cells to the theme: without colour, in ASCII.
-pub fn finish(buf: &mut Buffer, area: Rect, theme: Theme) {
-    if theme.colour && !theme.ascii {
-        return;
+/// The colour that can be read on the background. On white no green of the usual palettes can: words say what it means.
+const fn readable(colour: Color, light: bool) -> Color {
+    match (colour, light) {
+        (Color::Cyan, true) => Color::Blue,
+        (Color::Green, true) => Color::Reset,
+        (Color::Yellow, true) => Color::Magenta,
+        (Color::Red, false) => Color::LightRed,
+        (colour, _) => colour,
     }
+}
+
+/// Adapts the drawn cells to the theme: to its background, without colour, in ASCII.
+pub fn finish(buf: &mut Buffer, area: Rect, theme: Theme) {
     for y in area.top()..area.bottom() {
         for x in area.left()..area.right() {
             let Some(cell) = buf.cell_mut((x, y)) else { continue };
-            if !theme.colour {
+            if theme.colour {
+                cell.set_fg(readable(cell.fg, theme.light));
+            } else {
                 cell.set_fg(Color::Reset);
                 cell.set_bg(Color::Reset);
             }
@@ -94,4 +107,68 @@ fn ascii(symbol: &str) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Rgb = (u8, u8, u8);
+
+    /// Red, green, yellow, blue, magenta, cyan and light red of usual palettes.
+    const PALETTES: &[(&str, [Rgb; 7])] = &[
+        ("xterm", [(205, 0, 0), (0, 205, 0), (205, 205, 0), (0, 0, 238), (205, 0, 205), (0, 205, 205), (255, 0, 0)]),
+        ("vga", [(170, 0, 0), (0, 170, 0), (170, 85, 0), (0, 0, 170), (170, 0, 170), (0, 170, 170), (255, 85, 85)]),
+        (
+            "gnome",
+            [
+                (192, 28, 40),
+                (38, 162, 105),
+                (162, 115, 76),
+                (18, 72, 139),
+                (163, 71, 186),
+                (42, 161, 179),
+                (246, 97, 81),
+            ],
+        ),
+        (
+            "windows",
+            [(197, 15, 31), (19, 161, 14), (193, 156, 0), (0, 55, 218), (136, 23, 152), (58, 150, 221), (231, 72, 86)],
+        ),
+    ];
+
+    fn luminance((r, g, b): Rgb) -> f64 {
+        let linear = |c: u8| {
+            let c = f64::from(c) / 255.0;
+            if c <= 0.03928 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b)
+    }
+
+    /// The contrast ratio of WCAG 2.
+    fn contrast(a: Rgb, b: Rgb) -> f64 {
+        let (a, b) = (luminance(a), luminance(b));
+        (a.max(b) + 0.05) / (a.min(b) + 0.05)
+    }
+
+    #[test]
+    fn text_can_be_read_on_white_and_on_black() {
+        let names =
+            [Color::Red, Color::Green, Color::Yellow, Color::Blue, Color::Magenta, Color::Cyan, Color::LightRed];
+        for (name, palette) in PALETTES {
+            for style in [ACCENT, ACCENT_BOLD, GOOD, WARN, BAD, DIFFERS] {
+                for (light, ground) in [(true, (255, 255, 255)), (false, (0, 0, 0))] {
+                    let colour = readable(style.fg.unwrap(), light);
+                    let Some(at) = names.iter().position(|known| *known == colour) else {
+                        assert_eq!(colour, Color::Reset, "the terminal's own text colour");
+                        continue;
+                    };
+                    // The brown of VGA is the one yellow below the bound.
+                    let least = if (*name, light, colour) == ("vga", false, Color::Yellow) { 3.9 } else { 4.5 };
+                    let ratio = contrast(palette[at], ground);
+                    assert!(ratio >= least, "{name}: {colour:?} has {ratio:.1}:1, light: {light}");
+                }
+            }
+        }
+    }
 }

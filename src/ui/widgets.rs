@@ -2,6 +2,7 @@
 
 pub mod chart;
 pub mod form;
+pub mod interval;
 pub mod plain;
 pub mod raster;
 pub mod sparkline;

@@ -2,10 +2,11 @@
 
 use super::error::Error;
 use super::gpu::RunGpu;
+use super::growing::GrowingFile;
 use super::process::Signals;
 use crate::domain::{Finding, Severity};
 use crate::model;
-use crate::protocol::{RunCommand, RunEvent};
+use crate::protocol::{Growing, RunCommand, RunEvent};
 use crate::storage::{self, LogWriter, RunDir, free_bytes};
 use std::fmt;
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ pub(crate) struct Log {
     pub(crate) waiting: Vec<RunCommand>,
     /// The run's GPU; its figures are added to every step.
     pub(crate) gpu: Option<RunGpu>,
+    /// The answers being written.
+    growing: GrowingFile,
 }
 
 impl Log {
@@ -65,6 +68,7 @@ impl Log {
             interrupted: false,
             waiting: Vec::new(),
             gpu: None,
+            growing: GrowingFile::new(run),
         };
         // Without a reserve only the report of a full disk is lost.
         let _ = log.fill_reserve();
@@ -274,5 +278,9 @@ impl model::Sink for Log {
             return Err(model::Error::Sink("stopped before the first step".into()));
         }
         Ok(())
+    }
+
+    fn show(&mut self, answers: &mut dyn FnMut() -> Growing) {
+        self.growing.show(answers);
     }
 }

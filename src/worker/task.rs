@@ -56,6 +56,10 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
                     ..RunPaths::new(&cache)
                 };
                 let trainer = Trainer::open(&bound.spec, &data, &paths, log)?;
+                let trainer = match evaluate::training_suites(run, train)? {
+                    Some(suites) => trainer.with_suites(suites, train.params.f64("eval_every") as u64),
+                    None => trainer,
+                };
                 let shared = TrainerParams::read(&train.params).map_err(|e| Error::Failed(e.to_string()))?;
                 let saving = Saving { every: shared.save_steps, keep: shared.save_total_limit };
                 Ok(Box::new(TrainWork { trainer, saving }))

@@ -5,7 +5,7 @@ use tiebreak::app::{Effect, Msg};
 use tiebreak::domain::{Choice, PairId, Rater, Seen, Side, Strength, Verdict, agreement_report};
 use tiebreak::protocol::SessionRecord;
 
-const SIZES: [(u16, u16); 3] = [(80, 24), (140, 40), (60, 16)];
+const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (60, 16)];
 
 fn snap(name: &str, desk: &mut Desk) {
     for (w, h) in SIZES {

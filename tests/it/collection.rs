@@ -18,19 +18,23 @@ fn answered(home: &Path) {
         let id = PromptId::new(format!("p{p}"));
         let tags = vec![["math", "chat"][p % 2].to_owned()];
         let body = PromptBody::user(format!("question {p}"));
-        log.append(&SessionRecord::Prompted(Prompt { id: id.clone(), body, source: "test".into(), tags })).unwrap();
+        log.append(&SessionRecord::Prompted(Prompt { id: id.clone(), body, source: "test".into(), tags }.into()))
+            .unwrap();
         for k in 0..4 {
             let words = "word ".repeat(1 + (p * 5 + k * 3) % 7);
-            log.append(&SessionRecord::Completed(Completion {
-                id: CompletionId::new(format!("{}.p{p}.{k}", if k < 2 { "sample-1" } else { "sample-2" })),
-                prompt: id.clone(),
-                model: if k < 2 { "base".into() } else { "base+dpo-1".into() },
-                text: format!("{words}{p} {k}"),
-                tokens: 3,
-                finish: Finish::Eos,
-                sampler: None,
-                logprob: Some(-1.0 - k as f64),
-            }))
+            log.append(&SessionRecord::Completed(
+                Completion {
+                    id: CompletionId::new(format!("{}.p{p}.{k}", if k < 2 { "sample-1" } else { "sample-2" })),
+                    prompt: id.clone(),
+                    model: if k < 2 { "base".into() } else { "base+dpo-1".into() },
+                    text: format!("{words}{p} {k}"),
+                    tokens: 3,
+                    finish: Finish::Eos,
+                    sampler: None,
+                    logprob: Some(-1.0 - k as f64),
+                }
+                .into(),
+            ))
             .unwrap();
         }
     }

@@ -19,13 +19,13 @@ fn bound(settings: &[(&str, &str, &str)]) -> KeyBindings {
 
 /// One prompt with `count` answers, paired as a sampling run pairs them: each with the next.
 fn answers(count: usize) -> Vec<SessionRecord> {
-    let mut out = vec![SessionRecord::Prompted(prompt("p1", "What should I cook tonight?", "kitchen"))];
+    let mut out = vec![SessionRecord::Prompted(prompt("p1", "What should I cook tonight?", "kitchen").into())];
     let dishes = ["Soup", "Bread", "Rice", "Salad", "Stew", "Cake", "Pasta", "Curry", "Pie", "Toast"];
     for (i, dish) in dishes.iter().take(count).enumerate() {
         let text = format!("{dish}: take what is at hand and cook it slowly.\nThen taste it, and serve it warm.");
-        out.push(SessionRecord::Completed(completion(&format!("p1.{i}"), "p1", &text, 20 + i)));
+        out.push(SessionRecord::Completed(completion(&format!("p1.{i}"), "p1", &text, 20 + i).into()));
     }
-    out.push(SessionRecord::Paired(pair("p1")));
+    out.push(SessionRecord::Paired(pair("p1").into()));
     out
 }
 
@@ -169,7 +169,7 @@ fn the_end_of_a_queue_adds_up_and_reveals_the_models() {
         if let SessionRecord::Completed(c) = record
             && c.id.as_str().ends_with(".1")
         {
-            c.model = "merged".into();
+            std::sync::Arc::make_mut(c).model = "merged".into();
         }
     }
     let mut desk = Desk::with_session(100, 30, records.clone());
@@ -189,7 +189,7 @@ fn the_end_of_a_queue_adds_up_and_reveals_the_models() {
     // Pairs that were chosen by score give no rate.
     for record in &mut records {
         if let SessionRecord::Paired(pair) = record {
-            pair.strategy = "close".into();
+            std::sync::Arc::make_mut(pair).strategy = "close".into();
         }
     }
     let mut desk = Desk::with_session(100, 30, records);

@@ -21,7 +21,9 @@ pub fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
         let prompt = PromptId(format!("p{i}"));
         let body = PromptBody::user(format!("question number {i}"));
         writer
-            .append(&SessionRecord::Prompted(Prompt { id: prompt.clone(), body, source: "test".into(), tags: vec![] }))
+            .append(&SessionRecord::Prompted(
+                Prompt { id: prompt.clone(), body, source: "test".into(), tags: vec![] }.into(),
+            ))
             .unwrap();
         let side = |name: &str| Completion {
             id: CompletionId(format!("i{i}.{name}")),
@@ -42,7 +44,9 @@ pub fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
             strategy: "import".into(),
             p_select: 1.0,
         };
-        for record in [SessionRecord::Completed(a), SessionRecord::Completed(b), SessionRecord::Paired(pair)] {
+        for record in
+            [SessionRecord::Completed(a.into()), SessionRecord::Completed(b.into()), SessionRecord::Paired(pair.into())]
+        {
             writer.append(&record).unwrap();
         }
     }

@@ -34,12 +34,12 @@ fn talk() -> Vec<SessionRecord> {
     cut.finish = Finish::Length;
     let second = Pair { id: PairId::new("p31:0-2"), b: CompletionId::new("p31.2"), ..pair("p31") };
     vec![
-        SessionRecord::Prompted(asked),
-        SessionRecord::Completed(cut),
-        SessionRecord::Completed(completion("p31.1", "p31", THOUGHT, 41)),
-        SessionRecord::Completed(completion("p31.2", "p31", "Boil, salt, stir.", 8)),
-        SessionRecord::Paired(pair("p31")),
-        SessionRecord::Paired(second),
+        SessionRecord::Prompted(asked.into()),
+        SessionRecord::Completed(cut.into()),
+        SessionRecord::Completed(completion("p31.1", "p31", THOUGHT, 41).into()),
+        SessionRecord::Completed(completion("p31.2", "p31", "Boil, salt, stir.", 8).into()),
+        SessionRecord::Paired(pair("p31").into()),
+        SessionRecord::Paired(second.into()),
     ]
 }
 
@@ -138,10 +138,10 @@ fn answers_say_that_they_were_cut_and_scores_wait_for_the_verdict() {
     let mut unclosed = completion("p9.0", "p9", "<think>\nhm, well", 5);
     unclosed.finish = Finish::Length;
     records.extend([
-        SessionRecord::Prompted(prompt("p9", "Why?", "")),
-        SessionRecord::Completed(unclosed),
-        SessionRecord::Completed(completion("p9.1", "p9", "So.", 2)),
-        SessionRecord::Paired(pair("p9")),
+        SessionRecord::Prompted(prompt("p9", "Why?", "").into()),
+        SessionRecord::Completed(unclosed.into()),
+        SessionRecord::Completed(completion("p9.1", "p9", "So.", 2).into()),
+        SessionRecord::Paired(pair("p9").into()),
     ]);
     let mut desk = Desk::with_session(200, 60, records);
     let text = desk.screen();
@@ -153,7 +153,7 @@ fn answers_say_that_they_were_cut_and_scores_wait_for_the_verdict() {
     assert!(text.contains("reward-1 +1.25") && text.contains("reward-1 -0.50"), "{text}");
     desk.keys("g down down enter");
     let text = desk.screen();
-    assert!(text.contains("⚠ ends inside a thought") && text.contains("never ended"), "{text}");
+    assert!(text.contains("⚠ ends inside a thought") && text.contains("not ended"), "{text}");
 }
 
 #[test]
@@ -207,11 +207,12 @@ fn find_searches_a_large_session_in_slices() {
 fn copies_are_the_text_as_the_model_wrote_it() {
     let mut records = talk();
     if let SessionRecord::Completed(answer) = &mut records[1] {
-        answer.text = "raw \u{1b}[31mred\u{0}\r\n".into();
+        std::sync::Arc::make_mut(answer).text = "raw \u{1b}[31mred\u{0}\r\n".into();
     }
-    records.push(SessionRecord::Completed(completion("p8.0", "p8", &"x".repeat(60_000), 9)));
-    records.push(SessionRecord::Completed(completion("p8.1", "p8", &"y".repeat(60_000), 9)));
-    records.extend([SessionRecord::Prompted(prompt("p8", "Long?", "")), SessionRecord::Paired(pair("p8"))]);
+    records.push(SessionRecord::Completed(completion("p8.0", "p8", &"x".repeat(60_000), 9).into()));
+    records.push(SessionRecord::Completed(completion("p8.1", "p8", &"y".repeat(60_000), 9).into()));
+    records
+        .extend([SessionRecord::Prompted(prompt("p8", "Long?", "").into()), SessionRecord::Paired(pair("p8").into())]);
     let mut desk = Desk::with_session(120, 40, records);
     focus(&mut desk, "p31.0");
     desk.effects();

@@ -331,9 +331,9 @@ fn with_keys(home: &Path) {
     assert_eq!((counted(|c| *c == Choice::Tie), counted(|c| *c == Choice::BothBad)), (1, 1));
 }
 
-/// Presses a verdict's key at a human pace: a key that arrives together with the pair is ignored.
+/// Presses a verdict's key at a human pace.
 fn judge_with(pty: &mut Pty, key: &str) {
-    std::thread::sleep(Duration::from_millis(tiebreak::app::screen::label::GUARD_MS + 150));
+    std::thread::sleep(Duration::from_millis(tiebreak::app::pace::READ_MS + 150));
     pty.keys(key);
 }
 

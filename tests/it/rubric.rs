@@ -16,12 +16,12 @@ fn records() -> Vec<SessionRecord> {
     let mut out = Vec::new();
     for (n, tag) in ["code", "math", ""].into_iter().enumerate() {
         let id = format!("p{n}");
-        out.push(SessionRecord::Prompted(prompt(&id, &format!("question {n}"), tag)));
+        out.push(SessionRecord::Prompted(prompt(&id, &format!("question {n}"), tag).into()));
         for k in 0..2 {
             let answer = completion(&format!("{id}.{k}"), &id, &format!("answer {k} to {n}"), 4);
-            out.push(SessionRecord::Completed(answer));
+            out.push(SessionRecord::Completed(answer.into()));
         }
-        out.push(SessionRecord::Paired(pair(&id)));
+        out.push(SessionRecord::Paired(pair(&id).into()));
     }
     for (name, sentence) in [("helpful", "Which answer helps more?"), ("harmless", "Which is safer?")] {
         out.push(SessionRecord::CriterionSet { name: name.into(), sentence: Some(sentence.into()) });

@@ -91,7 +91,7 @@ fn popups() {
 #[test]
 fn without_colour_and_unicode_the_screen_says_the_same() {
     let mut desk = busy_label();
-    desk.model.theme = Theme { colour: false, ascii: true };
+    desk.model.theme = Theme { colour: false, ascii: true, light: false };
     let text = paint(&desk.model);
     let own: String = text.chars().filter(|c| "─│┬›…✓·█░▎".contains(*c)).collect();
     assert_eq!(own, "", "{text}");
@@ -125,7 +125,8 @@ fn control_characters_never_reach_the_terminal() {
     let mut records = pairs(1);
     for record in &mut records {
         if let SessionRecord::Completed(c) = record {
-            c.text = format!("\u{1b}[2J\u{1b}]0;owned\u{7}a\u{202e}b\rc {}\u{0}é", "\u{301}".repeat(4000));
+            std::sync::Arc::make_mut(c).text =
+                format!("\u{1b}[2J\u{1b}]0;owned\u{7}a\u{202e}b\rc {}\u{0}é", "\u{301}".repeat(4000));
         }
     }
     let desk = Desk::with_session(80, 24, records);

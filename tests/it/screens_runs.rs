@@ -195,38 +195,47 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
         let (prompt, i) = (PromptId::new(format!("p{}", k + 1)), k as usize % 4);
         log.add(
             10,
-            SessionRecord::Prompted(Prompt {
-                id: prompt.clone(),
-                body: PromptBody::user(ask[i]),
-                source: "prompts.txt".into(),
-                tags: Vec::new(),
-            }),
+            SessionRecord::Prompted(
+                Prompt {
+                    id: prompt.clone(),
+                    body: PromptBody::user(ask[i]),
+                    source: "prompts.txt".into(),
+                    tags: Vec::new(),
+                }
+                .into(),
+            ),
         );
         for (side, text) in [("a", TEXTS[i].0), ("b", TEXTS[i].1)] {
             log.add(
                 0,
-                SessionRecord::Completed(Completion {
-                    id: CompletionId::new(format!("i{k}.{side}")),
-                    prompt: prompt.clone(),
-                    model: "SmolLM2-135M-Instruct".into(),
-                    text: format!("{text} ({k})"),
-                    tokens: text.len() / 4,
-                    finish: Finish::Given,
-                    sampler: None,
-                    logprob: None,
-                }),
+                SessionRecord::Completed(
+                    Completion {
+                        id: CompletionId::new(format!("i{k}.{side}")),
+                        prompt: prompt.clone(),
+                        model: "SmolLM2-135M-Instruct".into(),
+                        text: format!("{text} ({k})"),
+                        tokens: text.len() / 4,
+                        finish: Finish::Given,
+                        sampler: None,
+                        logprob: None,
+                    }
+                    .into(),
+                ),
             );
         }
         log.add(
             0,
-            SessionRecord::Paired(Pair {
-                id: PairId::new(format!("p{}:a-b", k + 1)),
-                prompt,
-                a: CompletionId::new(format!("i{k}.a")),
-                b: CompletionId::new(format!("i{k}.b")),
-                strategy: "random".into(),
-                p_select: 1.0,
-            }),
+            SessionRecord::Paired(
+                Pair {
+                    id: PairId::new(format!("p{}:a-b", k + 1)),
+                    prompt,
+                    a: CompletionId::new(format!("i{k}.a")),
+                    b: CompletionId::new(format!("i{k}.b")),
+                    strategy: "random".into(),
+                    p_select: 1.0,
+                }
+                .into(),
+            ),
         );
     }
     for k in 0..verdicts {
@@ -624,7 +633,7 @@ fn watch_axes_cycle() {
 
 #[test]
 fn watch_ascii_is_ascii() {
-    let theme = Theme { colour: false, ascii: true };
+    let theme = Theme { colour: false, ascii: true, light: false };
     let runs = vec![(train_spec("dpo-1"), train_log(214, 640, |_, _| {}), true)];
     let mut model = open_with(Goal::to("watch"), theme, session_log(12, &[]), runs, true).0;
     assert_snapshot!("watch_ascii_80x24", look(&mut model, (80, 24)));

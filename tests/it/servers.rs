@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tiebreak::domain::{Choice, Completion, Finding, Finish, Rater, RunId, Side};
-use tiebreak::protocol::RunEvent;
+use tiebreak::domain::{Choice, Completion, Finding, Finish, Pair, Rater, RunId, Side};
+use tiebreak::protocol::{Growing, RunEvent};
 use tiebreak::storage::{Home, RunDir, SessionDir};
 
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -24,13 +24,13 @@ struct Asked {
 }
 
 /// A server with the model `little`. The prompt's first word says what it plays.
-struct Server {
-    url: String,
+pub struct Server {
+    pub url: String,
     asked: Arc<Mutex<Asked>>,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Asked::default()));
@@ -45,13 +45,13 @@ impl Server {
     }
 
     /// How often each prompt was asked.
-    fn counts(&self) -> BTreeMap<String, usize> {
+    pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut out = BTreeMap::new();
         self.asked.lock().unwrap().prompts.iter().for_each(|p| *out.entry(p.clone()).or_default() += 1);
         out
     }
 
-    fn model(&self) -> String {
+    pub fn model(&self) -> String {
         format!("{}#little", self.url)
     }
 }
@@ -124,6 +124,17 @@ fn serve(mut stream: TcpStream, asked: &Mutex<Asked>) {
             std::thread::sleep(Duration::from_millis(150));
             answer(&mut stream, &prompt);
         }
+        "drip" => {
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: {events}\r\nConnection: close\r\n\r\n");
+            for n in 0..12 {
+                let part = delta("content", &format!("{seed} drop {n}, "), (n == 11).then_some("stop"));
+                if write!(stream, "data: {part}\n\n").and_then(|()| stream.flush()).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            let _ = write!(stream, "data: [DONE]\n\n");
+        }
         "busy" if times == 1 => respond(&mut stream, "429 Too Many Requests\r\nRetry-After: 0", "text/plain", "later"),
         "flaky" if times == 1 => respond(&mut stream, "503 Service Unavailable", "text/plain", "loading"),
         "hangup" if times == 1 => {}
@@ -163,11 +174,11 @@ fn letters(question: &str) -> Value {
     object!({ "choices": [{ "message": { "content": "A" }, "logprobs": { "content": [{ "token": "A", "top_logprobs": top }] } }] })
 }
 
-fn tiny() -> PathBuf {
+pub fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama")
 }
 
-fn session(home: &Path, prompts: &[String]) {
+pub fn session(home: &Path, prompts: &[String]) {
     let file = home.join("prompts.txt");
     fs::write(&file, prompts.join("\n")).unwrap();
     let model = tiny();
@@ -175,12 +186,12 @@ fn session(home: &Path, prompts: &[String]) {
     assert!(tiebreak(home, &args).status.success());
 }
 
-fn run(home: &Path, id: &str) -> RunDir {
+pub fn run(home: &Path, id: &str) -> RunDir {
     let home = Home::resolve(Some(home)).unwrap();
     SessionDir::find(&home, "s").unwrap().run(&RunId::new(id)).unwrap()
 }
 
-fn events(run: &RunDir) -> Vec<RunEvent> {
+pub fn events(run: &RunDir) -> Vec<RunEvent> {
     run.tail().poll().unwrap().into_iter().filter_map(|e| e.data.ok()).collect()
 }
 
@@ -188,7 +199,7 @@ fn completions(events: &[RunEvent]) -> Vec<Completion> {
     events.iter().filter_map(|e| if let RunEvent::Completed(c) = e { Some(c.clone()) } else { None }).collect()
 }
 
-fn found<'a>(events: &'a [RunEvent], rule: &str) -> Option<&'a Finding> {
+pub fn found<'a>(events: &'a [RunEvent], rule: &str) -> Option<&'a Finding> {
     events.iter().find_map(|e| if let RunEvent::Found(f) = e { Some(f).filter(|f| f.rule == rule) } else { None })
 }
 
@@ -270,6 +281,52 @@ fn a_killed_run_asks_for_no_answer_twice() {
     assert!((24..=26).contains(&requests), "{requests} requests for 24 answers");
     let checked = json(home, &["replay", "s", "--check", "--json"]);
     assert_eq!(checked["ok"], true, "{checked}");
+}
+
+/// What a live run shows of its answers, until it is over; each state once.
+fn watched(dir: &RunDir) -> Vec<Growing> {
+    let (mut tail, mut seen, start) = (dir.growing(), Vec::new(), Instant::now());
+    while !events(dir).iter().any(|e| matches!(e, RunEvent::Finished { .. })) {
+        assert!(start.elapsed() < PATIENCE, "it never finished");
+        seen.extend(tail.poll().filter(|growing| !growing.is_empty()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    while dir.is_alive() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    seen
+}
+
+#[test]
+fn answers_of_a_server_can_be_read_while_they_arrive_and_leave_nothing_behind() {
+    let server = Server::start();
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    session(home, &["drip a".to_owned(), "drip b".to_owned()]);
+    let args = ["sample", "s", "--model", &server.model(), "--per-prompt", "2", "--in-flight", "2", "--detach"];
+    assert!(tiebreak(home, &args).status.success());
+    let dir = run(home, "sample-1");
+    let seen = watched(&dir);
+    let (made, log) = (completions(&events(&dir)), fs::read_dir(dir.path().join("metrics")).unwrap());
+    assert_eq!(made.len(), 4);
+    let mut lengths: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for growing in &seen {
+        for answer in &growing.answers {
+            let whole = &made.iter().find(|c| c.id == answer.completion).unwrap().text;
+            assert!(whole.starts_with(&answer.text) && !answer.text.is_empty(), "{answer:?} {whole}");
+            assert!(!answer.ended || *whole == answer.text);
+            lengths.entry(answer.completion.to_string()).or_default().push(answer.text.len());
+        }
+    }
+    let grew = |all: &Vec<usize>| all.len() >= 3 && all.is_sorted() && all[0] < all[all.len() - 1];
+    assert!(lengths.len() == 4 && lengths.values().all(grew), "{lengths:?}");
+    let paired: Vec<Pair> =
+        events(&dir).into_iter().filter_map(|e| if let RunEvent::Paired(p) = e { Some(p) } else { None }).collect();
+    assert!(seen.iter().flat_map(|g| &g.pairs).all(|pair| paired.contains(pair)), "the pairs that will be");
+    // At most five states a second, and nothing of them in the log or beside it.
+    assert!(!dir.path().join("growing.json").exists());
+    let bytes: u64 = log.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes < 20_000, "{bytes} bytes of log for four short answers");
 }
 
 #[test]

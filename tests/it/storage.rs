@@ -314,7 +314,7 @@ fn a_list_counts_what_counts_and_goes_on_from_where_it_was() {
         source: "typed".into(),
         tags: vec![],
     };
-    writer.append(&SessionRecord::Prompted(prompt)).unwrap();
+    writer.append(&SessionRecord::Prompted(prompt.into())).unwrap();
     let mut seqs = Vec::new();
     for i in 0..30 {
         let choice = if i % 10 == 9 { Choice::Skip } else { Choice::Prefer(Side::B, Strength::Much) };

@@ -185,6 +185,8 @@ pub fn key(word: &str) -> Key {
         "right" => Code::Right,
         "pgdn" => Code::PageDown,
         "pgup" => Code::PageUp,
+        "end" => Code::End,
+        "home" => Code::Home,
         one => {
             let mut chars = one.chars();
             let c = chars.next().expect("a key");
@@ -279,11 +281,15 @@ pub fn pairs(count: usize) -> Vec<SessionRecord> {
     for i in 1..=count {
         let id = format!("p{i}");
         let (question, tag) = questions[(i - 1) % questions.len()];
-        out.push(SessionRecord::Prompted(prompt(&id, question, tag)));
+        out.push(SessionRecord::Prompted(prompt(&id, question, tag).into()));
         let tail = if i == 1 { String::new() } else { format!(" (answer {i})") };
-        out.push(SessionRecord::Completed(completion(&format!("{id}.0"), &id, &format!("{}{tail}", answers[0]), 46)));
-        out.push(SessionRecord::Completed(completion(&format!("{id}.1"), &id, &format!("{}{tail}", answers[1]), 72)));
-        out.push(SessionRecord::Paired(pair(&id)));
+        out.push(SessionRecord::Completed(
+            completion(&format!("{id}.0"), &id, &format!("{}{tail}", answers[0]), 46).into(),
+        ));
+        out.push(SessionRecord::Completed(
+            completion(&format!("{id}.1"), &id, &format!("{}{tail}", answers[1]), 72).into(),
+        ));
+        out.push(SessionRecord::Paired(pair(&id).into()));
     }
     out
 }

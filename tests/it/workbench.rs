@@ -190,26 +190,12 @@ fn a_clock_set_back_affects_no_key_and_no_duration() {
 }
 
 #[test]
-fn key_repeat_records_no_verdict_on_the_next_pair() {
-    let mut desk = Desk::with_session(80, 24, pairs(3));
-    desk.pace_ms = 1_000;
-    desk.keys("1");
-    desk.pace_ms = 40;
-    desk.keys("1 1 1");
-    assert_eq!(judged(&desk).len(), 1);
-    desk.pace_ms = 200;
-    desk.keys("2");
-    assert_eq!(judged(&desk).len(), 2, "after 250 ms it counts");
-    desk.send(Msg::Paste("1 2 1 2".into()));
-    assert_eq!(judged(&desk).len(), 2, "pasted text records no verdict");
-}
-
-#[test]
 fn a_verdict_records_whether_both_answers_were_read() {
     let mut records = pairs(2);
     for record in &mut records {
         if let SessionRecord::Completed(c) = record {
-            c.text = (0..60).map(|i| format!("{} line {i}", c.id)).collect::<Vec<_>>().join("\n");
+            std::sync::Arc::make_mut(c).text =
+                (0..60).map(|i| format!("{} line {i}", c.id)).collect::<Vec<_>>().join("\n");
         }
     }
     let mut desk = Desk::with_session(120, 24, records);
@@ -251,7 +237,7 @@ fn a_correction_is_stored_verbatim_reopened_withdrawn_and_undone() {
     let mut records = pairs(2);
     for record in &mut records {
         if let SessionRecord::Completed(c) = record {
-            c.text = original.into();
+            std::sync::Arc::make_mut(c).text = original.into();
         }
     }
     let mut desk = Desk::with_session(120, 40, records);

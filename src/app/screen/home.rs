@@ -45,6 +45,7 @@ const KEYS: &[Section<HomeAction>] = &[Section { title: "home", rows: &[
     on(c('l'), HomeAction::Go("label"), "label", "label pairs of the session"),
     on(c('t'), HomeAction::Go("launch"), "train", "launch a training run").named("launch"),
     on(c('w'), HomeAction::Go("watch"), "watch", "watch its runs"),
+    on(c('E'), HomeAction::Go("evaluate"), "", "compare two models: evaluations of the session").named("evaluate"),
     on(c('s'), HomeAction::Sample, "", "sample answers in the background").named("sample"),
     on(c('i'), HomeAction::Import, "", "import prompts or pairs from a file").named("import"),
     on(c('r'), HomeAction::Go("replay"), "", "replay the session").named("replay"),

@@ -6,6 +6,8 @@ mod asking;
 mod card;
 mod correct;
 mod decide;
+mod growth;
+mod parts;
 mod prompt;
 mod read;
 mod reading;
@@ -14,11 +16,12 @@ mod state;
 
 pub use crate::app::blind::first_side;
 pub use card::{Card, CardLayout, Pane};
+pub use parts::Writing;
 pub use prompt::{PromptView, ShownTurn};
 pub use read::ReadAction;
 pub use reading::{AnswerView, ShownText, TextLine};
 pub use score::{Stats, history, sampler, stats, verdict_words};
-pub use state::{GUARD_MS, LabelScreen};
+pub use state::LabelScreen;
 
 use crate::app::contract::Screen;
 use crate::app::effect::Effect;
@@ -143,6 +146,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('t'), LabelAction::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
         on(c('w'), LabelAction::Go("watch"), "", "watch the session's runs").named("watch"),
         on(c('A'), LabelAction::Go("agreement"), "", "agreement between raters, and the disputes").named("agreement"),
+        on(c('E'), LabelAction::Go("evaluate"), "", "compare two models: evaluations of the session").named("evaluate"),
         on(c('r'), LabelAction::Go("replay"), "", "replay the session").named("replay"),
         on(c('i'), LabelAction::Import, "", "import prompts or pairs from a file").named("import"),
         on(k(Code::Esc), LabelAction::Back, "", "back to the sessions").named("home"),
@@ -209,7 +213,13 @@ impl Screen for LabelScreen {
         matters.then_some(word)
     }
 
+    fn is_decision(action: LabelAction) -> bool {
+        use LabelAction::{BothBad, Prefer, Skip, Tie};
+        matches!(action, Prefer(..) | Tie | BothBad | Skip)
+    }
+
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
+        state::follow_growth(self, shared);
         refresh(self, shared);
         Vec::new()
     }

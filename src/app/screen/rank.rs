@@ -23,11 +23,9 @@ use crate::app::flow;
 use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::Code;
 use crate::app::keymap::{Section, c, k, on};
+use crate::app::pace::{guarded_words, quick_words};
 use crate::app::shared::Shared;
 use crate::domain::counted;
-
-/// A decision sooner than this after the answers appear is ignored as key repeat.
-const GUARD_MS: u64 = 250;
 
 /// The screen's state.
 #[derive(Debug, Clone, Default)]
@@ -59,19 +57,19 @@ pub enum RankAction {
 
 #[rustfmt::skip]
 const KEYS: &[Section<RankAction>] = &[Section { title: "rank", rows: &[
-    on(c('1'), RankAction::Pick(0), "to 9 pick", "answer 1 is the best, or the next in order").named("pick 1").verdict(),
-    on(c('2'), RankAction::Pick(1), "", "answer 2 is the best, or the next in order").named("pick 2").verdict(),
-    on(c('3'), RankAction::Pick(2), "", "answer 3 is the best, or the next in order").named("pick 3").verdict(),
-    on(c('4'), RankAction::Pick(3), "", "answer 4 is the best, or the next in order").named("pick 4").verdict(),
-    on(c('5'), RankAction::Pick(4), "", "answer 5 is the best, or the next in order").named("pick 5").verdict(),
-    on(c('6'), RankAction::Pick(5), "", "answer 6 is the best, or the next in order").named("pick 6").verdict(),
-    on(c('7'), RankAction::Pick(6), "", "answer 7 is the best, or the next in order").named("pick 7").verdict(),
-    on(c('8'), RankAction::Pick(7), "", "answer 8 is the best, or the next in order").named("pick 8").verdict(),
-    on(c('9'), RankAction::Pick(8), "", "answer 9 is the best, or the next in order").named("pick 9").verdict(),
+    on(c('1'), RankAction::Pick(0), "pick", "answer 1 is the best, or the next in order").named("pick 1").verdict(),
+    on(c('2'), RankAction::Pick(1), "pick", "answer 2 is the best, or the next in order").named("pick 2").verdict(),
+    on(c('3'), RankAction::Pick(2), "pick", "answer 3 is the best, or the next in order").named("pick 3").verdict(),
+    on(c('4'), RankAction::Pick(3), "pick", "answer 4 is the best, or the next in order").named("pick 4").verdict(),
+    on(c('5'), RankAction::Pick(4), "pick", "answer 5 is the best, or the next in order").named("pick 5").verdict(),
+    on(c('6'), RankAction::Pick(5), "pick", "answer 6 is the best, or the next in order").named("pick 6").verdict(),
+    on(c('7'), RankAction::Pick(6), "pick", "answer 7 is the best, or the next in order").named("pick 7").verdict(),
+    on(c('8'), RankAction::Pick(7), "pick", "answer 8 is the best, or the next in order").named("pick 8").verdict(),
+    on(c('9'), RankAction::Pick(8), "pick", "answer 9 is the best, or the next in order").named("pick 9").verdict(),
+    on(k(Code::Enter), RankAction::Save, "save", "save the ranking").verdict(),
     on(c('r'), RankAction::Mode, "rank all", "rank all answers, or pick the best alone").named("mode"),
     on(c('='), RankAction::Equal, "equal", "the next answer ranks equal to the last one"),
     on(k(Code::Backspace), RankAction::TakeBack, "take back", "take the last ranked answer back"),
-    on(k(Code::Enter), RankAction::Save, "save", "save the ranking").verdict(),
     on(k(Code::Tab), RankAction::NextAnswer, "next", "scroll to the next answer").named("next answer"),
     on(c('j'), RankAction::Scroll(Scroll::Down), "scroll", "scroll down").named("scroll down"),
     on(c('k'), RankAction::Scroll(Scroll::Up), "scroll", "scroll up").named("scroll up"),
@@ -104,7 +102,8 @@ impl Screen for RankScreen {
             return Next::go(Goal::to("label"));
         }
         let Some(sheet) = &mut self.sheet else {
-            shared.warn("no prompt is chosen: open a pair of it and press its key for best of");
+            let key = shared.keys.key("label", "best of");
+            shared.warn(format!("no prompt is chosen: open a pair of it on the label screen and press {key}"));
             return Next::default();
         };
         match action {
@@ -136,11 +135,17 @@ impl Screen for RankScreen {
 
     fn footer_word(&self, _shared: &Shared, action: RankAction, word: &'static str) -> Option<&'static str> {
         let ranking = self.sheet.as_ref().is_some_and(|sheet| sheet.ranking);
+        let answers = self.sheet.as_ref().map_or(0, |sheet| sheet.answers.len());
         match action {
+            RankAction::Pick(at) => (at < answers).then_some(word),
             RankAction::Equal | RankAction::TakeBack | RankAction::Save => ranking.then_some(word),
             RankAction::Mode if ranking => Some("best of"),
             _ => Some(word),
         }
+    }
+
+    fn is_decision(action: RankAction) -> bool {
+        matches!(action, RankAction::Pick(_) | RankAction::Save)
     }
 
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
@@ -158,9 +163,11 @@ fn save(rank: &mut RankScreen, shared: &mut Shared) -> Next {
         return Next::default();
     }
     let (Some(sheet), Some(open)) = (&mut rank.sheet, &mut shared.open) else { return Next::default() };
-    if clock_ms.saturating_sub(sheet.shown_ms) < GUARD_MS {
+    let after = clock_ms.saturating_sub(sheet.shown_ms);
+    if after < shared.guard_ms {
         sheet.clear();
-        shared.warn("Ignored: pressed too soon. Press again.");
+        let words = guarded_words(after, shared.guard_ms);
+        shared.warn(words);
         return Next::default();
     }
     let records = match sheet.records(open, now_ms, clock_ms) {
@@ -174,6 +181,10 @@ fn save(rank: &mut RankScreen, shared: &mut Shared) -> Next {
     let what = if sheet.ranking { "ranking" } else { "best answer" };
     let effects = open.write_all(&records);
     let undo = shared.keys.key("label", "undo");
-    let said = format!("{what} saved: {}; {undo} undoes all of it", counted(verdicts, "verdict"));
+    let mut said = format!("{what} saved: {}; {undo} undoes all of it", counted(verdicts, "verdict"));
+    if let Some(words) = quick_words(after, &undo) {
+        said.push_str(". ");
+        said.push_str(&words);
+    }
     Next { effects, ..Next::go(Goal::with("label", Show::Said(said))) }
 }

@@ -12,9 +12,10 @@ use crate::app::effect::Effect;
 use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::Code;
 use crate::app::keymap::{Section, c, k, on};
+use crate::app::msg::Msg;
 use crate::app::shared::Shared;
-use crate::domain::{RunId, RunState, Verdict};
-use crate::protocol::SessionRecord;
+use crate::domain::{EvalReport, RunId, RunState, Verdict};
+use crate::protocol::{SessionRecord, Task};
 
 /// The speeds that the keys step through.
 pub const SPEEDS: &[f64] = &[0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
@@ -22,6 +23,8 @@ pub const SPEEDS: &[f64] = &[0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 pub const SPEED_RANGE: (f64, f64) = (0.25, 64.0);
 /// How long a verdict stays in view while a run logs events, in milliseconds of the timeline at speed 1.
 const LABEL_HOLD_MS: f64 = 1_500.0;
+/// The least time between two computations of an evaluation's figures, in milliseconds.
+const RECOMPUTE_MS: u64 = 1_000;
 
 /// Which view is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +55,12 @@ pub struct ReplayScreen {
     pub view: ReplayView,
     /// The view of the curves.
     pub curves: CurveView,
+    /// What an evaluation had found at the cursor, or why that cannot be computed; none while it is computed.
+    pub report: Option<Result<Box<EvalReport>, String>>,
+    /// Which record of which run it is of, or will be.
+    reported: Option<(RunId, u64)>,
+    /// The ticket of the last request for it, and when that was made.
+    asked: Option<(u64, u64)>,
 }
 
 impl Default for ReplayScreen {
@@ -64,6 +73,9 @@ impl Default for ReplayScreen {
             moved_ms: 0,
             view: ReplayView::Auto,
             curves: CurveView::default(),
+            report: None,
+            reported: None,
+            asked: None,
         }
     }
 }
@@ -170,6 +182,17 @@ impl Screen for ReplayScreen {
         if self.play_to(shared.clock_ms) {
             shared.touch();
         }
+        self.compute(shared)
+    }
+
+    /// The figures of the evaluation at the cursor.
+    fn on_reply(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
+        if let Msg::EvalReportReady { ticket, answer } = msg
+            && self.asked.is_some_and(|(asked, _)| asked == ticket)
+        {
+            self.report = Some(answer);
+            shared.touch();
+        }
         Vec::new()
     }
 }
@@ -196,6 +219,34 @@ impl ReplayScreen {
             TimelineEntry::Session(_) => None,
         })?;
         Some((line.runs()[at].0.clone(), &line.state().runs[at]))
+    }
+
+    /// The evaluation at the cursor and the number of its last record.
+    fn evaluation(&self) -> Option<(RunId, u64)> {
+        let line = self.timeline.as_ref()?;
+        let (at, n) = line.entries()[..line.cursor()].iter().rev().find_map(|entry| match entry {
+            TimelineEntry::Run(at, envelope) => Some((*at, envelope.n)),
+            TimelineEntry::Session(_) => None,
+        })?;
+        let (id, spec) = &line.runs()[at];
+        let evaluates = spec.as_ref().is_some_and(|spec| matches!(spec.task, Task::Eval(_)));
+        evaluates.then(|| (id.clone(), n))
+    }
+
+    /// Requests the figures of the evaluation at the cursor if it moved, at most once in a while.
+    fn compute(&mut self, shared: &mut Shared) -> Vec<Effect> {
+        let Some((run, upto)) = self.evaluation().filter(|_| self.shows_curves()) else { return Vec::new() };
+        let rested = self.asked.is_none_or(|(_, at)| shared.clock_ms.saturating_sub(at) >= RECOMPUTE_MS);
+        if !rested || self.reported.as_ref().is_some_and(|of| *of == (run.clone(), upto)) {
+            return Vec::new();
+        }
+        if self.reported.as_ref().is_some_and(|(of, _)| *of != run) {
+            self.report = None;
+        }
+        let ticket = shared.next_ticket();
+        self.asked = Some((ticket, shared.clock_ms));
+        self.reported = Some((run.clone(), upto));
+        vec![Effect::EvalReport { ticket, run, upto: Some(upto) }]
     }
 
     /// The last verdict at or before the cursor, its sequence number, and whether it is undone.

@@ -10,10 +10,9 @@ use crate::app::key::Code;
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::msg::Msg;
 use crate::app::open::{OpenSession, RunView};
-use crate::app::popup::{Confirm, OnYes, Popup};
+use crate::app::run_control::{RunControl, control};
 use crate::app::shared::Shared;
 use crate::domain::{PairId, RunStatus};
-use crate::protocol::RunCommand;
 
 /// The screen's state.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -75,6 +74,7 @@ const KEYS: &[Section<WatchAction>] = &[Section { title: "watch", rows: &[
     on(c('o'), WatchAction::WorkerLog, "", "show worker.log instead of the samples").named("worker log"),
     on(c('t'), WatchAction::Go("launch"), "train", "launch another training run").named("launch"),
     on(c('l'), WatchAction::Go("label"), "label", "label pairs"),
+    on(c('E'), WatchAction::Go("evaluate"), "", "what the evaluation found, or set one up").named("evaluate"),
     on(k(Code::Esc), WatchAction::Back, "", "back to labelling").named("back"),
 ] }];
 
@@ -98,6 +98,11 @@ impl Screen for WatchScreen {
     fn act(&mut self, shared: &mut Shared, action: WatchAction) -> Next {
         let Some(open) = &shared.open else { return Next::default() };
         let next = match action {
+            WatchAction::Go("evaluate") => {
+                let shown = self.view.shown(open).filter(|run| run.is_evaluation());
+                let show = shown.map_or(Show::Default, |run| Show::Run(run.id.clone()));
+                return Next::go(Goal::with("evaluate", show));
+            }
             WatchAction::Go(screen) => return Next::go(Goal::to(screen)),
             WatchAction::Back if !self.view.unwind() => return Next::go(Goal::to("label")),
             WatchAction::Back => Next::default(),
@@ -108,9 +113,10 @@ impl Screen for WatchScreen {
                 let ask = self.view.run.clone().filter(|_| self.view.show_output);
                 ask.map(|run| Effect::ReadWorkerLog { run }).into_iter().collect::<Vec<_>>().into()
             }
-            WatchAction::PauseRun | WatchAction::CheckpointRun | WatchAction::StopRun | WatchAction::ResumeRun => {
-                self.control(shared, action).into()
-            }
+            WatchAction::PauseRun => control(shared, self.view.run.as_ref(), RunControl::Pause).into(),
+            WatchAction::CheckpointRun => control(shared, self.view.run.as_ref(), RunControl::Checkpoint).into(),
+            WatchAction::StopRun => control(shared, self.view.run.as_ref(), RunControl::Stop).into(),
+            WatchAction::ResumeRun => control(shared, self.view.run.as_ref(), RunControl::Resume).into(),
             WatchAction::Relabel => match self.named_pairs(open) {
                 none if none.is_empty() => {
                     shared.warn("no finding of this run names a pair of this session");
@@ -196,61 +202,4 @@ impl WatchScreen {
         }
         pairs
     }
-
-    fn control(&self, shared: &mut Shared, action: WatchAction) -> Vec<Effect> {
-        match self.command(shared.open.as_ref(), action) {
-            Ok((notice, effect)) => {
-                shared.say(notice);
-                vec![effect]
-            }
-            Err(Blocked::Reason(why)) => {
-                shared.warn(why);
-                Vec::new()
-            }
-            Err(Blocked::Confirm(confirm)) => {
-                shared.popups.push(Popup::Confirm(confirm));
-                Vec::new()
-            }
-        }
-    }
-
-    /// The effect of an action, and the notice for it.
-    fn command(&self, open: Option<&OpenSession>, action: WatchAction) -> Result<(String, Effect), Blocked> {
-        let refuse = |why: String| Err(Blocked::Reason(why));
-        let Some((open, run)) = open.and_then(|open| Some((open, self.view.shown(open)?))) else {
-            return refuse("no run yet".into());
-        };
-        if let Some(holder) = &open.read_only {
-            return refuse(format!("read-only: {holder} holds this session; close it there to write here"));
-        }
-        let (id, status) = (run.id.clone(), run.status());
-        let command = |command: RunCommand, notice: String| Ok((notice, Effect::Command { run: id.clone(), command }));
-        match (action, &status) {
-            (WatchAction::PauseRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
-            (WatchAction::PauseRun, RunStatus::Running) => {
-                command(RunCommand::Pause, format!("pausing {id} after this step"))
-            }
-            (WatchAction::CheckpointRun, RunStatus::Running | RunStatus::Paused) => {
-                command(RunCommand::Checkpoint, format!("writing a checkpoint of {id} after this step"))
-            }
-            (WatchAction::StopRun, status) if status.is_live() => Err(Blocked::Confirm(Confirm {
-                question: format!("Stop {id}? It writes a checkpoint first; `R` resumes it from there."),
-                on_yes: OnYes::Effects(vec![Effect::Command { run: id, command: RunCommand::Stop }]),
-            })),
-            (WatchAction::ResumeRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
-            (WatchAction::ResumeRun, RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_)) => {
-                Ok((format!("resuming {id}"), Effect::ResumeRun { run: id }))
-            }
-            (WatchAction::ResumeRun, status) => refuse(format!("{id} is {}: nothing to resume", status.word())),
-            (_, status) => refuse(format!("{id} is {}: the run is not active", status.word())),
-        }
-    }
-}
-
-/// Why an action has no immediate effect.
-enum Blocked {
-    /// It is not possible; the sentence says why.
-    Reason(String),
-    /// It needs a confirmation.
-    Confirm(Confirm),
 }

@@ -1,10 +1,10 @@
 //! Whether a judge's number may be a headline.
 //!
-//! A judge is measured on LLMBar natural (pairs with an objectively better answer) and in both orders. Below either floor
-//! its number is shown, but it never headlines; nor does that of a judge that was not measured. The floors are this
-//! program's choice.
+//! A judge is measured on LLMBar natural (pairs with an objectively better answer) or on the session's labels, and in both
+//! orders. Below either floor its number is shown, but it never headlines; nor does that of a judge that was not measured.
+//! The floors are this program's choice.
 
-/// Least accuracy on LLMBar natural.
+/// Least accuracy on pairs with a known better answer.
 pub const MIN_ACCURACY: f64 = 0.65;
 /// Least share of pairs on which both orders name the same answer.
 pub const MIN_CONSISTENCY: f64 = 0.70;
@@ -12,7 +12,7 @@ pub const MIN_CONSISTENCY: f64 = 0.70;
 /// What was measured of a judge.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct JudgeFigures {
-    /// The share of LLMBar natural judged right, ties half.
+    /// The share of pairs with a known better answer judged right, ties half.
     pub accuracy: Option<f64>,
     /// The share of pairs judged the same in both orders.
     pub consistency: Option<f64>,
@@ -22,10 +22,12 @@ pub struct JudgeFigures {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum GateFailure {
     /// Its accuracy is unknown.
-    #[error("its accuracy on LLMBar natural was not measured")]
+    #[error(
+        "its accuracy was not measured: name the folder of LLMBar natural with --data, or label 30 pairs that it did not learn from"
+    )]
     AccuracyUnknown,
     /// Its accuracy is below the floor.
-    #[error("it judges {:.0} % of LLMBar natural right; a headline needs {:.0} %", .0 * 100.0, MIN_ACCURACY * 100.0)]
+    #[error("it judges {:.0} % of pairs with a known better answer right; a headline needs {:.0} %", .0 * 100.0, MIN_ACCURACY * 100.0)]
     Accuracy(f64),
     /// Its consistency is unknown.
     #[error("its agreement with itself in the other order was not measured")]
@@ -66,6 +68,9 @@ mod tests {
         // A judge that always picks its own position: right by half, never consistent.
         let positional = gate(Some(0.5), Some(0.0));
         assert_eq!(positional.len(), 2);
-        assert_eq!(positional[0].to_string(), "it judges 50 % of LLMBar natural right; a headline needs 65 %");
+        assert_eq!(
+            positional[0].to_string(),
+            "it judges 50 % of pairs with a known better answer right; a headline needs 65 %"
+        );
     }
 }

@@ -180,7 +180,7 @@ mod tests {
     /// Wins go to the longer answer, and the model is longer on four prompts of five.
     fn longer_wins() -> Vec<LengthRow> {
         let row = |i: u64| {
-            let longer = i % 5 != 0;
+            let longer = !i.is_multiple_of(5);
             let odd = i.is_multiple_of(11);
             LengthRow {
                 prompt: i,

@@ -66,17 +66,47 @@ pub fn reward_figures(pairs: &[RewardedPair]) -> Result<RewardFigures, Undefined
     let margins: Vec<f64> = pairs.iter().map(|p| p.margin).collect();
     let right: f64 = margins.iter().map(|m| credit(*m)).sum();
     let (low, high) = wilson(right, n, Z95);
-    let predictions: Vec<(f64, bool)> =
-        margins.iter().flat_map(|m| [(sigmoid(*m), true), (sigmoid(-m), false)]).collect();
     Ok(RewardFigures {
         pairs: pairs.len(),
         accuracy: right / n,
         interval: ConfidenceInterval { low, high, method: IntervalMethod::Wilson },
         mean_margin: margins.iter().sum::<f64>() / n,
         median_margin: median(&margins),
-        ece: ece(&predictions, BINS),
+        ece: calibration_error(&margins),
         terciles: terciles(pairs),
     })
+}
+
+/// The expected calibration error of σ(margin) over ten bins, each pair read in both orders.
+pub(in super::super) fn calibration_error(margins: &[f64]) -> f64 {
+    let predictions: Vec<(f64, bool)> =
+        margins.iter().flat_map(|m| [(sigmoid(*m), true), (sigmoid(-m), false)]).collect();
+    ece(&predictions, BINS)
+}
+
+/// The third of each pair, 0 to 2, by how much longer the better answer is than the other, given both in characters. Pairs of
+/// one length difference stay together, so that a third may be missing.
+#[must_use]
+pub fn length_thirds(chars: &[(usize, usize)]) -> Vec<usize> {
+    let difference = |(chosen, rejected): &(usize, usize)| *chosen as i64 - *rejected as i64;
+    let mut sorted: Vec<i64> = chars.iter().map(difference).collect();
+    sorted.sort_unstable();
+    let [_, one, two, _] = bounds(&sorted);
+    let third = |pair: &(usize, usize)| {
+        let at = sorted.partition_point(|d| *d < difference(pair));
+        usize::from(at >= one) + usize::from(at >= two)
+    };
+    chars.iter().map(third).collect()
+}
+
+/// Where the thirds of a sorted list begin and end: a bound is moved up past its equals.
+fn bounds(sorted: &[i64]) -> [usize; 4] {
+    let n = sorted.len();
+    let cut = |k: usize| {
+        let at = (n * k).div_ceil(3).max(1).min(n);
+        at + sorted[at..].iter().take_while(|d| at > 0 && **d == sorted[at - 1]).count()
+    };
+    [0, cut(1), cut(2), n]
 }
 
 fn credit(margin: f64) -> f64 {
@@ -93,13 +123,7 @@ fn terciles(pairs: &[RewardedPair]) -> Vec<LengthTercile> {
     let mut sorted: Vec<(i64, f64)> =
         pairs.iter().map(|p| (p.chosen_chars as i64 - p.rejected_chars as i64, credit(p.margin))).collect();
     sorted.sort_by_key(|row| row.0);
-    let n = sorted.len();
-    // The bound of a third is moved up past its equals.
-    let cut = |k: usize| {
-        let at = (n * k).div_ceil(3).max(1);
-        at + sorted[at..].iter().take_while(|row| row.0 == sorted[at - 1].0).count()
-    };
-    let bounds = [0, cut(1), cut(2), n];
+    let bounds = bounds(&sorted.iter().map(|row| row.0).collect::<Vec<_>>());
     let third = |part: &[(i64, f64)]| {
         let (first, last) = (part.first()?, part.last()?);
         let right: f64 = part.iter().map(|row| row.1).sum();
@@ -140,6 +164,9 @@ mod tests {
         let found = reward_figures(&[pair(1.0, 5, 5), pair(1.0, 5, 5), pair(-1.0, 5, 5), pair(1.0, 9, 5)]).unwrap();
         assert_eq!(found.terciles.iter().map(|t| t.pairs).collect::<Vec<_>>(), [3, 1]);
         assert_eq!(reward_figures(&[pair(1.0, 1, 2)]).unwrap().terciles.len(), 1);
+        assert_eq!(length_thirds(&[(5, 5), (9, 5), (5, 5), (5, 5)]), [0, 2, 0, 0]);
+        assert_eq!(length_thirds(&[(9, 1), (1, 9), (5, 5)]), [2, 0, 1]);
+        assert_eq!(length_thirds(&[]), [0; 0]);
         assert_eq!(reward_figures(&[]), Err(Undefined::Empty));
         assert!(matches!(reward_figures(&[pair(f64::NAN, 1, 1)]), Err(Undefined::Score { row: 1, .. })));
     }

@@ -182,10 +182,10 @@ fn without_ties(n: usize, counts: &[PairCounts], kind: TieKind, tie: f64, pseudo
 /// Ones tie down the strengths, which are determined up to a constant only.
 fn blank(n: usize) -> Derivatives {
     let mut hessian = vec![vec![1.0; n + 1]; n + 1];
-    for i in 0..=n {
-        hessian[i][n] = 0.0;
-        hessian[n][i] = 0.0;
+    for row in &mut hessian {
+        row[n] = 0.0;
     }
+    hessian[n].fill(0.0);
     (vec![0.0; n + 1], hessian)
 }
 
@@ -259,15 +259,19 @@ mod tests {
     fn twelve_wins_six_losses_four_ties() {
         let counts = [pair(0, 1, 12.0, 6.0, 4.0)];
         let found = davidson(2, &counts).unwrap();
-        near(found.strength[0] - found.strength[1], 0.693_147);
+        near(found.strength[0] - found.strength[1], std::f64::consts::LN_2);
         near(found.tie, 0.471_405);
         let (a, b, tie) = found.outcomes(0, 1);
-        [(a, 12.0), (b, 6.0), (tie, 4.0)].iter().for_each(|(p, k)| near(*p, k / 22.0));
+        for (p, k) in [(a, 12.0), (b, 6.0), (tie, 4.0)] {
+            near(p, k / 22.0);
+        }
         let found = rao_kupper(2, &counts).unwrap();
         near(found.strength[0] - found.strength[1], 0.581_575);
         near(found.tie, 1.490_712);
         let (a, b, tie) = found.outcomes(0, 1);
-        [(a, 12.0), (b, 6.0), (tie, 4.0)].iter().for_each(|(p, k)| near(*p, k / 22.0));
+        for (p, k) in [(a, 12.0), (b, 6.0), (tie, 4.0)] {
+            near(p, k / 22.0);
+        }
         assert_eq!(found.pseudo_win, None);
         let swapped = rao_kupper(2, &[pair(1, 0, 6.0, 12.0, 4.0)]).unwrap();
         near(swapped.strength[0], found.strength[0]);

@@ -230,7 +230,7 @@ hyperparameters! {
 }
 
 hyperparameters! {
-    /// Hyper-parameters of the forgetting probe.
+    /// Hyper-parameters of measurements beside the training: the forgetting probe and suites.
     pub struct ProbeParams {
         probe_steps: u64 = row(
             ParamKind::Int(0, 1_000_000),
@@ -246,6 +246,22 @@ hyperparameters! {
             "warn above this KL to the base model on general text (nats per token); 0: never",
             false,
         );
+        eval_suites: String = row(
+            ParamKind::Names,
+            "",
+            "degenerate,ifeval",
+            "suites measured on answers while training; empty: none",
+            false,
+        );
+        eval_every: u64 = row(
+            ParamKind::Int(1, 1_000_000),
+            "50",
+            "25 – 500",
+            "measure the suites every N steps, before the first and after the last",
+            false,
+        );
+        eval_limit: usize =
+            row(ParamKind::Int(1, 100_000), "32", "16 – 128", "most items of each suite while training", false);
     }
 }
 

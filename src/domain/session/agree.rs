@@ -4,6 +4,7 @@ use super::super::agreement::{
     ItemLabels, Scale, bootstrap, cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement, quadratic_kappa,
 };
 use super::super::ids::Rater;
+use super::super::partial::PartialCounts;
 use super::super::select::StratumKey;
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::{nominal, signed};
@@ -48,6 +49,8 @@ pub struct RaterFigures {
     pub name: String,
     /// Labels that count, skips aside.
     pub labels: usize,
+    /// Of these, those given before both answers had ended.
+    pub partial: usize,
     /// Preferences with a known screen side.
     pub preferences: usize,
     /// Of these, those for the answer on the left.
@@ -79,6 +82,9 @@ pub struct AgreementReport {
     pub raters: Vec<RaterFigures>,
     /// Disputed pairs.
     pub disputed: usize,
+    /// Verdicts given before both answers had ended, by any criterion. The coefficients count those that count at all.
+    #[serde(skip_serializing_if = "PartialCounts::is_empty")]
+    pub partial: PartialCounts,
     /// The same by each criterion that has verdicts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub criteria: Vec<CriterionReport>,
@@ -170,6 +176,7 @@ fn report_on(session: &Session, criterion: Option<&str>) -> AgreementReport {
         raters: names.into_iter().map(|rater| figures(session, rater, criterion)).collect(),
         disputed: session.disputes_on(criterion).len(),
         criteria: Vec::new(),
+        partial: session.partial_counts(),
     }
 }
 
@@ -214,6 +221,7 @@ fn figures(session: &Session, rater: &Rater, criterion: Option<&str>) -> RaterFi
     let mut out = RaterFigures {
         name: short(rater).into(),
         labels: 0,
+        partial: 0,
         preferences: 0,
         chose_left: 0,
         unequal_length: 0,
@@ -226,6 +234,7 @@ fn figures(session: &Session, rater: &Rater, criterion: Option<&str>) -> RaterFi
         let last = session.verdict_by(&pair.id, rater, criterion).map(|(_, v)| v);
         let Some(last) = last.filter(|v| nominal(v.choice).is_some()) else { continue };
         out.labels += 1;
+        out.partial += usize::from(last.is_partial());
         if let (Choice::Prefer(side, _), Some((a, b))) = (last.choice, session.sides(pair)) {
             out.preferences += usize::from(!rater.is_import());
             out.chose_left += usize::from(!rater.is_import() && side == last.left);

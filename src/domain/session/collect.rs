@@ -150,6 +150,14 @@ impl Session {
         Some(settings.rule.state(&votes))
     }
 
+    /// The pairs with at least so many verdicts of any kind, in order of arrival.
+    fn judged_pairs(&self, least: usize) -> impl Iterator<Item = &super::Pair> {
+        let judged = self.verdicts_of_pair.iter().filter(|(_, seqs)| seqs.len() >= least);
+        let mut places: Vec<usize> = judged.filter_map(|(id, _)| self.pair_at.get(id).copied()).collect();
+        places.sort_unstable();
+        places.into_iter().map(|at| &*self.pairs[at])
+    }
+
     /// The pairs disputed overall: see [`Session::disputes_on`].
     #[must_use]
     pub fn disputes(&self) -> Vec<Dispute> {
@@ -161,9 +169,9 @@ impl Session {
     #[must_use]
     pub fn disputes_on(&self, criterion: Option<&str>) -> Vec<Dispute> {
         let settled = self.adjudicated_pairs(criterion);
+        // A dispute takes two verdicts: most pairs of a long session have none, and screens ask often.
         let mut out: Vec<Dispute> = self
-            .pairs
-            .iter()
+            .judged_pairs(2)
             .filter(|pair| !settled.contains(&pair.id))
             .filter_map(|pair| {
                 let choices: Vec<Choice> =

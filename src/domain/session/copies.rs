@@ -6,12 +6,14 @@
 
 use super::super::canonical::CanonicalHash;
 use super::super::ids::{CompletionId, PairId, PromptId, Rater};
+use super::super::partial::PartialView;
 use super::super::text::{Completion, Pair, Prompt, PromptBody};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::Adjudication;
 use super::{Correction, Session, TagChange};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 #[cfg(test)]
 mod tests;
@@ -257,7 +259,7 @@ impl Session {
     fn imported_with_other_tags(&self, theirs: &Self) -> usize {
         let mine: HashMap<&PromptBody, BTreeSet<&String>> =
             self.prompts.iter().map(|p| (&p.body, self.first_tags(p).iter().collect())).collect();
-        let other = |p: &&Prompt| mine.get(&p.body).is_some_and(|tags| *tags != theirs.first_tags(p).iter().collect());
+        let other = |p: &&Arc<Prompt>| mine.get(&p.body).is_some_and(|tags| *tags != theirs.first_tags(p).iter().collect());
         theirs.prompts.iter().filter(other).count()
     }
 
@@ -355,7 +357,11 @@ impl HerePair {
     }
 
     fn verdict(&self, v: &Verdict) -> Verdict {
-        Verdict { choice: self.choice(v.choice), left: self.side(v.left), ..v.clone() }
+        let mut out = Verdict { choice: self.choice(v.choice), left: self.side(v.left), ..v.clone() };
+        if self.side(Side::A) == Side::B {
+            out.showing.partial = v.showing.partial.as_ref().map(PartialView::swapped);
+        }
+        out
     }
 }
 
@@ -419,7 +425,8 @@ impl<'a> PairMap<'a> {
     }
 
     fn add(&mut self, id: &PairId, acts: &mut Vec<Act>) -> Option<HerePair> {
-        let pair = self.theirs.pair(id)?;
+        // A pair of an evaluation belongs to its run, which stays in the other copy.
+        let pair = self.theirs.pair(id).filter(|pair| !self.theirs.is_held_out(&pair.id))?;
         let content = self.theirs.pair_content(id)?;
         let new = PairId::new(format!("x{}", hash(&content)));
         // Two pairs of the other copy may have one content.

@@ -1,6 +1,6 @@
 //! Looks a filter's terms up in a session.
 //!
-//! `rater:` and `criterion:` also say which verdicts `verdict:` and `seen:` look at: of that rater, by that criterion;
+//! `rater:` and `criterion:` also say which verdicts `verdict:`, `seen:` and `ms:` look at: of that rater, by that criterion;
 //! without them, every rater's verdict overall. A prompt matches if one of its pairs does, and by itself where it has
 //! none. What has no pair and no verdicts fails the terms that ask for them.
 
@@ -93,7 +93,8 @@ impl<'a> FilterView<'a> {
     /// The pairs that match.
     #[must_use]
     pub fn pairs(&self) -> HashSet<PairId> {
-        self.session.pairs().iter().filter(|pair| self.pair(pair)).map(|pair| pair.id.clone()).collect()
+        let all = self.session.pairs_for(Some(self.filter));
+        all.filter(|pair| self.pair(pair)).map(|pair| pair.id.clone()).collect()
     }
 
     /// Whether two answers that nobody has paired match.
@@ -124,7 +125,7 @@ impl<'a> FilterView<'a> {
             let item = FilterItem { prompt_id: prompt.id.as_str(), prompt: Some(prompt), ..FilterItem::default() };
             !paired.contains(&prompt.id) && self.matches(&item)
         };
-        session.prompts().iter().filter(|p| matched.contains(&p.id) || alone(p)).collect()
+        session.prompts().iter().map(|p| &**p).filter(|p| matched.contains(&p.id) || alone(p)).collect()
     }
 
     /// Whether an imported text matches.
@@ -199,11 +200,17 @@ impl<'a> FilterView<'a> {
             FilterTest::Model(name) => item.answers.iter().any(|c| {
                 contains(&c.model, name) || c.id.as_str().split('.').next().is_some_and(|run| same(run, name))
             }),
+            FilterTest::Eval(run) => {
+                pair.and_then(|p| self.session.evaluation_of(&p.id)).is_some_and(|id| same(id.as_str(), run))
+            }
             FilterTest::Strategy(name) => pair.is_some_and(|p| same(&p.strategy, name)),
             FilterTest::Rater(name) => votes.iter().any(|v| is_rater(&v.rater, name)),
             FilterTest::Verdict(VerdictWord::None) => pair.is_some() && votes.is_empty(),
             FilterTest::Verdict(word) => votes.iter().any(|v| word.fits(v.choice)),
             FilterTest::Seen(seen) => votes.iter().any(|v| v.seen == *seen),
+            // 0 stands for an unknown time: of an imported verdict, or of a model.
+            FilterTest::Ms(bound, limit) => votes.iter().any(|v| v.ms > 0 && bound.holds(v.ms as f64, *limit)),
+            FilterTest::Partial => votes.iter().any(|v| v.is_partial()),
             FilterTest::Criterion(name) => pair
                 .is_some_and(|p| !self.session.counting_on(&p.id, Some(self.session.criterion_named(name))).is_empty()),
             FilterTest::Gap(bound, limit) => {
@@ -221,8 +228,15 @@ fn same(name: &str, lower: &str) -> bool {
     name.eq_ignore_ascii_case(lower) || name.to_lowercase() == lower
 }
 
+/// Whether a text contains another one, which is in lower case.
 fn contains(text: &str, lower: &str) -> bool {
-    text.to_lowercase().contains(lower)
+    if !text.is_ascii() {
+        return text.to_lowercase().contains(lower);
+    }
+    // The usual text needs no copy in lower case.
+    let Some(first) = lower.bytes().next() else { return true };
+    let mut windows = text.as_bytes().windows(lower.len());
+    windows.any(|w| w[0].to_ascii_lowercase() == first && w.eq_ignore_ascii_case(lower.as_bytes()))
 }
 
 fn body_contains(body: &PromptBody, lower: &str) -> bool {

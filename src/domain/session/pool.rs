@@ -50,7 +50,7 @@ impl Session {
         let at: HashMap<_, usize> = self.prompts.iter().enumerate().map(|(i, p)| (&p.id, i)).collect();
         out.pool.prompts = self.prompts.iter().map(|p| facts(p.id.as_str(), &p.body, &p.source, &p.tags)).collect();
         let mut answers: Vec<(usize, &Completion)> =
-            self.completions.values().filter_map(|c| Some((*at.get(&c.prompt)?, c))).collect();
+            self.completions.values().filter_map(|c| Some((*at.get(&c.prompt)?, &**c))).collect();
         answers.sort_by(|(p, x), (q, y)| p.cmp(q).then_with(|| x.id.cmp(&y.id)));
         answers.retain(|(_, c)| {
             let empty = c.text.trim().is_empty();

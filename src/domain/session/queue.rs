@@ -87,13 +87,16 @@ impl Session {
         self.counting_on(pair, None)
     }
 
-    /// The counting verdicts on a pair by a criterion, none for overall: the latest of each rater. Repeats do not count.
+    /// The counting verdicts on a pair by a criterion, none for overall: the latest of each rater. Repeats do not count, and no
+    /// verdict that was given on another text than the answer ended with.
     #[must_use]
     pub fn counting_on(&self, pair: &PairId, criterion: Option<&str>) -> Vec<(u64, &Verdict)> {
         let seqs = self.verdicts_of_pair.get(pair).into_iter().flatten();
         let all = seqs.filter_map(|seq| Some((*seq, self.verdicts.get(seq)?)));
         let mut all: Vec<(u64, &Judged)> =
             all.filter(|(_, judged)| !judged.undone && judged.verdict.votes_on(criterion)).collect();
+        // Given on a text that the answer did not end with.
+        all.retain(|(_, judged)| !self.differs(&judged.verdict));
         all.sort_by(|x, y| later(y.1, x.1));
         let mut seen: HashSet<&Rater> = HashSet::new();
         all.retain(|(_, judged)| seen.insert(&judged.verdict.rater));
@@ -150,7 +153,7 @@ impl Session {
         let questions = self.questions(rubric);
         let settled = self.settled_by(&questions);
         let (mut begun, mut fresh, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, pair) in self.pairs.iter().enumerate() {
+        for (at, pair) in self.pairs.iter().map(|pair| &**pair).enumerate() {
             let Some(place) = self.place(at, pair, rater, order, &questions, &settled) else { continue };
             match place.part {
                 QueuePart::Begun => begun.push((place, pair)),
@@ -167,6 +170,9 @@ impl Session {
     /// What a rater is asked about a pair that the queue shows.
     #[must_use]
     pub fn asks(&self, pair: &PairId, rater: &Rater, order: QueueOrder, rubric: &RubricPass) -> Asked {
+        if self.is_held_out(pair) {
+            return Asked::by(None);
+        }
         match order {
             QueueOrder::Disputed => return Asked::by(rubric.criterion()),
             QueueOrder::Contested => return Asked { review: true, ..Asked::by(rubric.criterion()) },
@@ -330,6 +336,7 @@ impl Session {
                     && total - 1 - last >= distance
                     && now.saturating_sub(*at) >= after_ms
                     && draw(pair, rater, "repeat") as f64 <= limit
+                    && !self.is_held_out(pair)
                     && self.pair(pair).is_some_and(|p| self.sides(p).is_some())
             })
             .map(|(pair, (last, ..))| (last, pair.clone()))

@@ -47,6 +47,8 @@ impl LeftOut {
 pub struct Supply {
     /// Verdicts that count.
     pub verdicts: usize,
+    /// How many of them were given before both answers had ended.
+    pub partial: usize,
     /// Preference pairs made from them and from corrections: [`Session::rows`].
     pub pairs: usize,
     /// How many of them are corrections over their originals.
@@ -247,7 +249,7 @@ impl Session {
     #[must_use]
     pub fn slip_rate_by(&self, rater: &Rater, criterion: Option<&str>) -> Option<f64> {
         let (mut twice, mut differing) = (0usize, 0usize);
-        for pair in self.verdicts_of_pair.keys() {
+        for pair in self.verdicts_of_pair.keys().filter(|pair| !self.is_held_out(pair)) {
             let prefers = |v: &Verdict| matches!(v.choice, Choice::Prefer(..));
             let Some((first, second)) = self.judged_twice(pair, rater, criterion, prefers) else { continue };
             if let (Choice::Prefer(x, _), Choice::Prefer(y, _)) = (first.choice, second.choice) {
@@ -270,6 +272,7 @@ impl Session {
     ) -> Option<(&Verdict, &Verdict)> {
         let by = |v: &Verdict| v.rater == *rater && v.asked.criterion.as_deref() == criterion && are(v);
         let mut all: Vec<&Judged> = self.verdicts_on(pair).filter(|j| !j.undone && by(&j.verdict)).collect();
+        all.retain(|j| !self.differs(&j.verdict));
         all.sort_by(|x, y| later(x, y));
         let given = || all.iter().map(|j| &j.verdict);
         let repeat = given().find(|v| v.asked.pass > 0);
@@ -310,7 +313,7 @@ impl Session {
     #[must_use]
     pub fn prompts_of(&self, choice: &RowChoice) -> Vec<Prompt> {
         match &choice.filter {
-            None => self.prompts.clone(),
+            None => self.prompts.iter().map(|p| (**p).clone()).collect(),
             Some(filter) => self.view(filter).prompts().into_iter().cloned().collect(),
         }
     }
@@ -378,10 +381,16 @@ impl Session {
         let (good, bad) = self.ratings_of(choice, matching.as_ref());
         let counts = |v: &Verdict| {
             choice.rubric.has(v.asked.criterion.as_deref())
+                && !self.is_held_out(&v.pair)
                 && matching.as_ref().is_none_or(|pairs| pairs.contains(&v.pair))
         };
         Supply {
             verdicts: self.verdicts.values().filter(|judged| !judged.undone && counts(&judged.verdict)).count(),
+            partial: self
+                .verdicts
+                .values()
+                .filter(|j| !j.undone && j.verdict.is_partial() && counts(&j.verdict) && !self.differs(&j.verdict))
+                .count(),
             pairs: rows.len(),
             corrected_pairs: rows.iter().filter(|row| row.is_correction()).count(),
             left,
@@ -430,13 +439,14 @@ impl Session {
         self.pairs.iter().map(|pair| (&pair.id, mixed(&of(&pair.id)))).collect()
     }
 
-    /// The latest correction of each answer by each rater, in the order in which they were written, without empty ones.
+    /// The latest correction of each answer by each rater, in the order in which they were written, without empty ones and
+    /// without those of an evaluation's answers.
     pub(super) fn corrected(&self) -> impl Iterator<Item = &Correction> {
         let mut seen: HashSet<(&CompletionId, &Rater)> = HashSet::new();
         let mut latest: Vec<&Correction> =
             self.corrections().into_iter().rev().filter(|c| seen.insert((&c.completion, &c.rater))).collect();
         latest.reverse();
-        latest.into_iter().filter(|c| !is_empty(&c.text))
+        latest.into_iter().filter(|c| !is_empty(&c.text) && !self.is_held_out(&c.pair))
     }
 
     fn text_rows(&self, set: TextSet) -> Vec<SftRow> {

@@ -32,6 +32,8 @@ pub struct VerdictSummary {
     pub both_bad: usize,
     /// Skips.
     pub skipped: usize,
+    /// Of all these, those given before both answers had ended.
+    pub partial: usize,
     /// Each two different models, in order of their names; the base model comes second.
     pub models: Vec<ModelContest>,
 }
@@ -135,6 +137,7 @@ impl Session {
         let mut tallies: BTreeMap<(String, String), Tally> = BTreeMap::new();
         for pair in &self.pairs {
             let Some((_, verdict)) = self.verdict_of(&pair.id, rater) else { continue };
+            out.partial += usize::from(verdict.is_partial());
             match verdict.choice {
                 Choice::Prefer(_, Strength::Slight) => out.preferences[0] += 1,
                 Choice::Prefer(_, Strength::Better) => out.preferences[1] += 1,

@@ -3,6 +3,7 @@
 use super::super::ids::{PromptId, Rater};
 use super::Session;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A tag set on a prompt, or taken off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,10 +82,10 @@ impl Session {
             let key = |r: &Retagged| (r.at, r.change.tag.clone(), r.change.rater.clone(), r.change.on);
             key(x).cmp(&key(y))
         });
-        let Some(prompt) = self.prompt_at.get(id).map(|at| &mut self.prompts[*at]) else { return };
         if any == 0 {
             return;
         }
+        let Some(prompt) = self.prompt_at.get(id).map(|at| Arc::make_mut(&mut self.prompts[*at])) else { return };
         let imported = self.imported_tags.entry(id.clone()).or_insert_with(|| prompt.tags.clone());
         let mut tags = imported.clone();
         for Retagged { change, .. } in counting {

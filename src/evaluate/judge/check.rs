@@ -10,6 +10,7 @@ pub(crate) static JUDGE: JudgeKind = JudgeKind {
         takes: JudgeOperand::Checks,
         help: "the answer that meets more of the checks is better",
     },
+    check: None,
     open: Some(|spec, _, _| {
         let checks = spec.checks.as_deref().unwrap_or_default();
         Ok(Box::new(CheckReferee(Checks::parse(checks).map_err(|e| Error::Invalid(e.to_string()))?)))

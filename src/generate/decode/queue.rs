@@ -93,6 +93,16 @@ impl Queue {
         Some(self.done.remove(&number)?.into_iter().flatten().collect())
     }
 
+    /// The tokens of a candidate so far and whether it has stopped; none before it began and after its prompt was taken.
+    #[must_use]
+    pub fn progress(&self, number: usize, candidate: usize) -> Option<(&[u32], bool)> {
+        if let Some(generated) = self.done.get(&number)?.get(candidate)? {
+            return Some((&generated.ids, true));
+        }
+        let row = self.active.iter().find(|row| (row.number, row.candidate) == (number, candidate))?;
+        Some((&row.generated.ids, false))
+    }
+
     /// Fills free slots and advances every row by a token; returns the number of tokens drawn, 0 when nothing is left to do.
     ///
     /// # Errors

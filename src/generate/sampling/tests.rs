@@ -1,7 +1,7 @@
 //! Sampling on the tiny Llama: replay, batching, deduplication, pairs, resumption.
 
 use super::*;
-use crate::domain::{PromptBody, PromptId};
+use crate::domain::{Pair, PromptBody, PromptId};
 use crate::protocol::{DataSnapshot, ModelRef};
 use std::path::PathBuf;
 
@@ -106,7 +106,7 @@ fn every_pair_of_three_is_equally_likely() {
     let three = completions(&run(&spec(8, 1.2, 1), 0)).into_iter().take(3).collect::<Vec<_>>();
     let mut seen = std::collections::BTreeMap::new();
     for seed in 0..3000 {
-        let made = pairs(&RunId::new("r"), &prompts()[0], &three, seed);
+        let made = pairs(&RunId::new("sample-1"), &prompts()[0], &three, 8, seed);
         assert_eq!(made.len(), 1);
         let mut sides = [made[0].a.clone(), made[0].b.clone()];
         sides.sort();
@@ -161,4 +161,73 @@ fn nan_weights_stop_the_run() {
         assert_eq!((found.rule.as_str(), found.severity), ("non_finite", Severity::Stop));
         assert!(completions(&events).is_empty());
     }
+}
+
+/// Takes events, and everything that could be read along.
+#[derive(Default)]
+struct Watching {
+    events: Vec<RunEvent>,
+    seen: Vec<Growing>,
+}
+
+impl Sink for Watching {
+    fn emit(&mut self, event: RunEvent) -> Result<(), Error> {
+        self.events.push(event);
+        Ok(())
+    }
+
+    fn show(&mut self, answers: &mut dyn FnMut() -> Growing) {
+        self.seen.push(answers());
+    }
+}
+
+/// A whole run, watched after every token.
+fn watched(spec: &SampleSpec) -> Watching {
+    let mut sink = Watching::default();
+    let id = RunId::new("sample-1");
+    let mut sampling = Sampling::open(&id, spec, prompts(), 0, None, &Device::Cpu, &mut sink).unwrap();
+    while sampling.next(&mut sink).unwrap() {}
+    sink
+}
+
+#[test]
+fn answers_can_be_read_while_they_are_written_and_that_changes_none() {
+    for models in [1, 2] {
+        let spec = spec(4, 1.0, models);
+        let found = watched(&spec);
+        let made = completions(&found.events);
+        assert_eq!(made, completions(&run(&spec, 0)));
+        let paired = paired(&found.events);
+        let mut begun = 0;
+        for growing in &found.seen {
+            for answer in &growing.answers {
+                // Empty answers and equal ones drop out in the end.
+                let Some(whole) = made.iter().find(|c| c.id == answer.completion) else { continue };
+                assert!(whole.text.starts_with(&answer.text), "{answer:?} {whole:?}");
+                assert!(answer.tokens <= whole.tokens && (!answer.ended || answer.text == whole.text));
+                begun += usize::from(!answer.ended);
+            }
+            for pair in &growing.pairs {
+                let remains = |id: &crate::domain::CompletionId| made.iter().any(|c| c.id == *id);
+                let foreseen = paired.iter().any(|p| p.id == pair.id && (&p.a, &p.b) == (&pair.a, &pair.b));
+                assert!(foreseen || !(remains(&pair.a) && remains(&pair.b)), "{pair:?}");
+            }
+        }
+        assert!(begun > 20, "{begun} answers were seen before their end");
+        assert!(paired.iter().any(|pair| found.seen.iter().any(|g| g.pairs.iter().any(|p| p.id == pair.id))));
+    }
+}
+
+#[test]
+fn rows_of_the_plain_decoder_are_seen_after_every_token() {
+    let model = LanguageModel::open(&tiny()).unwrap();
+    let decoder = model.decoder(&Device::Cpu, &Tune::None).unwrap();
+    let prompt = model.encode_prompt(&PromptBody::user("Hello")).unwrap();
+    let sampler = Sampler { temperature: 1.0, top_p: 1.0, max_new_tokens: 12, ..Sampler::default() };
+    let mut request = PromptRequest { number: 0, prompt, rngs: vec![stream(5, 0), stream(5, 1)], sampler };
+    let mut lengths: Vec<Vec<usize>> = Vec::new();
+    let mut watch = |rows: &[Generated]| lengths.push(rows.iter().map(|g| g.ids.len()).collect());
+    let rows = stepwise(&decoder, &mut request, &[], false, &mut watch).unwrap();
+    assert!(rows.iter().all(|g| g.ids.len() == 12));
+    assert_eq!(lengths, (1..12).map(|n| vec![n, n]).collect::<Vec<_>>());
 }

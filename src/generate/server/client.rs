@@ -137,8 +137,14 @@ impl Client {
         Err(fault)
     }
 
-    /// Asks for one answer to a prompt: a conversation as a chat, plain text to be continued.
-    pub(super) fn answer(&self, prompt: &PromptBody, sampler: &Sampler, seed: u64) -> Result<ServerReply, ServerFault> {
+    /// Asks for one answer to a prompt: a conversation as a chat, plain text to be continued. `grown` sees it as it arrives.
+    pub(super) fn answer(
+        &self,
+        prompt: &PromptBody,
+        sampler: &Sampler,
+        seed: u64,
+        grown: &mut dyn FnMut(&ServerReply),
+    ) -> Result<ServerReply, ServerFault> {
         let (path, mut body) = match prompt {
             PromptBody::Chat(messages) => ("chat/completions", json!({ "messages": messages })),
             PromptBody::Text(text) => ("completions", json!({ "prompt": text })),
@@ -156,7 +162,7 @@ impl Client {
             body.extend(settings);
         }
         let response = self.post(path, &body)?;
-        ServerReply::read(&self.server.url, response, |line| self.clean(line))
+        ServerReply::read(&self.server.url, response, |line| self.clean(line), grown)
     }
 
     /// The server's list of models; none where it has no such page.

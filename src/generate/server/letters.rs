@@ -99,7 +99,12 @@ impl LetterServer {
             "max_tokens": WORDS,
         });
         let read = || {
-            ServerReply::read(&server.url, self.client.post("chat/completions", &body)?, |line| self.client.clean(line))
+            ServerReply::read(
+                &server.url,
+                self.client.post("chat/completions", &body)?,
+                |line| self.client.clean(line),
+                &mut |_| (),
+            )
         };
         let reply = repeated(server, read)?;
         match letter(&reply.text) {

@@ -9,6 +9,7 @@ use super::reply::ServerReply;
 use super::retry::with_retries;
 use crate::domain::{PromptBody, Sampler, mix64};
 use crate::model::error::Error;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How often a pausing thread looks whether its owner is gone.
 const POLL: Duration = Duration::from_millis(50);
+/// The shortest time between two looks at a growing answer.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// One answer to ask for.
 #[derive(Debug, Clone)]
@@ -40,6 +43,27 @@ pub(super) struct AskResult {
     pub(super) result: Result<ServerReply, ServerFault>,
 }
 
+/// Answers that servers are writing, by the prompt's number and the candidate's. Shared with the threads.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Arriving(Arc<Mutex<BTreeMap<(usize, usize), String>>>);
+
+impl Arriving {
+    /// The answers to a prompt so far.
+    pub(super) fn of(&self, number: usize) -> Vec<(usize, String)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.range((number, 0)..(number + 1, 0)).map(|((_, k), text)| (*k, text.clone())).collect()
+    }
+
+    fn set(&self, place: (usize, usize), text: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place, text);
+    }
+
+    /// Forgets an answer: it has arrived, or its request is repeated.
+    pub(super) fn forget(&self, place: (usize, usize)) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&place);
+    }
+}
+
 /// One request at a time, once the server has dropped an answer because another request arrived.
 #[derive(Debug, Default)]
 struct Narrow {
@@ -60,17 +84,22 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Starts the threads of server number `server`; results go to `done`.
-    pub(super) fn start(server: usize, client: Client, done: &Sender<AskResult>) -> Result<Self, Error> {
+    pub(super) fn start(
+        server: usize,
+        client: Client,
+        done: &Sender<AskResult>,
+        arriving: &Arriving,
+    ) -> Result<Self, Error> {
         let width = client.server().in_flight.max(1);
         let (asks, queue) = channel();
         let (client, queue) = (Arc::new(client), Arc::new(Mutex::new(queue)));
         let (ended, narrow) = (Arc::new(AtomicBool::new(false)), Arc::new(Narrow::default()));
         for n in 0..width {
             let (client, queue, ended, done) = (client.clone(), queue.clone(), ended.clone(), done.clone());
-            let narrow = narrow.clone();
+            let (narrow, arriving) = (narrow.clone(), arriving.clone());
             std::thread::Builder::new()
                 .name(format!("server {server}.{n}"))
-                .spawn(move || work(server, &client, &queue, &ended, &narrow, &done))
+                .spawn(move || work(server, &client, &queue, &ended, &narrow, &done, &arriving))
                 .map_err(|e| Error::Invalid(format!("cannot start a thread: {e}")))?;
         }
         Ok(Self { asks, ended, narrow, pending: 0, width })
@@ -107,6 +136,7 @@ fn work(
     ended: &AtomicBool,
     narrow: &Narrow,
     done: &Sender<AskResult>,
+    arriving: &Arriving,
 ) {
     loop {
         // The lock is held while waiting: one thread waits in the queue, the others for the lock.
@@ -127,7 +157,16 @@ fn work(
         let request = || {
             let on = narrow.on.load(Ordering::Relaxed);
             let _one = on.then(|| narrow.one.lock().unwrap_or_else(PoisonError::into_inner));
-            let result = client.answer(&ask.prompt, &ask.sampler, ask.seed);
+            // An earlier try's text is not this one's.
+            arriving.forget(ask.place);
+            let mut looked: Option<Instant> = None;
+            let mut grown = |reply: &ServerReply| {
+                if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+                    looked = Some(Instant::now());
+                    arriving.set(ask.place, reply.so_far());
+                }
+            };
+            let result = client.answer(&ask.prompt, &ask.sampler, ask.seed, &mut grown);
             if matches!(&result, Err(fault) if fault.dropped) {
                 narrow.on.store(true, Ordering::Relaxed);
             }

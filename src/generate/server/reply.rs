@@ -51,8 +51,21 @@ impl ServerReply {
         format!("<think>\n{}\n</think>\n\n{}", self.thought.trim(), self.text)
     }
 
-    /// Reads a response body, each line without the key.
-    pub(super) fn read(url: &str, body: impl Read, clean: impl Fn(String) -> String) -> Result<Self, ServerFault> {
+    /// The beginning of what [`ServerReply::whole`] will be, while the response is read.
+    pub(super) fn so_far(&self) -> String {
+        if self.text.is_empty() && !self.thought.trim().is_empty() {
+            return format!("<think>\n{}", self.thought.trim());
+        }
+        self.whole()
+    }
+
+    /// Reads a response body, each line without the key. `grown` sees what there is after every part.
+    pub(super) fn read(
+        url: &str,
+        body: impl Read,
+        clean: impl Fn(String) -> String,
+        grown: &mut dyn FnMut(&Self),
+    ) -> Result<Self, ServerFault> {
         let mut reader = BufReader::new(body.take(MOST_BYTES));
         let mut out = Self::default();
         let (mut whole, mut first, mut done, mut bytes) = (String::new(), true, false, 0);
@@ -82,6 +95,7 @@ impl ServerReply {
             }
             if !data.trim().is_empty() {
                 out.add(url, data)?;
+                grown(&out);
             }
         }
         let streamed = whole.is_empty();
@@ -150,7 +164,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<ServerReply, ServerFault> {
-        ServerReply::read("http://h", body.as_bytes(), |line| line)
+        ServerReply::read("http://h", body.as_bytes(), |line| line, &mut |_| ())
     }
 
     #[test]
@@ -168,6 +182,24 @@ mod tests {
         assert_eq!(reply.whole(), "<think>\nWell.\n</think>\n\nYes");
         assert_eq!(reply.finish("u"), Ok(Finish::Eos));
         assert_eq!(reply.fingerprint.as_deref(), Some("fp"));
+    }
+
+    #[test]
+    fn what_grows_is_the_beginning_of_the_whole() {
+        let part =
+            |key: &str, text: &str| format!("data: {{\"choices\":[{{\"delta\":{{\"{key}\":\"{text}\"}}}}]}}\n\n");
+        let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n";
+        let thought = part("reasoning_content", "Well, ") + &part("reasoning_content", "so. ");
+        for body in
+            [part("content", "Ye") + &part("content", "s "), thought + &part("content", " Ye") + &part("content", "s")]
+        {
+            let mut seen: Vec<String> = Vec::new();
+            let body = body + end;
+            let reply =
+                ServerReply::read("u", body.as_bytes(), |line| line, &mut |reply| seen.push(reply.so_far())).unwrap();
+            assert!(seen.len() >= 3 && seen.iter().all(|text| reply.whole().starts_with(text.as_str())), "{seen:?}");
+            assert_eq!(seen.last(), Some(&reply.whole()));
+        }
     }
 
     #[test]

@@ -6,9 +6,10 @@
 
 use super::client::Client;
 use super::fault::{FaultKind, ServerFault};
-use super::pool::{Ask, AskResult, Requests};
+use super::pool::{Arriving, Ask, AskResult, Requests};
 use super::reply::ServerReply;
 use crate::domain::{Completion, CompletionId, Finding, Finish, Prompt, RunId, Severity, counted, hash64, mix64};
+use crate::generate::growing::{CandidateParts, SoFar};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::{RunEvent, SampleSpec, ServerAnswer, ServerLog, ServerRef};
@@ -41,6 +42,7 @@ pub(crate) struct Servers {
     spec: SampleSpec,
     turns: Vec<Turn>,
     results: Receiver<AskResult>,
+    arriving: Arriving,
     answers: BTreeMap<Place, ServerAnswer>,
     missing: BTreeMap<Place, String>,
     /// Prompts before this one were done by an earlier worker.
@@ -60,14 +62,27 @@ impl Servers {
             return Ok(None);
         }
         let (done, results) = channel();
+        let arriving = Arriving::default();
         let mut turns = Vec::new();
         for (i, server) in spec.servers.iter().enumerate() {
-            let pool = Requests::start(i, Client::new(server)?, &done)?;
+            let pool = Requests::start(i, Client::new(server)?, &done, &arriving)?;
             turns.push(Turn { pool, server: server.clone(), next: (first, 0), missing: 0, fingerprint: None });
         }
         let (run, spec) = (run.clone(), spec.clone());
         let (answers, missing) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Some(Self { run, spec, turns, results, answers, missing, first, got: 0, thoughts: 0, unknown_ends: 0 }))
+        Ok(Some(Self {
+            run,
+            spec,
+            turns,
+            results,
+            arriving,
+            answers,
+            missing,
+            first,
+            got: 0,
+            thoughts: 0,
+            unknown_ends: 0,
+        }))
     }
 
     /// How many servers there are.
@@ -122,6 +137,19 @@ impl Servers {
     pub(crate) fn take(&mut self, number: usize) -> Vec<Completion> {
         let places: Vec<Place> = self.answers.range((number, 0)..(number + 1, 0)).map(|(place, _)| *place).collect();
         places.iter().filter_map(|place| self.answers.remove(place)).map(|answer| answer.completion).collect()
+    }
+
+    /// A prompt's answers so far: those that arrived, and those that are arriving.
+    pub(crate) fn parts(&self, number: usize) -> CandidateParts {
+        // The server says at the end how many tokens an answer has.
+        let arriving =
+            self.arriving.of(number).into_iter().map(|(k, text)| (k, SoFar { text, tokens: 0, ended: false }));
+        let mut parts: CandidateParts = arriving.collect();
+        for ((_, k), answer) in self.answers.range((number, 0)..(number + 1, 0)) {
+            let Completion { text, tokens, .. } = &answer.completion;
+            parts.insert(*k, SoFar { text: text.clone(), tokens: *tokens, ended: true });
+        }
+        parts
     }
 
     /// What the run should say at its end, at step `step`.
@@ -206,6 +234,7 @@ impl Servers {
     fn take_result(&mut self, asked: AskResult, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<(), Error> {
         let AskResult { server, place, result } = asked;
         self.turns[server].pool.pending -= 1;
+        self.arriving.forget(place);
         if self.turns[server].pool.narrowed() {
             sink.emit(RunEvent::Found(Finding {
                 rule: "server_drops".into(),

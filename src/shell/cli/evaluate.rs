@@ -30,8 +30,9 @@ pub struct EvalArgs {
     /// A file of prompts in place of the session's.
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
-    /// The folder of the suites' files.
-    #[arg(long, value_name = "DIR")]
+    /// The folder of the suites' files, or one such file (default: `suites` of config.toml, else the folder `suites` in the
+    /// data folder).
+    #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// The most items of each suite, chosen by a fixed shuffle.
     #[arg(long, value_name = "N", value_parser = values::at_most(1_000_000))]

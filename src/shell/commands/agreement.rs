@@ -56,15 +56,17 @@ fn lines(report: &AgreementReport) -> Vec<String> {
             if of == 0 { "none".to_owned() } else { format!("{:.0} % of {of}", 100.0 * hits as f64 / of as f64) }
         };
         out.push(format!(
-            "{}: {}; same as before {}; left side chosen {}; longer answer chosen {}",
+            "{}: {}{}; same as before {}; left side chosen {}; longer answer chosen {}",
             rater.name,
             counted(rater.labels, "label"),
+            if rater.partial > 0 { format!(" ({} partial)", rater.partial) } else { String::new() },
             share(rater.repeated_same, rater.repeated),
             share(rater.chose_left, rater.preferences),
             share(rater.chose_longer, rater.unequal_length)
         ));
     }
     out.push(format!("{} disputed", counted(report.disputed, "pair")));
+    out.extend(report.partial.sentence());
     out
 }
 

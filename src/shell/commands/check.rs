@@ -1,7 +1,7 @@
 //! `replay --check`: folds every log of a session without a screen and verifies it.
 //!
 //! Checks line checksums and sequence numbers, the state hashes in the session's log, the hash of every preferred text,
-//! every run's frozen data, and the final hash of a sampling run's texts. The final hash of a training run needs the
+//! verdicts on answers that had not ended by what was shown of them, every run's frozen data, and the final hash of a sampling run's texts. The final hash of a training run needs the
 //! weights: resume and merge check it.
 
 use super::super::error::{Error, Result};
@@ -63,6 +63,10 @@ pub fn run(context: &CommandContext, session: &str) -> Result<()> {
     tally.verdicts = judged.len();
     for (n, verdict) in judged {
         let Some(pair) = whole.pair(&verdict.pair) else {
+            // Its run may have been killed before the answers ended: the counts say so.
+            if verdict.showing.partial.is_some() {
+                continue;
+            }
             tally.wrong.push(format!("record {n} judges pair {}, which no log holds", verdict.pair));
             continue;
         };
@@ -128,7 +132,7 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
     }
     for envelope in read(&mut run.tail(), run.is_alive(), &format!("the log of run {id}"), tally)? {
         let Some(event) = envelope.known() else { continue };
-        if matches!(spec.task, Task::Sample(_)) {
+        if spec.adds_to_session() {
             apply_run_event(whole, event);
         }
         match event {
@@ -137,6 +141,7 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
             RunEvent::EvalAnswered(answer) => eval.answer(answer.as_ref().clone()),
             RunEvent::Measured(measurement) => eval.measure(measurement.clone()),
             RunEvent::Compared(comparison) => eval.compare(comparison.clone()),
+            RunEvent::Posed(posed) => eval.pose(posed.as_ref().clone()),
             RunEvent::Finished { state, .. } if matches!(spec.task, Task::Eval(_)) => {
                 tally.hashes += 1;
                 let found = eval.result_hash();
@@ -166,7 +171,7 @@ fn report(context: &CommandContext, dir: &SessionDir, whole: &Session, tally: &T
             "integrity": tally.integrity,
             "prompts": whole.prompts().len(), "completions": whole.completion_count(), "pairs": whole.pairs().len(),
             "verdicts": tally.verdicts, "rows": rows.len(), "left_out": left.total(), "runs": tally.runs, "steps": tally.steps,
-            "hashes_verified": tally.hashes, "winners_verified": tally.winners, "state": whole.state_hash(), "wrong": tally.wrong,
+            "partial": whole.partial_counts(), "hashes_verified": tally.hashes, "winners_verified": tally.winners, "state": whole.state_hash(), "wrong": tally.wrong,
         }))?;
     } else {
         out::line(&format!(
@@ -183,6 +188,9 @@ fn report(context: &CommandContext, dir: &SessionDir, whole: &Session, tally: &T
             counted(tally.winners, "preferred text"),
             whole.state_hash()
         ))?;
+        if let Some(sentence) = whole.partial_counts().sentence() {
+            out::line(&sentence)?;
+        }
     }
     match tally.wrong.as_slice() {
         [] => Ok(()),

@@ -13,7 +13,8 @@ pub fn config(context: &CommandContext) -> Result<()> {
     let (path, keys) = (config.path.display().to_string(), &config.keys);
     if context.json {
         out::json(&serde_json::json!({
-            "path": path, "exists": config.exists, "preset": keys.preset(), "problem": config.problem,
+            "path": path, "exists": config.exists, "preset": keys.preset(), "guard_ms": config.guard_ms,
+            "background": config.background.name(), "suites": config.suites, "problem": config.problem,
         }))?;
     } else {
         let exists = if config.exists { "" } else { "  (does not exist: every key is at its default)" };
@@ -21,6 +22,18 @@ pub fn config(context: &CommandContext) -> Result<()> {
         if !keys.preset().is_empty() {
             out::line(&format!("preset {}", keys.preset()))?;
         }
+        if let Some(folder) = &config.suites {
+            out::line(&format!("suites {}", folder.display()))?;
+        }
+        let guard = match config.guard_ms {
+            0 => "guard_ms 0: every verdict counts, however soon after its pair appeared".to_owned(),
+            ms => format!("guard_ms {ms}: a verdict sooner than {ms} ms after its pair appeared is ignored"),
+        };
+        out::line(&guard)?;
+        let name = config.background.name();
+        out::line(&format!(
+            "background {name}: colours for a light or a dark terminal; auto asks COLORFGBG, else dark"
+        ))?;
     }
     for table in action_tables() {
         for (shown, row) in keys.table(table.title, &table).actions() {

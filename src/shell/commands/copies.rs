@@ -115,9 +115,9 @@ fn collect_from(
 fn write(journal: &mut Journal, act: &Act) -> Result<()> {
     let act_at = |record| SessionRecord::Collected { at: act.at, record: Box::new(record) };
     let record = match &act.kind {
-        ActKind::Prompt(prompt) => SessionRecord::Prompted(prompt.clone()),
-        ActKind::Completion(completion) => SessionRecord::Completed(completion.clone()),
-        ActKind::Pair(pair) => SessionRecord::Paired(pair.clone()),
+        ActKind::Prompt(prompt) => SessionRecord::Prompted(prompt.clone().into()),
+        ActKind::Completion(completion) => SessionRecord::Completed(completion.clone().into()),
+        ActKind::Pair(pair) => SessionRecord::Paired(pair.clone().into()),
         ActKind::Verdict(verdict) => act_at(SessionRecord::Judged(verdict.clone())),
         ActKind::Adjudication(adjudication) => act_at(SessionRecord::Adjudicated(adjudication.clone())),
         ActKind::Correction(c) => act_at(SessionRecord::Corrected {

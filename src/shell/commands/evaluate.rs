@@ -7,7 +7,8 @@ use super::super::{out, supervisor};
 use super::context::CommandContext;
 use super::launch::launched;
 use crate::domain::{
-    Conclusion, EvalReport, JudgeReport, MeasureReport, RunId, Sampler, SuiteReport, counted, eval_report, sanitise,
+    Conclusion, EvalReport, Finding, GateReport, JudgeReport, LLMBAR, MeasureReport, RunId, Sampler, Severity,
+    SuiteReport, counted, eval_report, sanitise, with_people,
 };
 use crate::protocol::{EvalSpec, Task};
 use crate::storage::{RunDir, SessionDir};
@@ -58,14 +59,20 @@ fn print(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<()>
         )));
     };
     let (state, status) = supervisor::state_of(run)?;
-    let report = eval_report(&state.eval, &others(dir, &run.id())?);
+    let (session, _) = dir.state()?;
+    let report = eval_report(&with_people(&state.eval, &session), &others(dir, &run.id())?);
     if context.json {
         return out::json(&json!({
             "session": dir.name(), "run": run.id(), "status": status.word(), "a": spec.a.name, "b": spec.b.name,
             "seeds": spec.seeds, "report": report,
+            "findings": state.findings,
         }));
     }
-    lines(&spec, &report).iter().try_for_each(|line| out::line(line))
+    lines(&spec, &report).iter().try_for_each(|line| out::line(line))?;
+    if report.judges.iter().any(|judge| judge.judge.starts_with("human") && judge.unjudged > 0) {
+        out::line(&format!("judge them blind: tiebreak label {} --filter eval:{}", dir.name(), run.id()))?;
+    }
+    state.findings.iter().filter_map(warning).try_for_each(|line| out::line(&line))
 }
 
 /// The report as lines of text.
@@ -82,13 +89,41 @@ fn lines(spec: &EvalSpec, report: &EvalReport) -> Vec<String> {
     out
 }
 
+fn warning(finding: &Finding) -> Option<String> {
+    let text = format!("{} {}", sanitise(&finding.text), sanitise(&finding.remedy));
+    match finding.severity {
+        Severity::Note if finding.rule != "calibration" => None,
+        Severity::Note => Some(format!("· {text}")),
+        _ => Some(format!("⚠ {text}")),
+    }
+}
+
+/// A judge on pairs with a known better answer.
+fn gate(g: &GateReport) -> String {
+    let percent = |x: Option<f64>| x.map_or_else(|| "–".into(), |x| format!("{:.0} %", 100.0 * x));
+    let set = if g.set == LLMBAR { "on LLMBar natural" } else { "on your labels" };
+    let span =
+        g.interval.map_or_else(String::new, |[low, high]| format!(" [{:.0} – {:.0}]", 100.0 * low, 100.0 * high));
+    let kappa = g.kappa.map_or_else(String::new, |k| format!("  kappa {k:.2}"));
+    let unjudged = if g.unjudged > 0 { format!(" ({} without an opinion)", g.unjudged) } else { String::new() };
+    let same = g.consistency.map_or_else(String::new, |c| format!("  both orders agree {}", percent(Some(c))));
+    format!(
+        "  {set:<22} right {}{span}  n {}{unjudged}{kappa}{same}  picks the longer {} (better in {})",
+        percent(g.accuracy),
+        g.decided,
+        percent(g.longer),
+        percent(g.longer_is_better)
+    )
+}
+
 fn measure(m: &MeasureReport) -> String {
     let value = |x: Option<f64>| x.map_or_else(|| "–".into(), |x| format!("{x:.3}"));
     let interval = m.interval.map_or_else(String::new, |[low, high]| format!(" [{low:+.3} … {high:+.3}]"));
     let difference = m.difference.map_or_else(String::new, |d| format!("{d:+.3}{interval}  {}", words(&m.conclusion)));
+    let alone = m.alone.map_or_else(String::new, |[low, high]| format!("[{low:.3} … {high:.3}]"));
     let why = m.undefined.as_ref().map_or_else(String::new, |why| format!("  ({why})"));
     let p = m.p_corrected.map_or_else(String::new, |p| format!("  p {p:.3}"));
-    format!("  {:<22} a {:>7}  b {:>7}  n {:<4} {difference}{p}{why}", m.title, value(m.a), value(m.b), m.items)
+    format!("  {:<22} a {:>7}  b {:>7}  n {:<4} {difference}{alone}{p}{why}", m.title, value(m.a), value(m.b), m.items)
 }
 
 fn judge(j: &JudgeReport) -> Vec<String> {
@@ -133,6 +168,7 @@ fn judge(j: &JudgeReport) -> Vec<String> {
             100.0 * bias
         ));
     }
+    out.extend(j.gate.iter().map(gate));
     out.extend(j.not_headline.iter().map(|why| format!("  ⚠ not a headline: {why}")));
     out
 }

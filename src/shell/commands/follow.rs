@@ -5,7 +5,7 @@
 use super::super::error::{Error, Result};
 use super::super::out;
 use super::context::CommandContext;
-use crate::domain::{RunState, RunStatus, Severity, counted};
+use crate::domain::{Finding, RunState, RunStatus, Severity, counted};
 use crate::protocol::{Envelope, RunEvent, apply_run};
 use crate::storage::{RunDir, SessionDir};
 use indicatif::ProgressBar;
@@ -56,6 +56,16 @@ pub fn run(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<(
     }
 }
 
+/// A finding as one line.
+fn found(finding: &Finding) -> String {
+    let mark = match finding.severity {
+        Severity::Note => "note",
+        Severity::Warn => "warning",
+        Severity::Stop => "stopped",
+    };
+    format!("{mark} at step {}: {} {}", finding.step, finding.text, finding.remedy)
+}
+
 struct Follower<'a> {
     context: &'a CommandContext,
     name: String,
@@ -65,7 +75,12 @@ struct Follower<'a> {
 
 impl Follower<'_> {
     fn apply(&mut self, envelope: &Envelope<RunEvent>) -> Result<()> {
+        let known = self.state.findings.len();
         apply_run(&mut self.state, envelope);
+        // Some are derived from metrics and have no event of their own.
+        for finding in self.state.findings.get(known..).unwrap_or_default() {
+            self.say(&found(finding));
+        }
         let Some(event) = envelope.known() else { return Ok(()) };
         match event {
             RunEvent::Planned(plan) => {
@@ -94,14 +109,6 @@ impl Follower<'_> {
                 if self.context.json {
                     out::json(completion)?;
                 }
-            }
-            RunEvent::Found(finding) => {
-                let mark = match finding.severity {
-                    Severity::Note => "note",
-                    Severity::Warn => "warning",
-                    Severity::Stop => "stopped",
-                };
-                self.say(&format!("{mark} at step {}: {} {}", finding.step, finding.text, finding.remedy));
             }
             _ => {}
         }

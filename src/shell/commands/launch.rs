@@ -43,20 +43,28 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
     // The method and its options are checked before any file.
     let params = plan::params(&args.method, &args.set)?;
     let dir = SessionDir::find(&context.home, &args.session)?;
+    let choice = args.choice.choice();
     let order = TrainOrder {
         method: args.method,
         params,
-        choice: args.choice.choice(),
+        choice: choice.clone(),
         name: args.name,
         init: args.init.map(RunId),
         device: args.device,
         allow_damaged: args.allow_damaged,
+        suites: args.data,
         upto: None,
     };
     let allowed = order.allow_damaged;
     let (spec, data) = plan::train(&context.home, &dir, order)?;
+    let (session, found) = dir.state()?;
     if allowed {
-        out::warn_of_damage(&dir.state()?.1);
+        out::warn_of_damage(&found);
+    }
+    let partial = session.supply_of(&choice).partial;
+    if partial > 0 {
+        let verdicts = counted(partial, "verdict");
+        out::note(&format!("{verdicts} given before both answers had ended: `--filter -partial` leaves the pairs out"));
     }
     announce(context, &spec, &data)?;
     let run = supervisor::launch(&dir, None, &spec, &data)?;

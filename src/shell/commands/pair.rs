@@ -34,7 +34,7 @@ pub fn pair(context: &CommandContext, args: PairArgs) -> Result<()> {
         if context.json {
             out::json(pair)?;
         }
-        journal.append(&SessionRecord::Paired(pair.clone()))?;
+        journal.append(&SessionRecord::Paired(pair.clone().into()))?;
     }
     journal.close()?;
     if context.json {

@@ -5,17 +5,17 @@
 
 use super::super::cli::ReportArgs;
 use super::super::error::{Error, Result};
-use super::super::{out, supervisor};
+use super::super::evaluation::others;
+use super::super::{out, report, supervisor};
 use super::context::CommandContext;
-use crate::app::{Code, Goal, Key, Model, Msg, Opened, Show, Theme, update};
-use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, counted, sanitise};
-use crate::protocol::{Envelope, RunEvent};
+use crate::app::{Code, Effect, Goal, Key, Model, Msg, Opened, Show, Theme, update};
+use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, eval_report, sanitise, with_people};
+use crate::protocol::{Envelope, RunEvent, RunSpec, Task};
 use crate::storage::{Home, RunDir, SessionDir};
 use crate::ui;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 use std::path::Path;
 
 /// Writes the report.
@@ -27,7 +27,7 @@ pub fn run(context: &CommandContext, args: &ReportArgs) -> Result<()> {
     let text = match format.as_str() {
         "svg" => picture(&dir, run.as_ref(), args)?,
         "html" => page(&dir, run.as_ref(), args)?,
-        "md" => markdown(&dir, run.as_ref())?,
+        "md" => report::markdown(&report::document(&dir, run.as_ref())?),
         "csv" => table(&dir, run.as_ref())?,
         "json" => format!("{:#}\n", data(&dir, run.as_ref())?),
         _ => {
@@ -62,7 +62,7 @@ fn chosen(dir: &SessionDir, run: Option<&RunDir>) -> Result<Option<RunDir>> {
     }
     let mut last = None;
     for run in dir.runs()? {
-        if run.spec()?.kind() != "sample" {
+        if matches!(run.spec()?.task, Task::Train(_)) {
             last = Some(run);
         }
     }
@@ -74,12 +74,14 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
     let (width, height) = args.size;
     let screen = match (args.screen.as_deref(), run) {
         (Some(name), _) => name,
+        (None, Some(run)) if matches!(run.spec()?.task, Task::Eval(_)) => "evaluate",
         (None, Some(_)) => "watch",
         (None, None) => "label",
     };
     let goal = match screen {
         "label" => Goal::to("label"),
         "launch" => Goal::to("launch"),
+        "evaluate" => Goal::with("evaluate", run.map_or(Show::Default, |run| Show::Run(run.id()))),
         "watch" => Goal::with("watch", run.map_or(Show::Default, |run| Show::Run(run.id()))),
         _ => Goal::to("replay"),
     };
@@ -114,12 +116,22 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
         rater,
     };
     let opening = [Msg::Tick { now_ms: now, clock_ms: 0 }, Msg::SessionOpened(opened), Msg::Records(records)];
+    let mut effects = Vec::new();
     for msg in opening.into_iter().chain(messages).chain([Msg::Integrity(integrity), Msg::SessionLoaded]) {
-        update(&mut model, msg);
+        effects.extend(update(&mut model, msg));
     }
     // The effects of keys (saving, launching) are dropped: a picture changes nothing.
     for key in args.keys.chars() {
-        update(&mut model, Msg::Key(Key::plain(Code::Char(key))));
+        let code = if key == '\n' { Code::Enter } else { Code::Char(key) };
+        effects.extend(update(&mut model, Msg::Key(Key::plain(code))));
+    }
+    for effect in effects {
+        if let Effect::EvalReport { ticket, run, upto: None } = effect {
+            let run = dir.run(&run)?;
+            let eval = with_people(&supervisor::state_of(&run)?.0.eval, &dir.state()?.0);
+            let report = eval_report(&eval, &others(dir, &run.id())?);
+            update(&mut model, Msg::EvalReportReady { ticket, answer: Ok(Box::new(report)) });
+        }
     }
     let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
     let area = buffer.area;
@@ -145,6 +157,9 @@ fn table(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
     let Some(run) = chosen(dir, run)? else {
         return Err(Error::failed(format!("session {} has no training run whose metrics could be listed", dir.name())));
     };
+    if matches!(run.spec()?.task, Task::Eval(_)) {
+        return items(&run);
+    }
     let events: Vec<Envelope<RunEvent>> = run.tail().poll()?;
     let mut steps: Vec<(u64, f64, Metrics)> = Vec::new();
     for event in events.iter().filter_map(Envelope::known) {
@@ -166,6 +181,26 @@ fn table(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
     });
     let head = ["step", "epoch"].map(str::to_owned).into_iter().chain(names.iter().cloned()).collect();
     csv(std::iter::once(head).chain(rows))
+}
+
+/// The items of an evaluation: one line an item and contestant or judge.
+fn items(run: &RunDir) -> Result<String> {
+    let (state, _) = state_of(run)?;
+    let head = ["suite", "item", "seed", "of", "measure", "value"].map(str::to_owned).to_vec();
+    let measured = state.eval.measurements().flat_map(|m| {
+        m.values.iter().map(move |(name, value)| {
+            let key = &m.key;
+            [&key.suite, &key.item, &key.seed.to_string(), m.side.word(), name, &value.to_string()]
+                .map(sanitise)
+                .to_vec()
+        })
+    });
+    let compared = state.eval.comparisons().map(|c| {
+        let p = c.p.map_or_else(String::new, |p| p.0.to_string());
+        let (seed, key) = (c.key.seed.to_string(), &c.key);
+        [key.suite.as_str(), &key.item, &seed, &c.judge, "p", &p].map(sanitise).to_vec()
+    });
+    csv(std::iter::once(head).chain(measured).chain(compared))
 }
 
 /// Rows as comma-separated values; a field with a comma, a quote or a line break is quoted.
@@ -196,6 +231,14 @@ fn state_of(run: &RunDir) -> Result<(RunState, RunStatus)> {
     supervisor::state_of(run)
 }
 
+/// The report of an evaluation run; null for other runs.
+fn evaluated(dir: &SessionDir, session: &Session, run: &RunDir, spec: &RunSpec, state: &RunState) -> Result<Value> {
+    Ok(match spec.task {
+        Task::Eval(_) => json!(eval_report(&with_people(&state.eval, session), &others(dir, &run.id())?)),
+        _ => Value::Null,
+    })
+}
+
 fn data(dir: &SessionDir, run: Option<&RunDir>) -> Result<Value> {
     let (session, found) = dir.state()?;
     out::warn_of_damage(&found);
@@ -212,7 +255,7 @@ fn data(dir: &SessionDir, run: Option<&RunDir>) -> Result<Value> {
         runs.push(json!({
             "run": candidate.id(), "kind": spec.kind(), "status": status.word(), "step": state.step,
             "objective": state.plan.as_ref().map(|p| p.objective.as_str()), "latest": latest, "spec": spec,
-            "findings": state.findings,
+            "findings": state.findings, "evaluation": evaluated(dir, &session, &candidate, &spec, &state)?,
         }));
     }
     let outcomes: serde_json::Map<String, Value> =
@@ -224,76 +267,9 @@ fn data(dir: &SessionDir, run: Option<&RunDir>) -> Result<Value> {
     }))
 }
 
-fn markdown(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
-    let (session, found) = dir.state()?;
-    out::warn_of_damage(&found);
-    let meta = dir.meta()?;
-    let mut text = format!("# {}\n\nModel {}. ", dir.name(), cell(&meta.model));
-    let _ = writeln!(
-        text,
-        "{}, {}, {}: {}.",
-        counted(session.prompts().len(), "prompt"),
-        counted(session.completion_count(), "answer"),
-        counted(session.pairs().len(), "pair"),
-        counts(&session).map(|(word, n)| format!("{n} {word}")).join(", ")
-    );
-    for candidate in dir.runs()? {
-        if run.is_some_and(|r| r.id() != candidate.id()) {
-            continue;
-        }
-        let (state, status) = state_of(&candidate)?;
-        let after = counted(state.step, "step");
-        let _ = writeln!(text, "\n## {}\n\n{} after {after}.", candidate.id(), capital(status.word()));
-        let Some(plan) = state.plan.as_ref().filter(|p| !p.objective.is_empty()) else { continue };
-        let _ = writeln!(text, "\n`{}`\n\n| metric | first | last |\n|---|---|---|", plan.objective);
-        for name in state.metrics() {
-            let (Some(series), Some(last)) = (state.series(name), state.latest(name)) else { continue };
-            let first = series.live().point(0).map_or(last, |(_, y, _)| y);
-            let _ = writeln!(text, "| {name} | {} | {} |", number(first), number(last));
-        }
-        for finding in &state.findings {
-            let _ = writeln!(text, "\n* step {}: {} {}", finding.step, cell(&finding.text), cell(&finding.remedy));
-        }
-        for sample in &state.samples {
-            let _ = writeln!(
-                text,
-                "\n> **step {} · {}**\n>\n> {}",
-                sample.step,
-                cell(&sample.prompt),
-                cell(&sample.text).replace('\n', "\n> ")
-            );
-        }
-    }
-    Ok(text)
-}
-
-/// A value with its significant digits: a learning rate is not rounded to zero, a count has no fraction.
-fn number(x: f64) -> String {
-    match x.abs() {
-        size if x.fract() == 0.0 && size < 1e15 => format!("{x:.0}"),
-        size if (1e-3..1e5).contains(&size) => format!("{x:.4}"),
-        _ => format!("{x:.2e}"),
-    }
-}
-
-/// Text sanitised for a terminal and a Markdown table.
-fn cell(text: &str) -> String {
-    sanitise(text).replace('|', "\\|")
-}
-
-fn capital(word: &str) -> String {
-    let mut chars = word.chars();
-    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
-}
-
 fn page(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<String> {
-    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let summary = escape(&markdown(dir, run)?);
     let picture = picture(dir, chosen(dir, run)?.as_ref(), args)?;
-    Ok(format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{0}</title>\n<style>body{{max-width:70rem;margin:2rem auto;font-family:sans-serif}}svg{{max-width:100%;height:auto}}pre{{white-space:pre-wrap}}</style>\n<h1>{0}</h1>\n{picture}\n<pre>{summary}</pre>\n</html>\n",
-        escape(&dir.name())
-    ))
+    Ok(report::html(&dir.name(), &report::document(dir, run)?, &[picture]))
 }
 
 #[cfg(test)]
@@ -304,11 +280,5 @@ mod tests {
     fn a_field_of_a_table_keeps_its_commas() {
         let rows = [["step", "check, strict"], ["1", "say \"a\""]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(csv(rows).unwrap(), "step,\"check, strict\"\n1,\"say \"\"a\"\"\"\n");
-    }
-
-    #[test]
-    fn small_numbers_and_counts_keep_their_digits() {
-        let written = [1e-5, 0.593_147, 111.0, -47.25, 123_456.5, 0.0].map(number);
-        assert_eq!(written, ["1.00e-5", "0.5931", "111", "-47.2500", "1.23e5", "0"]);
     }
 }

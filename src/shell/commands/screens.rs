@@ -153,12 +153,15 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
     let dir = SessionDir::create(home, &target.display().to_string(), &meta)?;
     let mut journal = Journal::require(&dir)?;
     for (n, text) in demo::prompts(plan::wall_ms(), LIVE_PROMPTS, Split::HeldOut).into_iter().enumerate() {
-        journal.append(&SessionRecord::Prompted(Prompt {
-            id: PromptId::new(format!("p{}", n + 1)),
-            body: PromptBody::user(text),
-            source: "demo".into(),
-            tags: Vec::new(),
-        }))?;
+        journal.append(&SessionRecord::Prompted(
+            Prompt {
+                id: PromptId::new(format!("p{}", n + 1)),
+                body: PromptBody::user(text),
+                source: "demo".into(),
+                tags: Vec::new(),
+            }
+            .into(),
+        ))?;
     }
     journal.sync()?;
     let order = SampleOrder {

@@ -69,10 +69,11 @@ pub fn export(context: &CommandContext, args: &ExportArgs) -> Result<()> {
     let choice = args.choice.choice();
     choice.rubric.check(session.criteria()).map_err(Error::failed)?;
     let (rows, left) = export::lines(&session, args.format, &choice);
+    let partial = session.partial_counts();
     let free = out::result(&args.to, rows.concat().as_bytes())?;
     let object = context.json.then(|| {
         json!({ "session": dir.name(), "file": args.to, "rows": rows.len(), "left_out": left.total(),
-            "filtered": left.filtered, "damage": found.damage() })
+            "filtered": left.filtered, "partial": partial, "damage": found.damage() })
     });
     let filtered = match left.filtered {
         0 => String::new(),
@@ -86,5 +87,8 @@ pub fn export(context: &CommandContext, args: &ExportArgs) -> Result<()> {
         n => format!(" ({n} labelled pairs give no row: ties, both bad, unresolved, equal or empty)"),
     };
     let text = format!("wrote {} to {}{left}{filtered}", counted(rows.len(), "row"), args.to.display());
+    if let Some(sentence) = partial.sentence() {
+        out::note(&format!("{sentence}; the column `partial` marks them, `--filter -partial` leaves the pairs out"));
+    }
     out::about(free, &text, object.as_ref())
 }

@@ -1,22 +1,10 @@
-//! What every job has: the snapshot it works on, the way to the log, and a thread.
+//! What jobs share: the way to the log, and a thread.
 
 use super::super::reply::Replies;
 use crate::app::Msg;
 use crate::protocol::SessionRecord;
-use crate::storage::SessionDir;
 use crate::storage::import::Imported;
 use std::io;
-
-/// The snapshot that a job works on.
-#[derive(Debug, Clone)]
-pub struct JobContext {
-    /// The opening its answers belong to.
-    pub opening: u64,
-    /// The session.
-    pub dir: SessionDir,
-    /// The last record on disk; none if another process writes.
-    pub upto: Option<u64>,
-}
 
 /// What a job has for the open session's log. The opening says for which session.
 #[derive(Debug)]

@@ -3,10 +3,11 @@
 //! Owns the thread. Records go to the writer in small batches, so that an end at any time keeps what was scored.
 
 use super::super::error::{Error, Result};
+use super::super::job_context::JobContext;
 use super::super::reply::Replies;
 use super::super::scoring::{self, ScoreSink};
 use super::super::supervisor::Deadline;
-use super::context::{ForLog, JobContext, ToWriter, run_in_background};
+use super::context::{ForLog, ToWriter, run_in_background};
 use crate::app::{Msg, ScoreProgress, ScoreRequest};
 use crate::protocol::SessionRecord;
 use crate::storage::Home;

@@ -1,7 +1,7 @@
 //! What launches freeze, what they refuse, and in which words.
 
 use super::*;
-use crate::domain::{PairRow, ParamRow, RatedRow, SftBody, SftRow};
+use crate::domain::{PairRow, ParamRow, Prompt, RatedRow, SftBody, SftRow};
 use crate::protocol::SessionMeta;
 use crate::shell::intake;
 use crate::shell::journal::Journal;
@@ -46,6 +46,7 @@ fn order(set: &[(&str, &str)]) -> TrainOrder {
         init: None,
         device: "cpu".into(),
         allow_damaged: false,
+        suites: None,
         upto: None,
     }
 }

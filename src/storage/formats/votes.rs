@@ -3,8 +3,8 @@
 //!
 //! `prompt` (messages, or plain text), `a` and `b`, `model_a` and `model_b`, `tags`, `strategy` and `p_select`; `votes` with
 //! `rater`, `choice` (a, b, tie, both_bad, skip), `strength` (slight, better, much), `left`, `seen`, `ms`, `criterion`, `pass` (1 for
-//! a repeat), `review`, and `latest` false for a vote that the rater replaced; `notes`; `corrections` with `rater`, `answer` (a, b) and
-//! `text`; `adjudications`. `id`, `source`, `outcome`, `agreement` and `margin` are for other
+//! a repeat), `review`, `partial` (what there was of both answers, where they had not ended), and `latest` false for a vote that the rater replaced; `notes`;
+//! `corrections` with `rater`, `answer` (a, b) and `text`; `adjudications`. `id`, `source`, `outcome`, `agreement` and `margin` are for other
 //! programs: an import works them out again. A rater that was imported before keeps its name; others become `import:FILE#NAME`.
 
 use super::super::answers::tags_of;
@@ -49,7 +49,7 @@ fn to_json(all: &LabelledPair<'_>) -> Value {
             json!({
                 "rater": v.rater, "choice": choice_word(v.choice), "strength": strength_of(v.choice), "left": v.left,
                 "seen": v.seen, "ms": v.ms, "criterion": v.asked.criterion, "pass": v.asked.pass,
-                "review": v.asked.review, "latest": vote.latest,
+                "review": v.asked.review, "latest": vote.latest, "partial": v.showing.partial,
             })
         })
         .collect();
@@ -153,6 +153,13 @@ fn vote(given: &Map<String, Value>) -> Result<(bool, ImportedVote), String> {
     let pass = given.get("pass").and_then(Value::as_u64).unwrap_or(0) as u32;
     let review = given.get("review").and_then(Value::as_bool).unwrap_or(false);
     vote.asked = Asked { criterion: criterion(given)?, pass, review };
+    vote.partial = match given.get("partial").filter(|value| !value.is_null()) {
+        None => None,
+        Some(value) => Some(
+            serde_json::from_value(value.clone())
+                .map_err(|e| format!("has a vote whose `partial` is not what was shown of `a` and `b`: {e}"))?,
+        ),
+    };
     vote.ms = given.get("ms").and_then(Value::as_u64).unwrap_or(0);
     Ok((given.get("latest").and_then(Value::as_bool).unwrap_or(true), vote))
 }

@@ -77,7 +77,7 @@ impl Prompts {
         self.next += 1;
         self.known.insert(key, id.clone());
         let prompt = Prompt { id: id.clone(), body: body.clone(), source: source.into(), tags: tags.to_vec() };
-        (id, Some(SessionRecord::Prompted(prompt)))
+        (id, Some(SessionRecord::Prompted(prompt.into())))
     }
 }
 
@@ -162,9 +162,9 @@ pub(super) fn pairs(
                 strategy: "import".into(),
                 p_select: 1.0,
             };
-            writer.append(&SessionRecord::Completed(a))?;
-            writer.append(&SessionRecord::Completed(b))?;
-            writer.append(&SessionRecord::Paired(pair))?;
+            writer.append(&SessionRecord::Completed(a.into()))?;
+            writer.append(&SessionRecord::Completed(b.into()))?;
+            writer.append(&SessionRecord::Paired(pair.into()))?;
             id
         };
         writer.append(&SessionRecord::Judged(Verdict {

@@ -103,10 +103,11 @@ fn append_pair(
     };
     let (a, b) = (side("a", &row.a), side("b", &row.b));
     let (a_id, b_id) = (a.id.clone(), b.id.clone());
-    writer.append(&SessionRecord::Completed(a))?;
-    writer.append(&SessionRecord::Completed(b))?;
+    writer.append(&SessionRecord::Completed(a.into()))?;
+    writer.append(&SessionRecord::Completed(b.into()))?;
     let (strategy, p_select) = row.selected.clone().unwrap_or_else(|| ("import".into(), 1.0));
-    writer.append(&SessionRecord::Paired(Pair { id: id.clone(), prompt, a: a_id, b: b_id, strategy, p_select }))?;
+    writer
+        .append(&SessionRecord::Paired(Pair { id: id.clone(), prompt, a: a_id, b: b_id, strategy, p_select }.into()))?;
     Ok(())
 }
 
@@ -129,7 +130,9 @@ fn append_votes(
             Some((_, known)) if !is_last || known.choice == vote.choice => continue,
             _ => {}
         }
+        // What was judged before it had ended is bound by what was shown of it.
         let winner = match vote.choice {
+            _ if vote.partial.is_some() => None,
             Choice::Prefer(Side::A, _) => Some(hash(&row.a.0)),
             Choice::Prefer(Side::B, _) => Some(hash(&row.b.0)),
             Choice::Tie | Choice::BothBad | Choice::Skip => None,
@@ -143,7 +146,7 @@ fn append_votes(
             ms: vote.ms,
             winner_hash: winner.map(|h| format!("{h:016x}")),
             asked: vote.asked.clone(),
-            showing: crate::domain::Showing::default(),
+            showing: crate::domain::Showing { partial: vote.partial.clone(), ..crate::domain::Showing::default() },
         }))?;
         any = true;
     }

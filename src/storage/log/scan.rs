@@ -1,12 +1,17 @@
-//! The lines of a segment, read in bounded memory. Owns where lines begin and end; refuses to interpret records.
+//! The lines of a segment, read in bounded memory, and what they contain. Owns where lines begin and end, and the order of
+//! work: lines of one block are parsed in parallel. Refuses to interpret records.
 
-use crate::protocol::{MAX_LINE, records_within, verify};
+use crate::protocol::{Envelope, LineError, MAX_LINE, parse_verified, records_within, verify};
+use rayon::prelude::*;
+use serde::de::DeserializeOwned;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
 /// Bytes read at once.
-const BUFFER: usize = 256 << 10;
+const BLOCK: u64 = 1 << 20;
+/// Lines that one thread parses at least.
+const LINES_A_THREAD: usize = 64;
 
 /// A line of a segment.
 #[derive(Debug)]
@@ -20,22 +25,35 @@ pub(super) struct RawLine<'a> {
 }
 
 /// What a line contains.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum LineContent {
+#[derive(Debug, PartialEq)]
+pub(super) enum LineContent<T> {
     /// Only white space.
     Blank,
-    /// One record.
-    Record,
+    /// One record, as it was parsed.
+    Record(T),
     /// Damage, with whole records at these ranges.
     Damaged(Vec<Range<usize>>),
 }
 
+/// A record with its checksum, or why a line whose checksum matches is none.
+pub(super) type ParsedRecord<T> = Result<(u32, Envelope<T>), LineError>;
+
 impl RawLine<'_> {
-    pub(super) fn content(&self) -> LineContent {
+    /// The number of its record.
+    pub(super) fn content(&self) -> LineContent<u64> {
+        self.content_by(|n, _| n)
+    }
+
+    /// Its record.
+    pub(super) fn parsed<T: DeserializeOwned>(&self) -> LineContent<ParsedRecord<T>> {
+        self.content_by(|_, checksum| parse_verified(self.bytes).map(|envelope| (checksum, envelope)))
+    }
+
+    fn content_by<R>(&self, read: impl FnOnce(u64, u32) -> R) -> LineContent<R> {
         if self.bytes.iter().all(u8::is_ascii_whitespace) {
             LineContent::Blank
-        } else if verify(self.bytes).is_ok() {
-            LineContent::Record
+        } else if let Ok((n, checksum)) = verify(self.bytes) {
+            LineContent::Record(read(n, checksum))
         } else {
             LineContent::Damaged(records_within(self.bytes))
         }
@@ -43,32 +61,66 @@ impl RawLine<'_> {
 }
 
 /// Calls `each` with every line between two offsets of a file, including a last one without a newline.
-pub(super) fn lines(mut file: &File, from: u64, to: u64, mut each: impl FnMut(&RawLine<'_>)) -> io::Result<()> {
+pub(super) fn lines(file: &File, from: u64, to: u64, mut each: impl FnMut(&RawLine<'_>)) -> io::Result<()> {
+    blocks(file, from, to, |lines| lines.iter().for_each(&mut each))
+}
+
+/// As [`lines`], with what each line contains.
+pub(super) fn parsed_lines<T: DeserializeOwned + Send>(
+    file: &File,
+    from: u64,
+    to: u64,
+    mut each: impl FnMut(&RawLine<'_>, LineContent<ParsedRecord<T>>),
+) -> io::Result<()> {
+    let mut contents = Vec::new();
+    blocks(file, from, to, |lines| {
+        // A few lines are not worth waking a thread.
+        if lines.len() <= LINES_A_THREAD {
+            return lines.iter().for_each(|line| each(line, line.parsed()));
+        }
+        lines.par_iter().with_min_len(LINES_A_THREAD).map(RawLine::parsed).collect_into_vec(&mut contents);
+        lines.iter().zip(contents.drain(..)).for_each(|(line, content)| each(line, content));
+    })
+}
+
+/// Calls `each` with the lines of one block of bytes after another.
+fn blocks(mut file: &File, from: u64, to: u64, mut each: impl FnMut(&[RawLine<'_>])) -> io::Result<()> {
     file.seek(SeekFrom::Start(from))?;
-    let mut reader = BufReader::with_capacity(BUFFER, file.take(to.saturating_sub(from)));
-    let mut line = Vec::new();
+    let mut left = to.saturating_sub(from);
+    // The bytes of a line begun in the block before come first.
+    let mut block: Vec<u8> = Vec::new();
     let mut end = from;
-    let mut open = false;
+    // Bytes of the open line that are beyond the limit of a line, and were dropped.
+    let mut dropped = 0_u64;
     loop {
-        let chunk = reader.fill_buf()?;
-        if chunk.is_empty() {
-            break;
+        let begun = block.len();
+        let read = file.take(left.min(BLOCK)).read_to_end(&mut block)? as u64;
+        left -= read;
+        let (mut lines, mut start) = (Vec::new(), 0);
+        for newline in memchr::memchr_iter(b'\n', &block[begun..]) {
+            let stop = begun + newline + 1;
+            end += (stop - start) as u64 + std::mem::take(&mut dropped);
+            lines.push(RawLine { end, bytes: cut(&block[start..stop]), whole: true });
+            start = stop;
         }
-        let newline = memchr::memchr(b'\n', chunk);
-        let part = newline.map_or(chunk, |at| &chunk[..=at]);
-        let room = (MAX_LINE + 1).saturating_sub(line.len());
-        line.extend_from_slice(&part[..part.len().min(room)]);
-        let used = part.len();
-        reader.consume(used);
-        end += used as u64;
-        open = newline.is_none();
-        if !open {
-            each(&RawLine { end, bytes: &line, whole: true });
-            line.clear();
+        let over = read == 0 || left == 0;
+        if over && (start < block.len() || dropped > 0) {
+            end += (block.len() - start) as u64 + dropped;
+            lines.push(RawLine { end, bytes: cut(&block[start..]), whole: false });
         }
+        if !lines.is_empty() {
+            each(&lines);
+        }
+        if over {
+            return Ok(());
+        }
+        block.drain(..start);
+        // Of a line that never ends only its beginning is kept.
+        dropped += block.len().saturating_sub(MAX_LINE + 1) as u64;
+        block.truncate(MAX_LINE + 1);
     }
-    if open {
-        each(&RawLine { end, bytes: &line, whole: false });
-    }
-    Ok(())
+}
+
+fn cut(line: &[u8]) -> &[u8] {
+    &line[..line.len().min(MAX_LINE + 1)]
 }

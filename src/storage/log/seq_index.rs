@@ -23,7 +23,10 @@ pub(super) enum Relation {
 /// The numbers read, each with its record's checksum.
 #[derive(Debug, Default)]
 pub(super) struct SeqIndex {
-    checksums: HashMap<u64, u32>,
+    /// The checksums of the numbers from 1 on, as far as there is no gap: nearly always of all.
+    dense: Vec<u32>,
+    /// Those of the numbers after a gap, and of substitutes.
+    sparse: HashMap<u64, u32>,
     /// The substitute of a number's last conflicting record.
     substitutes: HashMap<u64, u64>,
     highest: u64,
@@ -33,26 +36,45 @@ pub(super) struct SeqIndex {
 impl SeqIndex {
     /// Adds a record's number and checksum.
     pub(super) fn insert(&mut self, n: u64, checksum: u32) -> Relation {
-        match self.checksums.get(&n) {
+        match self.checksum(n) {
             None => {
-                self.checksums.insert(n, checksum);
+                self.put(n, checksum);
                 if n < self.highest {
                     return Relation::Late;
                 }
                 self.highest = n;
                 Relation::New
             }
-            Some(known) if *known == checksum => Relation::Duplicate,
+            Some(known) if known == checksum => Relation::Duplicate,
             Some(_) => {
                 // Derived from the content alone, so that every reader gets the same one and an undo can name it.
                 let substitute = SUBSTITUTES | (mix64(n.rotate_left(32) ^ u64::from(checksum)) >> 4);
-                if self.checksums.insert(substitute, checksum).is_some() {
+                if self.sparse.insert(substitute, checksum).is_some() {
                     return Relation::Duplicate;
                 }
                 self.conflicts += 1;
                 self.substitutes.insert(n, substitute);
                 Relation::Conflict(substitute)
             }
+        }
+    }
+
+    fn checksum(&self, n: u64) -> Option<u32> {
+        let at = usize::try_from(n).ok()?.checked_sub(1)?;
+        self.dense.get(at).or_else(|| self.sparse.get(&n)).copied()
+    }
+
+    fn put(&mut self, n: u64, checksum: u32) {
+        if n != self.dense.len() as u64 + 1 {
+            self.sparse.insert(n, checksum);
+            return;
+        }
+        self.dense.push(checksum);
+        // The gap is closed: what comes after it is dense too.
+        while !self.sparse.is_empty()
+            && let Some(next) = self.sparse.remove(&(self.dense.len() as u64 + 1))
+        {
+            self.dense.push(next);
         }
     }
 
@@ -68,7 +90,7 @@ impl SeqIndex {
 
     /// How many numbers from 1 to the highest have no record.
     pub(super) fn missing(&self) -> u64 {
-        self.highest.saturating_sub((self.checksums.len() - self.conflicts) as u64)
+        self.highest.saturating_sub((self.dense.len() + self.sparse.len() - self.conflicts) as u64)
     }
 
     /// The first number without a record, and the first one after it that has one.
@@ -76,10 +98,8 @@ impl SeqIndex {
         if self.missing() == 0 {
             return None;
         }
-        let mut known: Vec<u64> = self.checksums.keys().copied().filter(|n| *n <= self.highest).collect();
-        known.sort_unstable();
-        let at = known.iter().zip(1..).find(|(n, want)| **n != *want);
-        at.map(|(n, want)| (want, *n))
+        let next = self.sparse.keys().copied().filter(|n| *n <= self.highest).min()?;
+        Some((self.dense.len() as u64 + 1, next))
     }
 }
 

@@ -5,10 +5,10 @@
 //! The first one in the log keeps the number; the other gets a substitute derived from its content.
 
 use super::super::error::{Error, Result};
-use super::scan::{LineContent, lines};
+use super::scan::{LineContent, ParsedRecord, parsed_lines};
 use super::seq_index::{Relation, SeqIndex};
 use super::{Listing, LogRecord, LogSegment, parse_header};
-use crate::protocol::{Damage, DamagedPlace, Envelope, Integrity, decode, verify};
+use crate::protocol::{Damage, DamagedPlace, Envelope, Integrity, parse_verified, verify};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::marker::PhantomData;
@@ -27,9 +27,19 @@ pub struct LogTail<T> {
     cursors: Vec<SegmentCursor>,
     foreign: Vec<String>,
     state: ReadState,
-    /// Whether the log's numbers ascend, once that was looked at.
-    in_order: Option<bool>,
     _record: PhantomData<fn() -> T>,
+}
+
+/// A part of a log.
+#[derive(Debug)]
+pub struct LogPart<T> {
+    /// Its records, in numeric order.
+    pub records: Vec<Envelope<T>>,
+    /// Whether there may be more.
+    pub more: bool,
+    /// Whether all of them come after the parts before. Else an undo may have come before what it undoes: what was made of
+    /// the parts is wrong, and the log must be read again as a whole.
+    pub in_order: bool,
 }
 
 /// What was read so far from all segments.
@@ -80,7 +90,6 @@ impl<T: LogRecord> LogTail<T> {
             cursors: Vec::new(),
             foreign: Vec::new(),
             state: ReadState { folder, ..ReadState::default() },
-            in_order: None,
             _record: PhantomData,
         }
     }
@@ -130,52 +139,17 @@ impl<T: LogRecord> LogTail<T> {
         self.read(false)
     }
 
-    /// As [`LogTail::poll`], but reads only so many bytes: true says that there are more records. For the first reading of
-    /// a long log in parts, so that work on the first ones can begin. A log whose numbers do not ascend is read whole, since
-    /// an undo may stand before what it undoes.
+    /// As [`LogTail::poll`], but reads only so many bytes. For the first reading of a long log in parts, so that work on the
+    /// first ones can begin.
     ///
     /// # Errors
     /// When the files cannot be read.
-    pub fn poll_part(&mut self, bytes: u64) -> Result<(Vec<Envelope<T>>, bool)> {
+    pub fn poll_part(&mut self, bytes: u64) -> Result<LogPart<T>> {
         self.list()?;
-        if self.in_order.is_none() {
-            self.in_order = Some(self.ascends());
-        }
-        if self.in_order == Some(false) {
-            return Ok((self.read(false)?, false));
-        }
+        let before = self.state.index.highest();
         let mut budget = bytes;
-        let records = self.read_within(false, &mut budget)?;
-        Ok((records, budget == 0))
-    }
-
-    /// Whether the numbers at the beginning of all lines ascend, and every line begins with one.
-    fn ascends(&self) -> bool {
-        let mut last = None;
-        let mut ascending = true;
-        for cursor in &self.cursors {
-            let Ok(file) = File::open(&cursor.path) else { return false };
-            let Ok(len) = file.metadata().map(|m| m.len()) else { return false };
-            let read = lines(&file, 0, len, |line| {
-                if !ascending {
-                    return;
-                }
-                match line_number(line.bytes) {
-                    // The header of a segment.
-                    Some(0) => {}
-                    Some(n) => {
-                        ascending = last.is_none_or(|last| last < n);
-                        last = Some(n);
-                    }
-                    // What was not written to its end is not read.
-                    None => ascending = !line.whole,
-                }
-            });
-            if read.is_err() || !ascending {
-                return false;
-            }
-        }
-        true
+        let (first, records) = self.read_within(false, &mut budget)?;
+        Ok(LogPart { records, more: budget == 0, in_order: first.is_none_or(|first| first >= before) })
     }
 
     /// As [`LogTail::poll`], but includes a last record without a newline. For reading a log once.
@@ -189,11 +163,12 @@ impl<T: LogRecord> LogTail<T> {
     fn read(&mut self, finish: bool) -> Result<Vec<Envelope<T>>> {
         // Listed before reading: a writer begins the next segment only after the last byte of this one.
         self.list()?;
-        self.read_within(finish, &mut u64::MAX.clone())
+        Ok(self.read_within(finish, &mut u64::MAX.clone())?.1)
     }
 
-    /// Reads up to `budget` bytes of what is new, and takes them off it; 0 is left when there may be more.
-    fn read_within(&mut self, finish: bool, budget: &mut u64) -> Result<Vec<Envelope<T>>> {
+    /// Reads up to `budget` bytes of what is new, and takes them off it; 0 is left when there may be more. The first value is
+    /// the lowest place of the records in the log's order.
+    fn read_within(&mut self, finish: bool, budget: &mut u64) -> Result<(Option<u64>, Vec<Envelope<T>>)> {
         let mut out = Vec::new();
         let last = self.cursors.len().saturating_sub(1);
         for (at, cursor) in self.cursors.iter_mut().enumerate() {
@@ -205,7 +180,7 @@ impl<T: LogRecord> LogTail<T> {
         if !out.is_sorted_by_key(|(order, _)| *order) {
             out.sort_by_key(|(order, _)| *order);
         }
-        Ok(out.into_iter().map(|(_, envelope)| envelope).collect())
+        Ok((out.first().map(|(order, _)| *order), out.into_iter().map(|(_, envelope)| envelope).collect()))
     }
 
     fn list(&mut self) -> Result<()> {
@@ -224,13 +199,6 @@ impl<T: LogRecord> LogTail<T> {
         }
         Ok(())
     }
-}
-
-/// The number that a line begins with.
-fn line_number(line: &[u8]) -> Option<u64> {
-    let digits = line.strip_prefix(b"{\"n\":")?;
-    let end = digits.iter().position(|b| !b.is_ascii_digit())?;
-    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
 
 impl SegmentCursor {
@@ -300,18 +268,18 @@ impl SegmentCursor {
         (self.pending, self.pending_lost) = (Integrity::default(), 0);
         let (mut number, mut end) = (self.line, self.offset);
         let path = self.path.clone();
-        let read = lines(file, self.offset, len, |line| {
+        let read = parsed_lines(file, self.offset, len, |line, content| {
             let bytes = line.end - end;
             (number, end) = (number + 1, line.end);
             if self.done {
                 return;
             }
             let ended = line.whole || closed;
-            match line.content() {
+            match content {
                 LineContent::Blank => {}
-                LineContent::Record if ended || finish => {
+                LineContent::Record(parsed) if ended || finish => {
                     self.commit(number, end, state);
-                    self.read_record(line.bytes, state, out);
+                    self.take_record(line.bytes, parsed, state, out);
                 }
                 LineContent::Damaged(records) if ended || (finish && !records.is_empty()) => {
                     let what = "not a complete record: the checksum does not match";
@@ -321,11 +289,13 @@ impl SegmentCursor {
                     if closed || !records.is_empty() {
                         self.commit(number, end, state);
                         for range in records {
-                            self.read_record(&line.bytes[range], state, out);
+                            let record = &line.bytes[range];
+                            let parsed = verify(record).and_then(|(_, sum)| Ok((sum, parse_verified(record)?)));
+                            self.take_record(record, parsed, state, out);
                         }
                     }
                 }
-                LineContent::Record | LineContent::Damaged(_) => self.pending.unfinished_bytes += bytes,
+                LineContent::Record(_) | LineContent::Damaged(_) => self.pending.unfinished_bytes += bytes,
             }
         });
         read.map_err(|e| Error::io("read", &path, e))
@@ -347,11 +317,16 @@ impl SegmentCursor {
         state.lost += std::mem::take(&mut self.pending_lost);
     }
 
-    /// Reads a whole record of the line that was committed last.
-    fn read_record<T: LogRecord>(&mut self, record: &[u8], state: &mut ReadState, out: &mut Vec<(u64, Envelope<T>)>) {
-        let decoded = verify(record).and_then(|(_, checksum)| Ok((checksum, decode::<T>(record)?)));
-        let (checksum, mut envelope) = match decoded {
-            Ok(decoded) => decoded,
+    /// Takes a whole record of the line that was committed last.
+    fn take_record<T: LogRecord>(
+        &mut self,
+        record: &[u8],
+        parsed: ParsedRecord<T>,
+        state: &mut ReadState,
+        out: &mut Vec<(u64, Envelope<T>)>,
+    ) {
+        let (checksum, mut envelope) = match parsed {
+            Ok(parsed) => parsed,
             Err(error) => {
                 state.integrity.note(1, self.damaged(Damage::Line, self.line, &error.to_string()));
                 return;

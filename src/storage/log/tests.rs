@@ -386,7 +386,7 @@ fn repeated_disk_failures_lose_nothing() {
 }
 
 #[test]
-fn a_log_read_in_parts_is_the_log_read_whole_also_where_it_is_out_of_order() {
+fn a_log_read_in_parts_is_the_log_read_whole_and_one_out_of_order_is_noticed() {
     let home = tempfile::tempdir().unwrap();
     let (events, quarantine) = (home.path().join("events"), home.path().join("quarantine"));
     let lock = Lock::take(&home.path().join("lock")).unwrap().unwrap();
@@ -399,29 +399,30 @@ fn a_log_read_in_parts_is_the_log_read_whole_also_where_it_is_out_of_order() {
     assert_eq!(whole.len(), 200);
     let parts = |bytes: u64| {
         let mut tail = LogTail::<SessionRecord>::new(&events);
-        let (mut out, mut reads) = (Vec::new(), 0);
+        let (mut out, mut reads, mut in_order) = (Vec::new(), 0, true);
         loop {
-            let (records, more) = tail.poll_part(bytes).unwrap();
-            out.extend(records);
+            let part = tail.poll_part(bytes).unwrap();
+            out.extend(part.records);
             reads += 1;
-            if !more {
-                return (out, reads, tail.damage_count());
+            in_order &= part.in_order;
+            if !part.more {
+                return (out, reads, tail.damage_count(), in_order);
             }
         }
     };
     for bytes in [300, 1000, 4000, 1 << 20] {
-        let (out, reads, damage) = parts(bytes);
-        assert_eq!((out == whole, damage), (true, 0), "{bytes}");
+        let (out, reads, damage, in_order) = parts(bytes);
+        assert_eq!((out == whole, damage, in_order), (true, 0, true), "{bytes}");
         assert!(reads > 1 || bytes == 1 << 20, "{bytes}: {reads}");
     }
-    // The first record of the second file at its end: read in parts it would come too late.
+    // The first record of the second file at its end: read in parts it comes too late, and the reader says so.
     let second = events.join("000002.jsonl");
     let text = std::fs::read_to_string(&second).unwrap();
     let mut lines: Vec<&str> = text.lines().collect();
     let first = lines.remove(1);
     lines.push(first);
     std::fs::write(&second, lines.join("\n") + "\n").unwrap();
-    let (out, reads, damage) = parts(300);
-    assert_eq!((out == whole, reads), (true, 1));
-    assert!(damage > 0);
+    let (out, _, damage, in_order) = parts(300);
+    assert!(out != whole && damage > 0 && !in_order);
+    assert_eq!(LogTail::<SessionRecord>::new(&events).poll().unwrap(), whole);
 }

@@ -311,7 +311,6 @@ impl SegmentInfo {
         let len = end.len;
         let mut first = true;
         lines(&file, 0, len, |line| {
-            let mut take = |record: &[u8]| end.highest = end.highest.max(verify(record).map_or(0, |(n, _)| n));
             let good = match line.content() {
                 LineContent::Blank => {
                     if line.whole && end.lines == 0 && end.good > 0 {
@@ -319,13 +318,14 @@ impl SegmentInfo {
                     }
                     return;
                 }
-                LineContent::Record => {
-                    take(line.bytes);
+                LineContent::Record(n) => {
+                    end.highest = end.highest.max(n);
                     true
                 }
                 LineContent::Damaged(records) => {
                     for range in &records {
-                        take(&line.bytes[range.clone()]);
+                        let n = verify(&line.bytes[range.clone()]).map_or(0, |(n, _)| n);
+                        end.highest = end.highest.max(n);
                     }
                     !records.is_empty()
                 }

@@ -17,7 +17,7 @@ fn home() -> (tempfile::TempDir, Home, SessionDir) {
     let mut log = dir.writer(&lock).unwrap();
     let body = PromptBody::user("why?");
     let prompt = crate::domain::Prompt { id: PromptId::new("p1"), body, source: "t".into(), tags: Vec::new() };
-    log.append(&SessionRecord::Prompted(prompt)).unwrap();
+    log.append(&SessionRecord::Prompted(prompt.into())).unwrap();
     log.sync().unwrap();
     for (path, bytes) in [
         ("runs/dpo-1/spec.json", &b"{}"[..]),

@@ -3,7 +3,8 @@
 //! Owns the comparison and the count of evaluations without improvement; both are part of a checkpoint, so that a resumed run
 //! stops at the same step. Refuses files: the caller keeps the best checkpoint.
 
-use crate::domain::{Finding, Metrics, Severity, TrainerParams};
+use super::suites::SUITE_PREFIX;
+use crate::domain::{Better, Finding, Metrics, Severity, TrainerParams, suite};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::RunEvent;
@@ -95,6 +96,12 @@ impl Best {
 
 /// Whether greater is better: true for accuracies, margins, rewards and scores, false for losses and divergences.
 fn greater_is_better(metric: &str) -> bool {
+    // `suite/ifeval/prompt_strict`: the suite's own row says.
+    if let Some((name, key)) = metric.strip_prefix(SUITE_PREFIX).and_then(|rest| rest.split_once('/'))
+        && let Some(measure) = suite(name).and_then(|row| row.measures.iter().find(|m| m.key == key))
+    {
+        return measure.better != Better::Lower;
+    }
     ["accurac", "margin", "reward", "score"].iter().any(|part| metric.contains(part))
 }
 

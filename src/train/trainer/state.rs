@@ -10,6 +10,7 @@ use super::pass::ExampleSet;
 use super::probe::Probe;
 use super::rollouts::Rollouts;
 use super::self_check::SelfCheck;
+use super::suites::PeriodicSuites;
 use crate::domain::{PromptBody, TrainerParams};
 use crate::model::language_model::{LanguageModel, Reading};
 use crate::nn::optim::AdamW;
@@ -38,6 +39,8 @@ pub struct Trainer {
     pub(super) batches: Batches,
     pub(super) mix: Option<Mix>,
     pub(super) probe: Option<Probe>,
+    /// Suites measured while it trains, and every how many steps.
+    pub(super) suites: Option<(Box<dyn PeriodicSuites>, u64)>,
     pub(super) step: u64,
     /// Total steps, including separate steps of mixed rows.
     pub(super) total: u64,

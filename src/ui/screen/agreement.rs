@@ -52,27 +52,36 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &AgreementScree
             return Line::default();
         }
         Some(Err(error)) => {
-            centred(buf, area, &["Agreement cannot be computed.".into(), error.clone(), "r tries again".into()]);
+            centred(
+                buf,
+                area,
+                &["Agreement cannot be computed.".into(), error.clone(), format!("{} tries again", again(model))],
+            );
             return Line::default();
         }
         Some(Ok(report)) => report,
     };
     if report.overlapping == 0 && screen.disputes.is_empty() {
         empty(buf, area, open, report);
-        return newer(screen);
+        return newer(model, screen);
     }
     let listed = screen.disputes.len().max(1) as u16 + 1;
     let below = listed.min((area.height / 2).max(3));
     let above = Rect { height: area.height - below, ..area };
     figures(buf, above, report, screen.scroll);
     disputes(buf, Rect { y: above.bottom(), height: below, ..area }, open, report, screen);
-    newer(screen)
+    newer(model, screen)
 }
 
-fn newer(screen: &AgreementScreen) -> Line<'static> {
+/// The key that computes the figures again.
+fn again(model: &Model) -> String {
+    model.keys.key("agreement", "recompute")
+}
+
+fn newer(model: &Model, screen: &AgreementScreen) -> Line<'static> {
     match screen.newer {
         0 => Line::default(),
-        n => Line::from(Span::styled(format!("{} since; r computes again", counted(n, "label")), DIM)),
+        n => Line::from(Span::styled(format!("{} since; {} computes again", counted(n, "label"), again(model)), DIM)),
     }
 }
 
@@ -199,6 +208,9 @@ fn rater(r: &RaterFigures, names: usize) -> Line<'static> {
     if r.name.starts_with("model:") {
         spans.push(Span::styled("  not a person", DIM));
     }
+    if r.partial > 0 {
+        spans.push(Span::styled(format!("  {} partial", r.partial), TEXT));
+    }
     if r.repeated > 0 {
         spans.push(Span::styled(format!("  repeats {} of {} same", r.repeated_same, r.repeated), TEXT));
     }
@@ -262,7 +274,8 @@ fn dispute_words(open: &OpenSession, dispute: &Dispute) -> (String, String) {
     if bad > 0 {
         votes.push_str(&format!("  {bad} both bad"));
     }
-    let prompt = open.session.pair(&dispute.pair).and_then(|pair| open.session.prompt(&pair.prompt));
-    let text = prompt.map(|p| format!("{}  {}", p.id, presentable(p.body.headline()).replace('\n', " ")));
+    let pair = open.session.pair(&dispute.pair);
+    let prompt = pair.and_then(|pair| Some((open.names.name(pair), open.session.prompt(&pair.prompt)?)));
+    let text = prompt.map(|(name, p)| format!("{name}  {}", presentable(p.body.headline()).replace('\n', " ")));
     (votes, text.unwrap_or_default())
 }

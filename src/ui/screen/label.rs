@@ -4,6 +4,8 @@ mod answer;
 mod end;
 mod prompt;
 
+pub(super) use answer::styled;
+
 use crate::app::screen::label::{Card, LabelScreen, Pane, history, sampler, stats};
 use crate::app::{Model, OpenSession, cells, clip, presentable};
 use crate::domain::{OVERALL, QueueOrder, RubricPass, counted};
@@ -102,13 +104,14 @@ fn roughly(seconds: f64) -> String {
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen) -> Line<'static> {
     let Some(open) = &model.open else { return Line::default() };
     match &screen.card {
-        Some(card) => pair(buf, area, open, screen, card),
+        Some(card) => pair(buf, area, model, screen, card),
         None => end::empty(buf, area, model, open),
     }
-    if open.loaded { last_verdicts(open, area.width) } else { Line::default() }
+    if open.loaded { last_verdicts(model, open, area.width) } else { Line::default() }
 }
 
-fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, card: &Card) {
+fn pair(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen, card: &Card) {
+    let Some(open) = &model.open else { return };
     let layout = card.layout;
     let asked = question(open, card);
     let mut title = match &asked {
@@ -120,6 +123,12 @@ fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, 
         title.push_str(tag);
     }
     let mut remark = Vec::new();
+    // In a blind comparison a word may tell who wrote an answer.
+    for pane in [Pane::First, Pane::Second] {
+        if let Some(word) = card.giveaways[pane.index()].first() {
+            remark.push(format!("⚠ answer {} says “{word}”", pane.number()));
+        }
+    }
     let by = card.asked.criterion.as_deref();
     let verdict = open.session.verdict_by(&card.pair, &open.rater, by).filter(|_| !card.is_unmarked());
     if let Some((_, verdict)) = verdict {
@@ -129,14 +138,14 @@ fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, 
         remark.push(format!("note: {}", clip(&presentable(note), usize::from(area.width / 3))));
     }
     let style = if asked.is_some() { ACCENT_BOLD } else { DIM };
-    prompt::draw(buf, area, card, &Span::styled(title, style), &remark);
+    prompt::draw(buf, area, (card, &model.keys), &Span::styled(title, style), &remark);
     let top = area.y + 1 + layout.prompt;
     if layout.beside {
         let left = (area.width - 1) / 2;
         let height = layout.rows[0] + 1;
-        answer::draw(buf, Rect { x: area.x, y: top, width: left, height }, open, screen, card, Pane::First);
+        answer::draw(buf, Rect { x: area.x, y: top, width: left, height }, model, screen, card, Pane::First);
         let second = Rect { x: area.x + left + 1, y: top, width: area.width - left - 1, height };
-        answer::draw(buf, second, open, screen, card, Pane::Second);
+        answer::draw(buf, second, model, screen, card, Pane::Second);
         put(buf, area.x + left, top, 1, "┬", DIM);
         for y in 1..height {
             put(buf, area.x + left, top + y, 1, "│", DIM);
@@ -146,7 +155,7 @@ fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, 
         for pane in [Pane::First, Pane::Second] {
             let rows = layout.rows[pane.index()];
             if rows > 0 {
-                answer::draw(buf, Rect { y, height: rows + 1, ..area }, open, screen, card, pane);
+                answer::draw(buf, Rect { y, height: rows + 1, ..area }, model, screen, card, pane);
                 y += rows + 1;
             }
         }
@@ -154,8 +163,8 @@ fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, 
 }
 
 /// The status line: the last verdicts, newest first, and the sampler.
-fn last_verdicts(open: &OpenSession, width: u16) -> Line<'static> {
-    let sampler = sampler(open);
+fn last_verdicts(model: &Model, open: &OpenSession, width: u16) -> Line<'static> {
+    let sampler = sampler(open, &model.keys);
     let room = usize::from(width.saturating_sub(4)).saturating_sub(crate::app::cells(&sampler));
     let mut used = 0;
     let mut spans = Vec::new();

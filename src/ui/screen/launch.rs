@@ -288,7 +288,11 @@ fn data_line(screen: &LaunchScreen) -> String {
     let (mut line, more) = match screen.form.method().needs {
         Needs::Pairs => {
             let judged = data.pairs - data.corrected_pairs;
-            let mut line = format!("{} → {}", counted(data.verdicts, "verdict"), counted(judged, "pair"));
+            let mut verdicts = counted(data.verdicts, "verdict");
+            if data.partial > 0 {
+                verdicts.push_str(&format!(" ({} partial)", data.partial));
+            }
+            let mut line = format!("{verdicts} → {}", counted(judged, "pair"));
             if data.corrected_pairs > 0 {
                 line.push_str(&format!(" + {} over the original", counted(data.corrected_pairs, "correction")));
             }

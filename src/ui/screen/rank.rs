@@ -29,7 +29,14 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &RankScreen) ->
     if sheet.left_out > 0 {
         title.push_str(&format!(" · {} equal, empty or beyond nine not shown", sheet.left_out));
     }
-    let how = if sheet.ranking { "numbers in order: best first" } else { "a number picks the best" };
+    let keys: Vec<String> = (1..=sheet.answers.len()).map(|n| model.keys.key("rank", &format!("pick {n}"))).collect();
+    let numbered = keys.iter().enumerate().all(|(at, key)| *key == (at + 1).to_string());
+    let how = match (sheet.ranking, numbered) {
+        (true, true) => "numbers in order: best first",
+        (false, true) => "a number picks the best",
+        (true, false) => "the answers' keys in order: best first",
+        (false, false) => "an answer's key picks it as the best",
+    };
     rule(buf, area, &Span::styled(title, DIM), how);
     let width = area.width.saturating_sub(3);
     for (i, line) in sheet.question_lines.iter().take(usize::from(sheet.question_rows)).enumerate() {
@@ -39,7 +46,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &RankScreen) ->
     for (i, row) in sheet.rows.iter().skip(sheet.top).take(usize::from(sheet.height)).enumerate() {
         let here = Rect { y: top + i as u16, height: 1, ..area };
         match row {
-            RankRow::Head(at) => head(buf, here, sheet, *at),
+            RankRow::Head(at) => head(buf, here, sheet, *at, keys.get(*at).filter(|_| !numbered)),
             RankRow::Line(at, line) => {
                 put(buf, here.x + 3, here.y, width, &sheet.answers[*at].text[line.clone()], TEXT);
             }
@@ -48,15 +55,17 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &RankScreen) ->
     status(sheet)
 }
 
-fn head(buf: &mut Buffer, area: Rect, sheet: &RankSheet, at: usize) {
+/// The rule above an answer, with its key where that is not its number.
+fn head(buf: &mut Buffer, area: Rect, sheet: &RankSheet, at: usize, key: Option<&String>) {
     let answer = &sheet.answers[at];
     let mut remark = Vec::new();
     if answer.tokens > 0 {
         remark.push(format!("{} tok", answer.tokens));
     }
+    let name = key.map_or_else(|| (at + 1).to_string(), |key| format!("{} [{key}]", at + 1));
     let (title, style) = match sheet.place(at) {
-        Some(place) => (format!("{} · place {place}", at + 1), ACCENT_BOLD),
-        None => ((at + 1).to_string(), BOLD),
+        Some(place) => (format!("{name} · place {place}"), ACCENT_BOLD),
+        None => (name, BOLD),
     };
     rule(buf, area, &Span::styled(title, style), &remark.join(" · "));
 }

@@ -2,7 +2,8 @@
 
 use crate::app::screen::replay::{Mark, ReplayScreen, Timeline, TimelineEntry};
 use crate::app::{Model, presentable, wrap};
-use crate::domain::{Choice, Completion, Session, Side, Strength, Verdict, counted};
+use crate::domain::{Choice, Completion, PartialFate, Session, Side, Strength, Verdict, counted};
+use crate::ui::evaluation::{EvaluationScene, draw_evaluation};
 use crate::ui::frame::{damage, put, rule};
 use crate::ui::run::{Scene, draw_scene, headline, settings};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
@@ -49,6 +50,21 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
         let spec = line.runs().iter().find(|(run, _)| *run == id).and_then(|(_, spec)| spec.as_ref());
         // In a replay the worker counts as alive until the log says otherwise.
         let status = run.status(Some(true));
+        if let Some(eval) = crate::app::eval_spec(spec) {
+            let mut parts = vec![Span::raw(" "), Span::styled(format!("{id}  "), BOLD), Span::raw(status.word())];
+            parts.extend(headline(run, &status, false, area.width).spans.into_iter().skip(1));
+            let scene = EvaluationScene {
+                spec: Some(eval),
+                run,
+                status,
+                report: screen.report.as_ref(),
+                runs: Some(Line::from(parts)),
+                scroll: 0,
+                replay: true,
+            };
+            draw_evaluation(&scene, above, buf);
+            return Line::default();
+        }
         let sampling = spec.map_or(run.tokens > 0 && run.metrics().next().is_none(), |s| s.kind() == "sample");
         let mut parts = vec![Span::raw(" "), Span::styled(format!("{id}  "), BOLD)];
         // A past status is in lower case: only the present is LIVE.
@@ -69,7 +85,8 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
     }
     let session = &line.state().session;
     if let Some((_, verdict, undone)) = screen.current_verdict() {
-        verdict_view(buf, above, session, verdict, undone);
+        let whole = model.open.as_ref().map_or(session, |open| &open.session);
+        verdict_view(buf, above, (session, whole), verdict, undone);
     } else {
         let have = format!(
             "{} · {} · {}",
@@ -107,15 +124,26 @@ fn verdict_count(session: &Session) -> String {
     format!("{} on {}{taken}", counted(counting, "verdict"), counted(session.pairs().len(), "pair"))
 }
 
-/// The pair of a verdict as it was on the screen, and the decision.
-fn verdict_view(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, undone: bool) {
-    let pair = session.pair(&verdict.pair);
+/// The pair of a verdict as it was on the screen, and the decision. Answers that had not ended are shown as far as they had
+/// come; they are in the logs later, which `whole` knows.
+fn verdict_view(buf: &mut Buffer, area: Rect, (now, whole): (&Session, &Session), verdict: &Verdict, undone: bool) {
+    let partial = verdict.showing.partial.as_ref();
+    let session = if partial.is_some() { whole } else { now };
+    let is_known = partial.is_none() || whole.partial_fate(verdict) == Some(PartialFate::Bound);
+    let pair = session.pair(&verdict.pair).filter(|_| is_known);
     let Some((pair, (a, b))) = pair.and_then(|p| Some((p, session.sides(p)?))) else {
-        return centred(
-            buf,
-            area,
-            &[format!("pair {} has a verdict, but its answers are not in the logs", verdict.pair)],
-        );
+        let id = presentable(verdict.pair.as_str());
+        let lines = match partial {
+            None => vec![format!("pair {id} has a verdict, but its answers are not in the logs")],
+            Some(view) => vec![
+                format!("pair {id}: {} ({})", decision(verdict), presentable(verdict.rater.as_str())),
+                format!(
+                    "given on {} and {} characters of answers that ended otherwise or never",
+                    view.a.chars, view.b.chars
+                ),
+            ],
+        };
+        return centred(buf, area, &lines);
     };
     let prompt = session.prompt(&pair.prompt).map_or(String::new(), |p| presentable(p.body.headline()));
     rule(buf, area, &Span::styled(format!("prompt {}", pair.prompt), DIM), &verdict.pair.to_string());
@@ -127,6 +155,9 @@ fn verdict_view(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdi
             Some(file) => format!("imported from {file}: {}", decision(verdict)),
             None => format!("{who}: {}", decision(verdict)),
         };
+        if verdict.is_partial() {
+            text.push_str(", before both answers had ended");
+        }
         if undone {
             text.push_str(" (undone later)");
         }
@@ -151,11 +182,20 @@ fn verdict_view(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdi
         let won = matches!(verdict.choice, Choice::Prefer(s, _) if s == side) && !undone;
         let title = format!("{}{}", i + 1, if won { " ✓ preferred" } else { "" });
         let style = if won { ACCENT_BOLD } else { BOLD };
+        let part_of = partial.map(|view| if side == Side::A { &view.a } else { &view.b }).filter(|part| !part.ended);
+        let (chars, most) = (part_of.map(|part| part.chars), completion.text.len());
+        let end = chars.and_then(|n| completion.text.char_indices().nth(n)).map_or(most, |(end, _)| end);
         // An imported answer's tokens were never counted.
-        let tokens = if completion.tokens > 0 { format!("{} tok", completion.tokens) } else { String::new() };
+        let tokens = if let Some(chars) = chars {
+            format!("… writing, {}", counted(chars, "character"))
+        } else if completion.tokens > 0 {
+            format!("{} tok", completion.tokens)
+        } else {
+            String::new()
+        };
         rule(buf, part, &Span::styled(title, style), &tokens);
         let text = Rect { y: part.y + 1, height: part.height.saturating_sub(1), ..part };
-        paragraph(buf, text, &presentable(&completion.text), TEXT);
+        paragraph(buf, text, &presentable(&completion.text[..end]), TEXT);
     }
 }
 

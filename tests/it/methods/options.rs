@@ -17,6 +17,9 @@ const REPORTS: &[(&str, &str)] = &[
     ("sample_steps", "logs sample answers during the run"),
     ("probe_steps", "measures general text during the run"),
     ("probe_alarm", "sets the threshold of a finding"),
+    ("eval_suites", "measures suites during the run"),
+    ("eval_every", "sets when suites are measured"),
+    ("eval_limit", "limits the items of suites"),
 ];
 
 /// Options that select an equivalent implementation; equivalence is tested elsewhere.
@@ -43,6 +46,7 @@ fn other(row: &ParamRow) -> Vec<String> {
         ParamKind::Floats(..) => vec!["0.5".into()],
         ParamKind::Int(lo, _) => vec![(lo.max(2) + 1).to_string()],
         ParamKind::Word => vec!["reward-1".into()],
+        ParamKind::Names => vec!["degenerate".into()],
         ParamKind::Metric => vec!["eval_other".into()],
         ParamKind::Checks => vec!["max_words=7".into()],
     }

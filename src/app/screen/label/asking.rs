@@ -84,7 +84,11 @@ pub(super) fn set_filter(model: &mut Shared, input: TextInput) -> bool {
     model.filter = filter;
     let (matching, left) = (open.matching(), open.queue.len());
     let notice = open.filter().map(|filter| {
-        let counts = format!("{} of {} match, {left} to label", matching, counted(open.session.pairs().len(), "pair"));
+        let counts = format!(
+            "{} of {} match, {left} to label",
+            matching,
+            counted(open.session.pairs_for(Some(filter)).count(), "pair")
+        );
         let unblinds = filter.unblinds() && matching > 0;
         if unblinds { format!("{counts}. A filter by model may tell you who wrote an answer.") } else { counts }
     });
@@ -181,10 +185,11 @@ pub(super) fn save_tags(model: &mut Shared, prompt: &PromptId, input: TextInput)
         let change = TagChange { prompt: prompt.clone(), tag: tag.clone(), rater, on: *on };
         effects.extend(open.write(&SessionRecord::Tagged(change)));
     }
+    let undo = model.keys.key("label", "undo");
     match changes.as_slice() {
         [] => model.say("nothing changed"),
-        [_] => model.say("tag changed; u undoes it"),
-        many => model.say(format!("{} changed; u undoes them one by one", counted(many.len(), "tag"))),
+        [_] => model.say(format!("tag changed; {undo} undoes it")),
+        many => model.say(format!("{} changed; {undo} undoes them one by one", counted(many.len(), "tag"))),
     }
     effects
 }

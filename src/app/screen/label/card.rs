@@ -1,13 +1,14 @@
 //! The shown pair: its layout for the terminal's size, how much of it was on the screen, and where the answers differ.
 
+use super::parts::{PairParts, Writing};
 use super::prompt::PromptView;
 use super::reading::{AnswerView, ShownText, TextLine};
 use crate::app::blind::first_side;
 use crate::app::diff::WordDiff;
 use crate::app::open::OpenSession;
 use crate::app::wrap::presentable;
-use crate::domain::{Asked, CompletionId, Finish, PairId, PromptId, QueueOrder, Seen, Side, hash64};
-use crate::domain::{Thought, thoughts};
+use crate::domain::{Asked, CompletionId, PairId, PromptId, QueueOrder, Seen, Side, hash64};
+use crate::domain::{Thought, giveaways, thoughts};
 
 /// From this width on, the answers stand side by side.
 const SIDE_BY_SIDE: u16 = 90;
@@ -89,6 +90,10 @@ pub struct Card {
     pub shown: [ShownText; 2],
     /// Whether an answer ended at the limit of tokens.
     pub cut: [bool; 2],
+    /// For a pair of an evaluation: the words in each answer that may tell who wrote it.
+    pub giveaways: [Vec<&'static str>; 2],
+    /// What there is of the answers while they are being written; none of a finished pair.
+    pub writing: Option<Writing>,
     /// The answers' thoughts.
     pub thoughts: [Vec<Thought>; 2],
     /// Their lengths in tokens of the model; 0 if unknown.
@@ -110,18 +115,18 @@ pub struct Card {
     /// Whether an answer shows as this rater corrected it.
     pub corrected: [bool; 2],
     /// Whether it is a dispute that is not decided yet: the rater's own earlier verdict would sway the decision.
-    blind: bool,
-    view: AnswerView,
+    undecided: bool,
+    pub(super) view: AnswerView,
     /// Bytes from the start of each answer that were on the screen.
-    read_to: [usize; 2],
+    pub(super) read_to: [usize; 2],
     /// For each thought, up to which byte of the answer it was on the screen.
-    thought_read: [Vec<usize>; 2],
+    pub(super) thought_read: [Vec<usize>; 2],
     completions: [CompletionId; 2],
-    hashes: [u64; 2],
+    pub(super) hashes: [u64; 2],
 }
 
 /// Up to where a thought counts as read before it was on the screen: an empty one has nothing to read.
-fn unread(thought: &Thought) -> usize {
+pub(super) fn unread(thought: &Thought) -> usize {
     if thought.words == 0 { thought.range.end } else { thought.range.start }
 }
 
@@ -142,24 +147,24 @@ impl Card {
     /// The card of a pair with a question. A repeat has its sides swapped.
     #[must_use]
     pub fn asking(open: &OpenSession, pair: &PairId, asked: Asked, clock_ms: u64) -> Option<Self> {
-        let pair = open.session.pair(pair)?;
+        let parts = PairParts::of(open, pair)?;
+        let pair = parts.pair;
         let prompt = open.session.prompt(&pair.prompt)?;
-        let (a, b) = open.session.sides(pair)?;
         let left = first_side(&pair.id, &open.rater);
         let left = if asked.pass.is_multiple_of(2) { left } else { left.other() };
-        let (first, second) = match left {
-            Side::A => (a, b),
-            Side::B => (b, a),
-        };
-        let text = [presentable(&first.text), presentable(&second.text)];
+        let completions = parts.completions(left);
+        let parts = parts.shown_from(left);
+        let text = parts.text.map(presentable);
         let thoughts = [thoughts(&text[0]), thoughts(&text[1])];
+        let blind = open.session.is_held_out(&pair.id);
+        let giveaways = [0, 1].map(|i| if blind { giveaways(&prompt.body, &text[i]) } else { Vec::new() });
         let view = AnswerView::default();
         let decided = || open.session.adjudication_on(&pair.id, asked.criterion.as_deref()).is_some();
-        let blind = open.order == QueueOrder::Disputed && !decided();
+        let undecided = open.order == QueueOrder::Disputed && !decided();
         Some(Self {
-            blind,
+            undecided,
             pair: pair.id.clone(),
-            name: open.names.name(pair),
+            name: open.pair_name(&pair.id),
             prompt_id: prompt.id.clone(),
             tags: prompt.tags.iter().map(|tag| presentable(tag)).collect(),
             prompt: PromptView::of(&prompt.body),
@@ -167,11 +172,13 @@ impl Card {
             asked,
             shown: [0, 1].map(|i| ShownText::of(&text[i], &thoughts[i], view)),
             thought_read: [0, 1].map(|i| thoughts[i].iter().map(unread).collect()),
-            cut: [first.finish == Finish::Length, second.finish == Finish::Length],
+            cut: parts.cut,
+            writing: Writing::of(&parts),
+            giveaways,
             thoughts,
             text,
             view,
-            tokens: [first.tokens, second.tokens],
+            tokens: parts.tokens,
             shown_ms: clock_ms,
             focus: Pane::First,
             lines: [Vec::new(), Vec::new()],
@@ -181,8 +188,8 @@ impl Card {
             originals: false,
             corrected: [false, false],
             read_to: [0, 0],
-            completions: [first.id.clone(), second.id.clone()],
-            hashes: [hash64(first.text.as_bytes()), hash64(second.text.as_bytes())],
+            completions,
+            hashes: parts.text.map(|text| hash64(text.as_bytes())),
         })
     }
 
@@ -204,7 +211,7 @@ impl Card {
     /// Whether the rater is to judge it as if for the first time: nothing that the rater said of it is shown.
     #[must_use]
     pub fn is_unmarked(&self) -> bool {
-        self.asked.pass > 0 || self.asked.review || self.blind
+        self.asked.pass > 0 || self.asked.review || self.undecided
     }
 
     /// The same pair with the next question: what was read of it stays read.

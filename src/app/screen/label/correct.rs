@@ -35,6 +35,9 @@ pub(super) fn ask_correction(label: &LabelScreen, model: &mut Shared) {
         return;
     }
     let (Some(open), Some(card)) = (&model.open, &label.card) else { return };
+    if card.writing.is_some() {
+        return model.warn("the answers are being written: correct them once both have ended");
+    }
     let completion = card.completion(card.focus).clone();
     let corrected = open.session.correction_of(&completion, &open.rater);
     let original = open.session.completion(&completion).map(|c| c.text.as_str());

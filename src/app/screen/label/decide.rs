@@ -5,13 +5,14 @@
 use super::asking;
 use super::card::{Card, Pane};
 use super::score::verdict_words;
-use super::state::{GUARD_MS, LabelScreen, refresh, show_next, show_pair};
+use super::state::{LabelScreen, refresh, show_next, show_pair};
 use crate::app::effect::Effect;
 use crate::app::flow;
 use crate::app::goal::{Goal, Next, Show};
+use crate::app::pace::{guarded_words, quick_words};
 use crate::app::screen::rank;
 use crate::app::shared::Shared;
-use crate::domain::{Adjudication, Choice, QueueOrder, Showing, Strength, Verdict, counted};
+use crate::domain::{Adjudication, Choice, PartialView, QueueOrder, Seen, Showing, Strength, Verdict, counted};
 use crate::protocol::SessionRecord;
 
 /// A decision in terms of the screen: panes, not sides.
@@ -29,26 +30,32 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
         model.warn("no pair to label");
         return Vec::new();
     };
-    let ms = model.clock_ms.saturating_sub(card.shown_ms);
-    if ms < GUARD_MS {
-        model.warn("Ignored: pressed too soon. Press again.");
+    let after = model.clock_ms.saturating_sub(card.shown_ms);
+    if after < model.guard_ms {
+        model.warn(guarded_words(after, model.guard_ms));
         return Vec::new();
     }
+    // 0 means that the time is not known.
+    let ms = after.max(1);
     let (choice, winner) = match decision {
         PaneDecision::Prefer(pane, strength) => {
             let side = card.side(pane);
-            (Choice::Prefer(side, strength), Some(card.raw_hash(pane)))
+            // An answer that is being written has no hash yet: what was shown of it binds the verdict.
+            let winner = card.writing.is_none().then(|| card.raw_hash(pane));
+            (Choice::Prefer(side, strength), winner)
         }
         PaneDecision::Flat(choice) => (choice, None),
     };
-    let (pair, left, seen, asked) = (card.pair.clone(), card.left, card.seen(), card.asked.clone());
+    let (pair, left, asked) = (card.pair.clone(), card.left, card.asked.clone());
+    let partial = card.partial_view();
+    let seen = if partial.as_ref().is_some_and(PartialView::is_partial) { Seen::Partial } else { card.seen() };
     let Some(open) = &mut model.open else { return Vec::new() };
     let (rater, record_pair) = (open.rater.clone(), pair.clone());
     let record = match (open.order, choice) {
         // A skip would replace this rater's own vote.
         (QueueOrder::Disputed, Choice::Skip) => {
             let key = model.keys.key("label", "order");
-            model.warn(format!("A dispute cannot be skipped: decide it, or press {key} for the other pairs."));
+            model.warn(format!("Disputes cannot be skipped: decide this one, or press {key} for the other pairs."));
             return Vec::new();
         }
         (QueueOrder::Disputed, _) => SessionRecord::Adjudicated(Adjudication {
@@ -66,7 +73,7 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
             ms,
             winner_hash: winner,
             asked: asked.clone(),
-            showing: Showing::default(),
+            showing: Showing { partial, ..Showing::default() },
         }),
     };
     // A skip takes the place of an earlier verdict: say so, since the pair comes back.
@@ -76,8 +83,11 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
     let replaced = before.filter(|v| replaces && v.choice != Choice::Skip).map(|v| verdict_words(&v));
     let effects = open.write(&record);
     show_next(label, model);
+    let undo = model.keys.key("label", "undo");
+    if let Some(words) = quick_words(after, &undo) {
+        model.say(words);
+    }
     if let Some(words) = replaced {
-        let undo = model.keys.key("label", "undo");
         model.say(format!("skipped instead of `{words}`: the pair comes back; {undo} undoes it"));
     }
     effects
@@ -101,7 +111,7 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
         model.say(if undo { "Nothing to undo" } else { "Nothing to redo" });
         return Vec::new();
     };
-    if let Some(pair) = open.session.correction_at(of).map(|c| c.pair.clone()) {
+    if let Some((pair, withdrawal)) = open.session.correction_at(of).map(|c| (c.pair.clone(), c.text.is_empty())) {
         let effects = open.write(&if undo { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
         // A pair that is already shown keeps its scroll position and read marks.
         let shown = label.card.as_ref().is_some_and(|card| card.pair == pair);
@@ -110,7 +120,12 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
         } else {
             show_pair(label, model, &pair);
         }
-        model.say(if undo { "correction undone" } else { "correction redone" });
+        model.say(match (undo, withdrawal) {
+            (true, false) => "correction undone",
+            (true, true) => "the withdrawn correction is back",
+            (false, false) => "correction redone",
+            (false, true) => "correction withdrawn again",
+        });
         return effects;
     }
     if let Some(change) = open.session.tag_change_at(of).cloned() {

@@ -74,11 +74,12 @@ pub fn act(
         ReadAction::Raw => {
             let markdown = card.shown.iter().any(|shown| shown.markdown);
             view.raw = !view.raw;
+            let key = model.keys.key("label", "diff");
             model.say(match (view.raw, diff, markdown) {
-                (_, true, _) => "differences are marked in the raw text: d turns them off",
-                (_, _, false) => "neither answer has Markdown: raw and rendered are the same",
-                (true, ..) => "answers as written",
-                (false, ..) => "answers with Markdown rendered",
+                (_, true, _) => format!("differences are marked in the raw text: {key} turns them off"),
+                (_, _, false) => "neither answer has Markdown: raw and rendered are the same".into(),
+                (true, ..) => "answers as written".into(),
+                (false, ..) => "answers with Markdown rendered".into(),
             });
         }
         ReadAction::Thoughts => {
@@ -156,14 +157,16 @@ fn copy_answer(card: &Card, model: &mut Shared) -> Vec<Effect> {
     {
         return copy(model, format!("your correction of answer {number}"), text);
     }
+    if let Some(writing) = &card.writing {
+        return copy(model, format!("what there is of answer {number}"), writing.raw[card.focus.index()].clone());
+    }
     let Some(text) = open.session.completion(answer).map(|answer| answer.text.clone()) else { return Vec::new() };
     copy(model, format!("answer {number}"), text)
 }
 
 fn copy_prompt(card: &Card, model: &mut Shared) -> Vec<Effect> {
     let Some(open) = &model.open else { return Vec::new() };
-    let prompt = open.session.pair(&card.pair).and_then(|pair| open.session.prompt(&pair.prompt));
-    let Some(prompt) = prompt else { return Vec::new() };
+    let Some(prompt) = open.session.prompt(&card.prompt_id) else { return Vec::new() };
     let text = match &prompt.body {
         PromptBody::Text(text) => text.clone(),
         PromptBody::Chat(turns) => match turns.as_slice() {
@@ -196,7 +199,7 @@ fn copy(model: &mut Shared, what: String, text: String) -> Vec<Effect> {
 /// Asks for one of the pairs that `among` accepts, and shows it.
 pub fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
     let Some(open) = &model.open else { return };
-    let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {
+    let entries = open.session.pairs_for(open.filter()).filter(|pair| among(&pair.id)).filter_map(|pair| {
         let prompt = open.session.prompt(&pair.prompt)?;
         let verdict = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| verdict_words(verdict));
         Some(PaletteEntry::new(

@@ -112,8 +112,8 @@ impl ShownText {
         let start = self.text.len();
         self.pieces.push(Piece { shown: start, source: thought.range.clone(), folded: true });
         let noun = if thought.words == 1 { "word" } else { "words" };
-        let open = if thought.closed { "" } else { ", never ended" };
-        self.text.push_str(&format!("▸ thought, {} {noun}{open} (m unfolds)", thought.words));
+        let open = if thought.closed { "" } else { ", not ended" };
+        self.text.push_str(&format!("▸ thought, {} {noun}{open}", thought.words));
         self.styles.push((start..self.text.len(), TextStyle::Fold));
     }
 
@@ -208,7 +208,7 @@ mod tests {
         let text = "A **bold** and *thin* word.\n<think>\nso many words\n</think>\nThe `end`.";
         let (raw, styled) = (shown(text, RAW), shown(text, STYLED));
         assert!(raw.markdown && styled.markdown);
-        assert_eq!(styled.text, "A bold and thin word.\n▸ thought, 3 words (m unfolds)\nThe `end`.");
+        assert_eq!(styled.text, "A bold and thin word.\n▸ thought, 3 words\nThe `end`.");
         for word in ["bold", "thin", "word", "The", "end"] {
             let at = text.find(word).unwrap();
             for view in [&raw, &styled] {

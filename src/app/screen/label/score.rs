@@ -1,5 +1,6 @@
 //! Labelling progress: how many, how fast, time left, and the last verdicts in words.
 
+use crate::app::bindings::KeyBindings;
 use crate::app::open::OpenSession;
 use crate::app::wrap::presentable;
 use crate::domain::{Choice, PairId, QueueOrder, RunStatus, Strength, Verdict, counted};
@@ -29,7 +30,8 @@ pub struct Stats {
 #[must_use]
 pub fn stats(open: &OpenSession) -> Stats {
     let session = &open.session;
-    let left = open.queue.len();
+    let (judged, growing) = open.growing_counts();
+    let left = open.queue.len() + growing;
     let mut times: Vec<u64> = session
         .verdicts()
         .rev()
@@ -43,16 +45,21 @@ pub fn stats(open: &OpenSession) -> Stats {
         if times.len() % 2 == 1 { times[mid] as f64 } else { (times[mid - 1] + times[mid]) as f64 / 2.0 }
     });
     Stats {
-        done: open.done,
-        total: open.done + left,
+        done: open.done + judged,
+        total: open.done + judged + left,
         per_hour: median.map(|ms| 3_600_000.0 / ms.max(1.0)),
         left_ms: median.map(|ms| ms * left as f64),
     }
 }
 
-/// A verdict in words, as it was given on the screen: `1 slightly`, `tie`.
+/// A verdict in words, as it was given on the screen: `1 slightly`, `tie`, `2 better (partial)`.
 #[must_use]
 pub fn verdict_words(verdict: &Verdict) -> String {
+    let words = choice_words(verdict);
+    if verdict.is_partial() { format!("{words} (partial)") } else { words }
+}
+
+fn choice_words(verdict: &Verdict) -> String {
     match verdict.choice {
         Choice::Prefer(side, strength) => {
             let number = if side == verdict.left { 1 } else { 2 };
@@ -85,7 +92,7 @@ pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
         .take(count)
         .map(|(_, j)| {
             let pair = &j.verdict.pair;
-            let name = open.session.pair(pair).map_or_else(|| presentable(pair.as_str()), |p| open.names.name(p));
+            let name = open.pair_name(pair);
             let by =
                 j.verdict.asked.criterion.as_ref().map_or_else(String::new, |name| format!("{}: ", presentable(name)));
             (name, by + &verdict_words(&j.verdict))
@@ -95,20 +102,25 @@ pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
 
 /// The status of the newest sampling run; empty if there is nothing to say.
 #[must_use]
-pub fn sampler(open: &OpenSession) -> String {
+pub fn sampler(open: &OpenSession, keys: &KeyBindings) -> String {
     let Some(run) = open.runs.iter().rev().find(|run| run.is_sampling()) else { return String::new() };
     let ahead = open.queue.len().saturating_sub(1);
     let total = run.state.plan.as_ref().map_or(0, |plan| plan.total_steps);
     let progress = if total > 0 { format!(" {} of {total}", run.state.step) } else { String::new() };
+    let watch = keys.key("label", "watch");
     match run.status() {
         RunStatus::Starting => "sampler: starting".into(),
         RunStatus::Running => match &run.state.stage {
+            // The first answers are under way: the model is loaded, whatever the last record says.
+            Some(_) if run.state.step == 0 && open.growing.pairs().next().is_some() => {
+                format!("sampler:{progress} · writing {}", counted(open.growing.pairs().count(), "pair"))
+            }
             Some(stage) if run.state.step == 0 => format!("sampler: {}", stage.name),
             _ => format!("sampler:{progress} · {} ahead", counted(ahead, "pair")),
         },
         RunStatus::Paused => format!("sampler: paused at{progress}"),
-        RunStatus::Failed(_) => "sampler: failed, w shows why".into(),
-        RunStatus::Lost => format!("sampler: lost at{progress}, w shows why"),
+        RunStatus::Failed(_) => format!("sampler: failed, {watch} shows why"),
+        RunStatus::Lost => format!("sampler: lost at{progress}, {watch} shows why"),
         RunStatus::Finished | RunStatus::Stopped => String::new(),
     }
 }

@@ -5,9 +5,6 @@ use super::reading::AnswerView;
 use crate::app::shared::Shared;
 use crate::domain::PairId;
 
-/// A verdict sooner than this after a pair appears is ignored as key repeat.
-pub const GUARD_MS: u64 = 250;
-
 /// The screen's state.
 #[derive(Debug, Clone, Default)]
 pub struct LabelScreen {
@@ -25,11 +22,12 @@ pub struct LabelScreen {
 pub fn refresh(label: &mut LabelScreen, model: &Shared) {
     let Some(open) = &model.open else { return };
     // Before all logs are read, a labelled pair may still be in the queue.
-    if label.card.is_none()
-        && open.loaded
-        && let Some(next) = open.queue.first()
-    {
-        label.card = Card::next(open, next, model.clock_ms);
+    if label.card.is_none() && open.loaded {
+        // Finished pairs come first: how fast an answer is written may tell who writes it.
+        label.card = match open.queue.first() {
+            Some(next) => Card::next(open, next, model.clock_ms),
+            None => open.next_growing().and_then(|pair| Card::of(open, pair, model.clock_ms)),
+        };
     }
     if let Some(card) = &mut label.card {
         card.follow_corrections(open);
@@ -40,6 +38,17 @@ pub fn refresh(label: &mut LabelScreen, model: &Shared) {
             card.compute_diff();
         }
     }
+}
+
+/// Lets the shown pair grow if its answers are being written; takes it away if it is gone.
+pub fn follow_growth(label: &mut LabelScreen, model: &mut Shared) {
+    let (Some(open), Some(card)) = (&model.open, &mut label.card) else { return };
+    if card.follow_growth(open) {
+        return;
+    }
+    let name = card.name.clone();
+    label.card = None;
+    model.say(format!("{name} is gone: its answers ended alike or empty, or the run ended before them"));
 }
 
 /// Shows a pair, labelled or not.

@@ -161,6 +161,7 @@ impl LaunchForm {
             | ParamKind::List(_)
             | ParamKind::Word
             | ParamKind::Metric
+            | ParamKind::Names
             | ParamKind::Checks => Vec::new(),
         }
     }
@@ -378,6 +379,7 @@ fn accepts(kind: ParamKind, c: char) -> bool {
         ParamKind::Int(..) => c.is_ascii_digit() || c == '-',
         ParamKind::List(_) => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
         ParamKind::Word => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '@'),
+        ParamKind::Names => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
         ParamKind::Metric => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@'),
         // Phrases contain blanks and punctuation.
         ParamKind::Checks => !c.is_control(),

@@ -262,8 +262,8 @@ impl RankSheet {
         let strategy = if self.ranking { RANK } else { BEST_OF };
         let ids = |pair: &Pair| [pair.a.clone(), pair.b.clone()];
         let of_prompt = open.session.pairs().iter().filter(|pair| pair.prompt == self.prompt);
-        let known: HashMap<[CompletionId; 2], &Pair> = of_prompt.map(|pair| (ids(pair), pair)).collect();
-        let ms = clock_ms.saturating_sub(self.shown_ms) / (wanted.len() as u64).max(1);
+        let known: HashMap<[CompletionId; 2], &Pair> = of_prompt.map(|pair| (ids(pair), &**pair)).collect();
+        let ms = (clock_ms.saturating_sub(self.shown_ms) / (wanted.len() as u64).max(1)).max(1);
         let ranking = format!("{}@{now_ms}", self.prompt);
         let (mut pairs, mut verdicts, mut taken) = (Vec::new(), Vec::new(), HashSet::<PairId>::new());
         for (x, y) in wanted {
@@ -274,7 +274,7 @@ impl RankSheet {
                 let id = open.session.new_pair_id(a.as_str(), b.as_str(), &taken);
                 taken.insert(id.clone());
                 let pair = Pair { id, prompt: self.prompt.clone(), a, b, strategy: strategy.into(), p_select: 1.0 };
-                pairs.push(SessionRecord::Paired(pair.clone()));
+                pairs.push(SessionRecord::Paired(pair.clone().into()));
                 pair
             });
             let side = |answer: &RankAnswer| if pair.a == answer.completion { Side::A } else { Side::B };
@@ -293,7 +293,7 @@ impl RankSheet {
                 ms,
                 winner_hash: winner.map(|w| format!("{:016x}", w.hash)),
                 asked: Asked::by(open.rubric.criterion()),
-                showing: Showing { ranking: Some(ranking.clone()) },
+                showing: Showing { ranking: Some(ranking.clone()), ..Showing::default() },
             }));
         }
         Ok(pairs.into_iter().chain(verdicts).collect())

@@ -25,6 +25,7 @@ fn values(row: &ParamRow) -> Vec<String> {
         ParamKind::Int(lo, _) => vec![own, lo.max(0).to_string(), (lo.max(2) + 1).to_string()],
         ParamKind::Floats(..) => vec![own, "0.5".into()],
         ParamKind::Word => vec![own, "reward-1".into()],
+        ParamKind::Names => vec![own, "degenerate".into()],
         ParamKind::Metric => vec![own, "eval_accuracy".into()],
         ParamKind::Checks => vec![own, "max_words=7".into()],
     }

@@ -114,7 +114,7 @@ impl Copy {
     /// What the acts come to, by content.
     fn result(&self) -> Vec<String> {
         let s = &self.session;
-        let mut pairs: Vec<&Pair> = s.pairs().iter().collect();
+        let mut pairs: Vec<&Pair> = s.pairs().iter().map(|pair| &**pair).collect();
         pairs.sort_by_key(|p| s.prompt(&p.prompt).map(|p| p.body.headline().to_owned()));
         let outcomes = s.outcomes();
         let mut out: Vec<String> = pairs
@@ -217,7 +217,8 @@ fn act(copy: &mut Copy, who: usize, n: u64) {
             let (a, b) = copy.session.sides(&pair).unwrap();
             let completion = if a.text < b.text { a.id.clone() } else { b.id.clone() };
             let seq = copy.next();
-            copy.session.correct(seq, Correction { pair: pair.id, completion, rater: me, text: format!("better {n}") });
+            copy.session
+                .correct(seq, Correction { pair: pair.id.clone(), completion, rater: me, text: format!("better {n}") });
         }
         5 if who == 2 => {
             let id = copy.session.pairs()[pair].id.clone();

@@ -32,10 +32,11 @@ fn mixed() -> Session {
     tag(&mut s, 1, "p0", "Code", true);
     tag(&mut s, 2, "p1", "math", true);
     tag(&mut s, 3, "p1", "code", true);
-    s.judge(10, verdict(0, "ana", A));
-    s.judge(11, verdict(0, "ben", B));
-    s.judge(12, Verdict { seen: Seen::Partial, ..verdict(1, "ana", Choice::Tie) });
-    s.judge(13, verdict(2, "import:votes.json#cy", Choice::Skip));
+    s.judge(10, Verdict { ms: 900, ..verdict(0, "ana", A) });
+    s.judge(11, Verdict { ms: 80, ..verdict(0, "ben", B) });
+    s.judge(12, Verdict { seen: Seen::Partial, ms: 900, ..verdict(1, "ana", Choice::Tie) });
+    // An imported verdict has no time.
+    s.judge(13, Verdict { ms: 0, ..verdict(2, "import:votes.json#cy", Choice::Skip) });
     s.judge(14, Verdict { asked: Asked::by(Some("helpful")), ..verdict(3, "ben", B) });
     s.note(PairId::new("x4"), Rater::new("ana"), "Check the DATE".into());
     let correction = |text: &str| Correction {
@@ -82,6 +83,10 @@ fn every_term_finds_its_pairs() {
         ("gap:<0.5", "x1"),
         ("gap:>=0.5", "x0"),
         ("-gap:<0.5 tag:code", "x0"),
+        ("ms:<250", "x0"),
+        ("ms:<250 rater:ana", ""),
+        ("ms:>=250", "x0 x1"),
+        ("-ms:<250 -verdict:none", "x1 x2"),
         ("corrected", "x2"),
         ("prompt:p3,p5", "x3 x5"),
         ("source:t prompt:P3", "x3"),

@@ -185,36 +185,39 @@ fn labels(home: &Home, pairs: u32) -> Result<()> {
         let (question, answers) = texts(n, SHOWN);
         let prompt = PromptId(format!("p{n}"));
         let body = PromptBody::user(question);
-        journal.append(&SessionRecord::Prompted(Prompt {
-            id: prompt.clone(),
-            body,
-            source: "bench".into(),
-            tags: Vec::new(),
-        }))?;
+        journal.append(&SessionRecord::Prompted(
+            Prompt { id: prompt.clone(), body, source: "bench".into(), tags: Vec::new() }.into(),
+        ))?;
         let mut ids = Vec::new();
         for (side, text) in ["a", "b"].into_iter().zip(answers) {
             let id = CompletionId::new(format!("c{n}.{side}"));
             ids.push(id.clone());
-            journal.append(&SessionRecord::Completed(Completion {
-                id,
-                prompt: prompt.clone(),
-                model: "bench".into(),
-                tokens: text.split_whitespace().count(),
-                text,
-                finish: Finish::Given,
-                sampler: None,
-                logprob: None,
-            }))?;
+            journal.append(&SessionRecord::Completed(
+                Completion {
+                    id,
+                    prompt: prompt.clone(),
+                    model: "bench".into(),
+                    tokens: text.split_whitespace().count(),
+                    text,
+                    finish: Finish::Given,
+                    sampler: None,
+                    logprob: None,
+                }
+                .into(),
+            ))?;
         }
         if let [a, b] = ids.as_slice() {
-            journal.append(&SessionRecord::Paired(Pair {
-                id: PairId::new(format!("x{n}")),
-                prompt,
-                a: a.clone(),
-                b: b.clone(),
-                strategy: "import".into(),
-                p_select: 1.0,
-            }))?;
+            journal.append(&SessionRecord::Paired(
+                Pair {
+                    id: PairId::new(format!("x{n}")),
+                    prompt,
+                    a: a.clone(),
+                    b: b.clone(),
+                    strategy: "import".into(),
+                    p_select: 1.0,
+                }
+                .into(),
+            ))?;
         }
     }
     journal.sync()?;
@@ -258,6 +261,7 @@ impl Load {
             init: None,
             device: "cpu".into(),
             allow_damaged: false,
+            suites: None,
             upto: None,
         };
         let (spec, data) = plan::train(home, &dir, order)?;

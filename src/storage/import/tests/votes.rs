@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::{
     Adjudication, Aggregation, Asked, Choice, CollectionSettings, Completion, CompletionId, Finish, LabelRule, Outcome,
-    Pair, PairId, Prompt, PromptId, Seen, Side, Strength, Verdict,
+    Pair, PairId, PartialView, Prompt, PromptId, Seen, ShownPart, Side, Strength, Verdict,
 };
 use crate::protocol::SessionRecord;
 use crate::storage::formats::{ImportedVote, recognise};
@@ -212,27 +212,37 @@ fn judged_session(session: &SessionDir) -> Session {
         let body = if n == 6 { PromptBody::Text("Once".into()) } else { PromptBody::user(format!("question {n}")) };
         let prompt = PromptId::new(format!("p{n}"));
         let tags = vec![["math", "chat"][n % 2].to_owned()];
-        log.append(&SessionRecord::Prompted(Prompt { id: prompt.clone(), body, source: "f".into(), tags })).unwrap();
+        log.append(&SessionRecord::Prompted(Prompt { id: prompt.clone(), body, source: "f".into(), tags }.into()))
+            .unwrap();
         let id = |side: &str| CompletionId::new(format!("c{n}.{side}"));
         for side in ["a", "b"] {
-            log.append(&SessionRecord::Completed(Completion {
-                id: id(side),
-                prompt: prompt.clone(),
-                model: format!("model-{side}"),
-                text: if n == 5 && side == "b" { String::new() } else { format!("answer {side} {n}") },
-                tokens: 2,
-                finish: Finish::Eos,
-                sampler: None,
-                logprob: None,
-            }))
+            log.append(&SessionRecord::Completed(
+                Completion {
+                    id: id(side),
+                    prompt: prompt.clone(),
+                    model: format!("model-{side}"),
+                    text: if n == 5 && side == "b" { String::new() } else { format!("answer {side} {n}") },
+                    tokens: 2,
+                    finish: Finish::Eos,
+                    sampler: None,
+                    logprob: None,
+                }
+                .into(),
+            ))
             .unwrap();
         }
         let (a, b) = (id("a"), id("b"));
         let (strategy, p_select) = (["random", "close"][n % 2].to_owned(), 0.25);
-        log.append(&SessionRecord::Paired(Pair { id: PairId::new(format!("x{n}")), prompt, a, b, strategy, p_select }))
-            .unwrap();
+        log.append(&SessionRecord::Paired(
+            Pair { id: PairId::new(format!("x{n}")), prompt, a, b, strategy, p_select }.into(),
+        ))
+        .unwrap();
     }
     let mut judge_by = |pair: usize, rater: &str, choice: Choice, asked: Asked| {
+        // Cy never waits for the end of an answer.
+        let begun = |text: &str| ShownPart::of(text, false);
+        let b = if pair == 5 { "" } else { "answer b" };
+        let partial = (rater == "cy").then(|| PartialView { a: begun("answer a"), b: begun(b) });
         log.append(&SessionRecord::Judged(Verdict {
             pair: PairId::new(format!("x{pair}")),
             rater: Rater::new(rater),
@@ -242,7 +252,7 @@ fn judged_session(session: &SessionDir) -> Session {
             ms: 700,
             winner_hash: None,
             asked,
-            showing: crate::domain::Showing::default(),
+            showing: crate::domain::Showing { partial, ..crate::domain::Showing::default() },
         }))
         .unwrap()
     };
@@ -316,6 +326,8 @@ fn exported_votes_import_with_equal_outcomes_under_every_aggregation() {
     assert_eq!(copy.verdicts_on(pair).filter(|j| j.verdict.rater == cy).count(), 2, "the replaced vote too");
     let (_, verdict) = copy.verdict_of(pair, &Rater::new("import:old.json#ben")).unwrap();
     assert_eq!((verdict.left, verdict.seen, verdict.ms), (Side::B, Seen::Partial, 700));
+    assert_eq!(copy.partial_counts(), state.partial_counts());
+    assert_eq!((copy.partial_counts().given, copy.partial_counts().differs, copy.partial_counts().missing), (7, 0, 0));
     assert_eq!(copy.prompts()[0].tags, ["math"]);
 
     // From the second time on the export is the same, byte by byte, but for the names of pairs and file.
@@ -346,7 +358,11 @@ fn exported_preferences_say_who_judged_and_how() {
     );
     assert_eq!((&first["model_chosen"], &first["model_rejected"]), (&json!("model-a"), &json!("model-b")));
     assert_eq!(first["raters"], json!(["ana", "import:old.json#ben", "cy"]));
-    assert_eq!(first["votes"][2], json!({"rater": "cy", "choice": "rejected", "strength": "much", "criterion": ""}));
+    assert_eq!(
+        first["votes"][2],
+        json!({"rater": "cy", "choice": "rejected", "strength": "much", "criterion": "", "partial": true})
+    );
+    assert_eq!((&first["partial"], &first["votes"][0]["partial"]), (&json!(true), &json!(false)));
     assert_eq!((first["p_select"].as_f64(), first["tags"].as_str()), (Some(0.25), Some("math")));
     assert!((first["agreement"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-12);
     assert_eq!(first["note"], "said \"why\"\nat length");

@@ -10,8 +10,8 @@
 //! ```
 
 use crate::app::screen::label::{Card, LabelScreen, Pane, TextLine};
-use crate::app::{OpenSession, TextStyle, presentable};
-use crate::domain::{Choice, QueueOrder};
+use crate::app::{Model, OpenSession, TextStyle, presentable};
+use crate::domain::{Choice, QueueOrder, counted};
 use crate::ui::frame::{fitting, put, put_line, rule};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIFFERS, DIM, TEXT};
 use ratatui::buffer::Buffer;
@@ -21,7 +21,8 @@ use ratatui::text::{Line, Span};
 use std::ops::Range;
 
 /// Draws the rule above the answer, and its lines.
-pub fn draw(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, card: &Card, pane: Pane) {
+pub fn draw(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen, card: &Card, pane: Pane) {
+    let Some(open) = &model.open else { return };
     let i = pane.index();
     let shown = &card.shown[i];
     let focused = card.focus == pane;
@@ -52,7 +53,14 @@ pub fn draw(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScre
             put(buf, area.x + 1, y, 1, "↪", DIM);
         }
         let at = Rect { x: area.x + indent, y, width: area.width.saturating_sub(indent), height: 1 };
-        put_line(buf, at, styled(&shown.text, line, &shown.styles, differences));
+        let mut spans = styled(&shown.text, line, &shown.styles, differences);
+        let ends_fold = |(range, style): &(Range<usize>, TextStyle)| {
+            *style == TextStyle::Fold && line.range.contains(&range.start) && range.end <= line.range.end
+        };
+        if shown.styles.iter().any(ends_fold) {
+            spans.push_span(Span::styled(format!(" ({} unfolds)", model.keys.key("label", "thoughts")), DIM));
+        }
+        put_line(buf, at, spans);
     }
 }
 
@@ -67,6 +75,14 @@ fn marks(open: &OpenSession, card: &Card, pane: Pane) -> Vec<Vec<String>> {
         }
         percent => vec![format!("{percent} % read ↓")],
     }];
+    if card.writing.as_ref().is_some_and(|writing| !writing.ended[i]) {
+        let so_far = match card.tokens[i] {
+            0 => counted(card.text[i].chars().count(), "character"),
+            n => format!("{n} tok"),
+        };
+        out.insert(0, vec![format!("… writing, {so_far}"), "… writing".into(), "…".into()]);
+        return out;
+    }
     if card.thoughts[i].last().is_some_and(|thought| !thought.closed) {
         out.push(forms(&["⚠ ends inside a thought", "⚠ in thought"]));
     }
@@ -101,7 +117,7 @@ fn score(open: &OpenSession, card: &Card, pane: Pane) -> Option<Vec<String>> {
 }
 
 /// A line with its styles. With differences, these are highlighted and the rest is dim.
-fn styled<'a>(
+pub fn styled<'a>(
     text: &'a str,
     line: &TextLine,
     styles: &[(Range<usize>, TextStyle)],

@@ -13,7 +13,7 @@
 
 use crate::app::screen::label::{sampler, stats};
 use crate::app::{Model, OpenSession, clip, presentable, short_model_name};
-use crate::domain::{ModelContest, QueueOrder, WinRate, counted};
+use crate::domain::{BlindSet, Filter, FilterTest, ModelContest, QueueOrder, WinRate, counted};
 use crate::ui::frame::put_line;
 use crate::ui::theme::{ACCENT, BOLD, DIM};
 use ratatui::buffer::Buffer;
@@ -29,7 +29,7 @@ pub fn empty(buf: &mut Buffer, area: Rect, model: &Model, open: &OpenSession) {
         vec![Span::styled(model.keys.key("label", action), ACCENT), Span::raw(format!("  {text}"))]
     };
     let stats = stats(open);
-    let sampler = sampler(open);
+    let sampler = sampler(open, &model.keys);
     // What pairs that are judged come to, and where to go from there.
     let judged = || {
         let mut lines = outcome(open, usize::from(area.width.saturating_sub(4)));
@@ -70,6 +70,7 @@ pub fn empty(buf: &mut Buffer, area: Rect, model: &Model, open: &OpenSession) {
             n => format!("No pair to label matches {filter}: {n} match, all judged."),
         };
         lines.push(vec![Span::styled(text, BOLD)]);
+        lines.extend(revealed(open));
         lines.push(vec![]);
         lines.push(key("filter", "change the filter; an empty one clears it"));
         lines.push(key("go to pair", "look at a pair again"));
@@ -110,11 +111,42 @@ pub fn empty(buf: &mut Buffer, area: Rect, model: &Model, open: &OpenSession) {
         lines.push(key("sample", &format!("sample answers with {}", short_model_name(&open.meta.model))));
         lines.push(key("import", "import pairs from a file"));
     }
+    if open.loaded && open.filter().is_none() {
+        let open_sets = open.session.blind_sets(&open.rater).into_iter().filter(|set| set.judged < set.pairs);
+        lines.extend(open_sets.map(|set| {
+            let BlindSet { run, pairs, judged, .. } = set;
+            let left = counted(pairs - judged, "pair");
+            key("filter", &format!("then eval:{run} judges {left} of the evaluation {run}, blind"))
+        }));
+    }
     let top = area.y + area.height.saturating_sub(lines.len() as u16) / 3;
     for (i, spans) in lines.into_iter().enumerate() {
         let row = Rect { x: area.x + 3, y: top + i as u16, width: area.width.saturating_sub(4), height: 1 };
         put_line(buf, row, Line::from(spans));
     }
+}
+
+/// Who was compared in the evaluations that the filter names, once the rater has judged all of their pairs.
+fn revealed(open: &OpenSession) -> Vec<Vec<Span<'static>>> {
+    let named = |filter: &Filter, run: &str| {
+        filter.asks(|test| matches!(test, FilterTest::Eval(name) if name.eq_ignore_ascii_case(run)))
+    };
+    let sets = open.session.blind_sets(&open.rater).into_iter();
+    let sets = sets.filter(|set| open.filter().is_some_and(|filter| named(filter, set.run.as_str())));
+    let mut out = Vec::new();
+    for BlindSet { run, pairs, judged, revealed } in sets {
+        let Some(found) = revealed else {
+            out.push(vec![Span::styled(format!("  {judged} of {pairs} pairs of {run} are judged."), DIM)]);
+            continue;
+        };
+        let [a, b] = found.names.map(|name| presentable(&short_model_name(&name)));
+        let [won, lost] = found.wins;
+        let ties = counted(found.ties, "tie");
+        out.push(vec![Span::raw(format!("  {a} {won} · {b} {lost} · {ties}"))]);
+        let show = format!("  tiebreak eval {} --show {run}", presentable(&open.meta.name));
+        out.push(vec![Span::styled(format!("{show}  gives the interval"), DIM)]);
+    }
+    out
 }
 
 /// Counts of the rater's verdicts, and of each two models where there are several.
@@ -128,6 +160,7 @@ fn outcome(open: &OpenSession, width: usize) -> Vec<Vec<Span<'static>>> {
         (summary.ties, if summary.ties == 1 { "tie" } else { "ties" }),
         (summary.both_bad, "both bad"),
         (summary.skipped, "skipped"),
+        (summary.partial, "partial"),
     ]);
     let mut lines = Vec::new();
     if !line.is_empty() {

@@ -6,6 +6,7 @@
 //!    user ▸ Can you please use more Markdown formatting?
 //! ```
 
+use crate::app::bindings::KeyBindings;
 use crate::app::screen::label::Card;
 use crate::domain::counted;
 use crate::ui::frame::{fitting, put, put_line, rule};
@@ -15,7 +16,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 /// Draws the rule above the prompt, and its lines.
-pub fn draw(buf: &mut Buffer, area: Rect, card: &Card, title: &Span, remarks: &[String]) {
+pub fn draw(buf: &mut Buffer, area: Rect, (card, keys): (&Card, &KeyBindings), title: &Span, remarks: &[String]) {
     let prompt = &card.prompt;
     let mut all: Vec<Vec<String>> = Vec::new();
     if let Some((turn, turns)) = prompt.turn_in_view() {
@@ -29,10 +30,11 @@ pub fn draw(buf: &mut Buffer, area: Rect, card: &Card, title: &Span, remarks: &[
     }
     all.extend(remarks.iter().map(|remark| vec![remark.clone()]));
     if prompt.is_cut() {
-        let size = if prompt.expanded { "p shrinks" } else { "p expands" };
-        all.push(vec![format!("J K scroll, {size}"), "J K p".into(), String::new()]);
+        let [down, up, size] = ["prompt down", "prompt up", "expand prompt"].map(|name| keys.key("label", name));
+        let does = if prompt.expanded { "shrinks" } else { "expands" };
+        all.push(vec![format!("{down} {up} scroll, {size} {does}"), format!("{down} {up} {size}"), String::new()]);
     } else if prompt.expanded {
-        all.push(vec!["p shrinks".into()]);
+        all.push(vec![format!("{} shrinks", keys.key("label", "expand prompt"))]);
     }
     let remark = fitting(area.width, &title.content, &all);
     rule(buf, area, title, &remark.join(" · "));

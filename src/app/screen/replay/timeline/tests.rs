@@ -30,12 +30,15 @@ fn sample(n: u64) -> Timeline {
     let mut session = vec![envelope(
         1,
         10,
-        SessionRecord::Prompted(Prompt {
-            id: PromptId::new("p1"),
-            body: PromptBody::user("why?"),
-            source: "typed".into(),
-            tags: Vec::new(),
-        }),
+        SessionRecord::Prompted(
+            Prompt {
+                id: PromptId::new("p1"),
+                body: PromptBody::user("why?"),
+                source: "typed".into(),
+                tags: Vec::new(),
+            }
+            .into(),
+        ),
     )];
     for k in 2..=n / 2 {
         let record = if mix64(k).is_multiple_of(7) { SessionRecord::Undone { of: k - 1 } } else { verdict(k) };

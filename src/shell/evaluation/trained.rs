@@ -1,0 +1,60 @@
+//! What contestants were trained on, by the rows of their runs; and what a plan leaves out because of it. Refuses models.
+
+use super::super::error::{Error, Result};
+use crate::domain::{Params, PromptBody, PromptId, RunId, SftRow, is_held_out};
+use crate::protocol::Task;
+use crate::storage::SessionDir;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// What a plan leaves out, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EvalNotes(pub Vec<String>);
+
+/// The prompts that contestants were trained on.
+#[derive(Default)]
+pub(super) struct TrainedPrompts {
+    /// By their ids.
+    pub(super) ids: BTreeSet<PromptId>,
+    /// As [`PromptBody::asked_hash`], in whatever form they are asked.
+    pub(super) asked: BTreeSet<String>,
+}
+
+/// The prompts that these runs were trained on, and the runs that these started from: their training rows
+/// without those that a run held out.
+pub(super) fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<TrainedPrompts> {
+    let mut out = TrainedPrompts::default();
+    let mut seen = BTreeSet::new();
+    while let Some(id) = next.pop() {
+        let id = id.parts().0;
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        let run = dir.run(&id)?;
+        let Task::Train(train) = run.spec()?.task else { continue };
+        for data in [Some(&train.data), train.mix.as_ref()].into_iter().flatten() {
+            let path = run.path().join(&data.file);
+            let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+            for body in text.lines().filter_map(|line| trained_prompt(line, &train.params)) {
+                out.ids.insert(body.derived_id());
+                out.asked.insert(body.asked_hash());
+            }
+        }
+        next.extend(train.init);
+    }
+    Ok(out)
+}
+
+/// The prompt of a training row; none for a row that the run held out.
+fn trained_prompt(line: &str, params: &Params) -> Option<PromptBody> {
+    let row: Value = serde_json::from_str(line).ok()?;
+    let name = row.get("prompt_id").or_else(|| row.get("id"))?.as_str()?;
+    if is_held_out(&PromptId::new(name), params.f64("eval_fraction")) {
+        return None;
+    }
+    let body = row.get("prompt").or_else(|| row.get("body")).cloned()?;
+    match serde_json::from_value(body) {
+        Ok(body) => Some(body),
+        Err(_) => Some(serde_json::from_value::<SftRow>(row).ok()?.body.prompt()),
+    }
+}
