@@ -42,7 +42,6 @@ mod suites;
 mod supervisor;
 mod system;
 mod tails;
-mod typed_path;
 mod writer;
 
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@
 //! `[keys.SCREEN]` with the keys of actions by name. Refuses to guess: anything
 //! unknown is one sentence with file, line and remedy, and then the whole file has no effect.
 
-use super::typed_path::home_path;
+use super::paths::home_path;
 use crate::app::action_tables;
 use crate::app::bindings::{KeyBindings, KeySetting};
 use crate::domain::hint;

@@ -8,7 +8,6 @@ use super::jobs::{Job, run_in_background};
 use super::journal::Journal;
 use super::paths::{complete_model, home_path};
 use super::reply::{Replies, Reply};
-use super::typed_path::home_path;
 use super::writer::{WriterHandle, WriterRequest};
 use super::{models, plan, servers, system, tails};
 use crate::app::{Effect, Msg, SessionCard};

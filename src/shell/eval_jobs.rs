@@ -6,9 +6,9 @@
 use super::error::{Error, Result};
 use super::evaluation::{self, EvalOrder};
 use super::job_context::JobContext;
+use super::paths::home_path;
 use super::reply::Replies;
 use super::suite_folder::{suite_files, suite_folder};
-use super::typed_path::home_path;
 use crate::app::{EvalEstimate, EvalRequest, Msg};
 use crate::domain::{
     Contestant, EvalReport, EvalState, RunId, RunState, Sampler, Session, eval_report, suite, with_people,

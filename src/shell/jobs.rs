@@ -410,7 +410,6 @@ fn within<T: Send + 'static>(
 mod tests {
     use super::*;
     use crate::domain::{Params, method};
-    use crate::storage::SessionDir;
     use std::time::Instant;
 
     #[test]

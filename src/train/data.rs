@@ -91,6 +91,7 @@ pub fn tokenise(
             Rows::Prompts(rows) => single::prompt(encode, i, &rows[i], options, &mut out)?,
         }
     }
+    out.train_on_something();
     if let Rows::Ratings(_) = rows {
         single::add_mismatched_rows(&mut out.train, options.mismatch_block);
         single::add_mismatched_rows(&mut out.eval, options.mismatch_block);
@@ -289,6 +290,24 @@ mod tests {
         assert_eq!(out.train[0].row, 3);
         let out = tokens(&[row(1, "ab", &"c".repeat(60), "e")], 100);
         assert_eq!(out.dropped[0].reason, "longer than the model's context");
+    }
+
+    #[test]
+    fn not_every_row_is_held_out() {
+        let rows: Vec<PairRow> = (1..=3).map(|i| row(i, "ab", "cd", "e")).collect();
+        let split = |fraction| {
+            let options = TokeniseOptions { eval_fraction: fraction, ..TokeniseOptions::new(20) };
+            tokenise(&Bytes, &Rows::Pairs(rows.clone()), &options, |_| Ok(())).unwrap()
+        };
+        let (some, all) = (split(0.0), split(0.999_999));
+        assert_eq!((some.train.len(), some.eval.len(), some.findings.len()), (3, 0, 0));
+        assert_eq!((all.train.len(), all.eval.len()), (1, 2));
+        assert_eq!(all.findings[0].rule, "all_rows_held_out");
+        // The prompt that trains is the last to be held out.
+        let kept = &all.train[0].prompt_id;
+        let below =
+            |id: &PromptId| (1..1000).map(|i| f64::from(i) / 1000.0).find(|f| is_held_out(id, *f)).unwrap_or(1.0);
+        assert!(all.eval.iter().all(|e| below(&e.prompt_id) <= below(kept)));
     }
 
     #[test]

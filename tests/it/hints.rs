@@ -1,4 +1,4 @@
-//! Hints name the keys in effect: with every key rebound, no default key is named on the label, rank and agreement screens.
+//! Hints name the keys in effect: with every key rebound, no default key is named on the label, rank, agreement and sample screens.
 
 use super::support::{Desk, completion, envelopes, key, pair, pairs, prompt, sampling, sampling_began};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use tiebreak::domain::{
 use tiebreak::protocol::{RunEvent, SessionRecord};
 
 /// The screens whose keys are rebound.
-const PLACES: &[&str] = &[EVERYWHERE, "label", "rank", "agreement"];
+const PLACES: &[&str] = &[EVERYWHERE, "label", "rank", "agreement", "sample"];
 
 /// Every action of these screens on a letter that no screen text has, and the letters by place and action.
 fn rebound() -> (KeyBindings, BTreeMap<(String, String), String>) {
@@ -201,11 +201,13 @@ fn no_default_key_is_named_while_judging() {
     ] {
         r.press("label", action);
     }
-    for action in ["find", "go to pair", "note", "edit", "tags", "filter", "sample", "import"] {
+    for action in ["find", "go to pair", "note", "edit", "tags", "filter", "import"] {
         r.press("label", action);
         r.desk.keys("esc");
         r.check("after a popup");
     }
+    r.press("label", "sample");
+    r.press("sample", "back");
     r.press(EVERYWHERE, "help");
     r.desk.keys("esc");
     r.press(EVERYWHERE, "palette");
@@ -347,6 +349,7 @@ fn no_default_key_is_named_without_pairs_or_disk_or_sampler() {
     prompts.desk.send(Msg::RunAlive { run: run.clone(), alive: true });
     prompts.check("while sampling");
     prompts.press("label", "sample");
+    prompts.press("sample", "back");
     prompts.desk.send(Msg::RunAlive { run: run.clone(), alive: false });
     prompts.check("after the sampler was lost");
     let watch = prompts.key_of("label", "watch");

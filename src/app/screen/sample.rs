@@ -350,8 +350,8 @@ fn blocked(shared: &Shared, open: &OpenSession) -> Option<String> {
         return Some("the session is still being read".into());
     }
     if open.session.prompts().is_empty() {
-        let key = shared.keys.key("label", "import");
-        return Some(format!("no prompts yet: esc, then {key} imports a file of prompts"));
+        let (back, key) = (shared.keys.key("sample", "back"), shared.keys.key("label", "import"));
+        return Some(format!("no prompts yet: {back}, then {key} imports a file of prompts"));
     }
     let live = open.runs.iter().find(|run| run.is_sampling() && run.status().is_live());
     live.map(|run| format!("{} is still sampling: wait for its end, or stop it", run.id))

@@ -259,7 +259,8 @@ impl Session {
     fn imported_with_other_tags(&self, theirs: &Self) -> usize {
         let mine: HashMap<&PromptBody, BTreeSet<&String>> =
             self.prompts.iter().map(|p| (&p.body, self.first_tags(p).iter().collect())).collect();
-        let other = |p: &&Arc<Prompt>| mine.get(&p.body).is_some_and(|tags| *tags != theirs.first_tags(p).iter().collect());
+        let other =
+            |p: &&Arc<Prompt>| mine.get(&p.body).is_some_and(|tags| *tags != theirs.first_tags(p).iter().collect());
         theirs.prompts.iter().filter(other).count()
     }
 

@@ -185,7 +185,7 @@ impl Sink for Watching {
 fn watched(spec: &SampleSpec) -> Watching {
     let mut sink = Watching::default();
     let id = RunId::new("sample-1");
-    let mut sampling = Sampling::open(&id, spec, prompts(), 0, None, &Device::Cpu, &mut sink).unwrap();
+    let mut sampling = Sampling::open(&id, spec, prompts(), 0, &[], &Device::Cpu, &mut sink).unwrap();
     while sampling.next(&mut sink).unwrap() {}
     sink
 }

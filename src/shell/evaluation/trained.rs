@@ -1,7 +1,7 @@
 //! What contestants were trained on, by the rows of their runs; and what a plan leaves out because of it. Refuses models.
 
 use super::super::error::{Error, Result};
-use crate::domain::{Params, PromptBody, PromptId, RunId, SftRow, is_held_out};
+use crate::domain::{PromptBody, PromptId, RunId, SftRow, is_held_out};
 use crate::protocol::Task;
 use crate::storage::SessionDir;
 use serde_json::Value;
@@ -35,7 +35,13 @@ pub(super) fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<
         for data in [Some(&train.data), train.mix.as_ref()].into_iter().flatten() {
             let path = run.path().join(&data.file);
             let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
-            for body in text.lines().filter_map(|line| trained_prompt(line, &train.params)) {
+            let fraction = train.params.f64("eval_fraction");
+            let mut prompts: Vec<_> = text.lines().filter_map(|line| trained_prompt(line, fraction)).collect();
+            if prompts.is_empty() {
+                // A run trains on something even where the split would hold out all: which of them is not told apart here.
+                prompts = text.lines().filter_map(|line| trained_prompt(line, 0.0)).collect();
+            }
+            for body in prompts {
                 out.ids.insert(body.derived_id());
                 out.asked.insert(body.asked_hash());
             }
@@ -46,10 +52,10 @@ pub(super) fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<
 }
 
 /// The prompt of a training row; none for a row that the run held out.
-fn trained_prompt(line: &str, params: &Params) -> Option<PromptBody> {
+fn trained_prompt(line: &str, fraction: f64) -> Option<PromptBody> {
     let row: Value = serde_json::from_str(line).ok()?;
     let name = row.get("prompt_id").or_else(|| row.get("id"))?.as_str()?;
-    if is_held_out(&PromptId::new(name), params.f64("eval_fraction")) {
+    if is_held_out(&PromptId::new(name), fraction) {
         return None;
     }
     let body = row.get("prompt").or_else(|| row.get("body")).cloned()?;

@@ -2,7 +2,7 @@
 //!
 //! Owns the length limits, the counts of rows left out, and the split into training and evaluation. Refuses texts.
 
-use crate::domain::{DroppedRows, Finding, PairId, PromptId, TrainerParams, is_held_out};
+use crate::domain::{DroppedRows, Finding, PairId, PromptId, Severity, TrainerParams, hash64, is_held_out};
 use crate::nn::policy::Row;
 
 /// How rows are tokenised.
@@ -129,6 +129,23 @@ impl Tokenised {
             Some(d) => d.count += 1,
             None => self.dropped.push(DroppedRows { reason: reason.into(), count: 1 }),
         }
+    }
+
+    /// Moves one prompt's examples to training where every prompt was held out: the prompt that a growing fraction would hold out last.
+    pub(super) fn train_on_something(&mut self) {
+        let place = |example: &Example| hash64(example.prompt_id.as_str().as_bytes());
+        let last = self.eval.iter().map(place).max();
+        let (true, Some(last)) = (self.train.is_empty(), last) else { return };
+        let all = self.eval.len();
+        (self.train, self.eval) = std::mem::take(&mut self.eval).into_iter().partition(|e| place(e) == last);
+        self.findings.push(Finding {
+            rule: "all_rows_held_out".into(),
+            step: 0,
+            severity: Severity::Warn,
+            text: format!("The split held out all {all} rows; {} of one prompt train all the same.", self.train.len()),
+            remedy: "Add rows, or lower eval_fraction.".into(),
+            pair: None,
+        });
     }
 
     /// Adds an example unless it is too long.
