@@ -6,6 +6,8 @@
 //! **Invariant.** Text that a model or a person wrote is sanitised when it enters the document and escaped by each rendering, so
 //! that it never becomes markup.
 
+mod base_card;
+mod card;
 mod chart;
 mod content;
 mod document;
@@ -13,6 +15,7 @@ mod escape;
 mod html;
 mod markdown;
 
+pub use card::model_card;
 pub use content::document;
 pub use html::html;
 pub use markdown::markdown;
