@@ -282,3 +282,30 @@ fn again(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Params;
+    use crate::protocol::{DataSnapshot, ModelRef};
+
+    #[test]
+    fn the_metadata_names_what_is_known_and_no_text_becomes_yaml() {
+        let data = DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 1, session_seq: 1 };
+        let model = ModelRef { name: "m".into(), path: "m".into() };
+        let train = TrainSpec::new("dpo", model, Params::default(), data);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("README.md"), "---\nlicense: other\nlicense_name: 'a\": x'\n---\n").unwrap();
+        let base = BaseCard::of(folder.path());
+        let text = metadata(&train, Some("acme/tiny"), &base, "peft");
+        assert_eq!(
+            text,
+            "---\nbase_model: \"acme/tiny\"\nbase_model_relation: adapter\nlicense: \"other\"\nlicense_name: \"a\\\": x\"\n\
+             library_name: peft\npipeline_tag: text-generation\ntags:\n- \"tiebreak\"\n- \"dpo\"\n- \"lora\"\n---\n\n"
+        );
+        let text = metadata(&train, None, &BaseCard::default(), "hf");
+        assert!(
+            !text.contains("base_model") && !text.contains("license") && text.contains("library_name: transformers")
+        );
+    }
+}

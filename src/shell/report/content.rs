@@ -6,8 +6,8 @@ use super::super::{evaluation, supervisor};
 use super::chart::{ChartInterval, ChartLine, ReportChart};
 use super::document::{Document, SampleAnswer};
 use crate::domain::{
-    Conclusion, Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, agreement_report,
-    counted, eval_report, method, with_people,
+    Conclusion, Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, Standings,
+    agreement_report, counted, eval_report, method, with_people,
 };
 use crate::protocol::{EvalSpec, Integrity, JudgeSpec, RunSpec, Task, TrainSpec};
 use crate::storage::{RunDir, SessionDir, utc_time};
@@ -83,6 +83,11 @@ pub fn document(dir: &SessionDir, only: Option<&RunDir>) -> Result<Document> {
             evaluated(&mut out, run, spec, &report, &name);
             points.extend(trade_off_point(run, spec, &report));
         }
+    }
+    if only.is_none() {
+        let anchor = dir.meta()?.model;
+        let tables = evaluation::standings_of(dir, &session, Some(&anchor), evaluation::CONTEST, None)?;
+        ratings(&mut out, &tables, &name);
     }
     trade_off(&mut out, &points);
     if trained.len() == 1 && only.is_some() {
@@ -355,6 +360,45 @@ pub(super) fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, 
     side_by_side(out, spec, &run.state.eval);
     out.command(&eval_command(name, spec));
     out.command(&format!("tiebreak eval {name} --show {}", run.dir.id()));
+}
+
+/// The models that a judge compared with each other.
+fn ratings(out: &mut Document, tables: &[Standings], name: &str) {
+    if tables.is_empty() {
+        return;
+    }
+    out.heading(2, "Ratings");
+    out.text("Bradley–Terry ratings on the Elo scale. The intervals are over prompts, and not corrected for the number of models.");
+    for table in tables {
+        out.heading(3, &format!("{} on {}", table.judge, table.suite));
+        if let Some(why) = &table.undefined {
+            out.text(&format!("Undefined: {why}."));
+            continue;
+        }
+        let row = |row: &crate::domain::Standing| {
+            vec![
+                row.name.clone(),
+                format!("{:.0}", row.elo),
+                row.interval.map_or_else(String::new, |[low, high]| format!("{low:.0} … {high:.0}")),
+                format!("{} / {} / {}", row.wins, row.ties, row.losses),
+                row.conclusion.as_ref().map_or_else(|| "the others are measured by it".into(), conclusion),
+            ]
+        };
+        let head = ["model", "rating", "95 % interval", "won / tied / lost", "it is"];
+        out.table(&head, table.rows.iter().map(row).collect());
+        let left_out = table.left_out.iter().sum::<usize>();
+        let left_out = if left_out > 0 { format!(", {left_out} left out") } else { String::new() };
+        out.list(
+            [format!("{} on {}{left_out}", counted(table.comparisons, "comparison"), counted(table.prompts, "prompt"))]
+                .into_iter()
+                .chain(table.tie_rate.map(|rate| format!("two equal models would tie in {}", percent(rate))))
+                .chain(table.remarks.iter().cloned()),
+        );
+        for why in &table.not_headline {
+            out.warning(&format!("{} is no headline: {why}.", table.judge));
+        }
+    }
+    out.command(&format!("tiebreak eval {name} --ratings"));
 }
 
 /// The command that evaluates again.
