@@ -6,7 +6,7 @@ use super::super::{out, supervisor};
 use super::context::CommandContext;
 use super::{follow, launch::launched};
 use crate::domain::{Conclusion, RunStatus, Standing, Standings, counted, sanitise};
-use crate::protocol::Task;
+use crate::protocol::{RunSpec, Task};
 use crate::storage::SessionDir;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -41,6 +41,8 @@ pub fn run(context: &CommandContext, dir: &SessionDir, names: &[String], order: 
             continue;
         }
         out::note(&between);
+        // Planned before the others were launched, it has their number.
+        let spec = RunSpec { id: dir.next_run_id("eval")?, ..spec };
         let run = supervisor::launch(dir, None, &spec, &files)?;
         own.insert(run.id().0);
         launched(context, dir, &run, false)?;

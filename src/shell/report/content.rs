@@ -6,8 +6,8 @@ use super::super::{evaluation, supervisor};
 use super::chart::{ChartInterval, ChartLine, ReportChart};
 use super::document::{Document, SampleAnswer};
 use crate::domain::{
-    Conclusion, Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, Standings,
-    agreement_report, counted, eval_report, method, with_people,
+    Conclusion, Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, Standings, SuiteRow,
+    agreement_report, counted, eval_report, method, suite, with_people,
 };
 use crate::protocol::{EvalSpec, Integrity, JudgeSpec, RunSpec, Task, TrainSpec};
 use crate::storage::{RunDir, SessionDir, utc_time};
@@ -407,6 +407,10 @@ pub(super) fn eval_command(session: &str, spec: &EvalSpec) -> String {
     for suite in &spec.suites {
         let own = suite.name == "own";
         out.push_str(&format!(" --suite {}", quoted(if own { &suite.file } else { &suite.name })));
+    }
+    let asked = spec.suites.iter().find(|s| suite(&s.name).is_some_and(SuiteRow::takes_prompts));
+    if let Some(prompts) = asked.filter(|suite| !suite.file.starts_with("session ")) {
+        out.push_str(&format!(" --prompts {}", quoted(&prompts.file)));
     }
     for judge in &spec.judges {
         out.push_str(&format!(" --judge {}", quoted(&JudgeSpec::name(judge))));
