@@ -14,6 +14,9 @@ mod document;
 mod escape;
 mod html;
 mod markdown;
+mod ratings;
+mod results;
+mod words;
 
 pub use card::model_card;
 pub use content::document;

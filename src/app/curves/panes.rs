@@ -97,7 +97,11 @@ pub fn panes(run: &RunState) -> Vec<CurvePane> {
         let name = name.strip_prefix("eval_").unwrap_or(name);
         let named = PANES.iter().any(|r| r.curves.iter().any(|(n, _)| *n == name));
         let runtime = name.ends_with("runtime") || name.ends_with("per_second");
-        if named || runtime || COUNTERS.contains(&name) || out.iter().any(|p| p.curves.iter().any(|(known, _)| known == name)) {
+        if named
+            || runtime
+            || COUNTERS.contains(&name)
+            || out.iter().any(|p| p.curves.iter().any(|(known, _)| known == name))
+        {
             continue;
         }
         // What differs stands first, as a narrow pane cuts the end.
@@ -116,7 +120,9 @@ mod tests {
     fn every_logged_metric_but_counters_has_a_pane() {
         let mut run = RunState::default();
         let mut m = Metrics::new();
-        for name in ["grad_norm", "rewards/rejected", "suite/ifeval/strict", "loss", "my/new", "num_tokens", "rewards/chosen"] {
+        for name in
+            ["grad_norm", "rewards/rejected", "suite/ifeval/strict", "loss", "my/new", "num_tokens", "rewards/chosen"]
+        {
             m.set(name, 1.0);
         }
         run.advance(1, 0.1, &m);

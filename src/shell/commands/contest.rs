@@ -88,16 +88,15 @@ pub fn lines(table: &Standings) -> Vec<String> {
         table.runs.join(", "),
         sanitise(&table.anchor)
     )];
-    match &table.undefined {
-        Some(why) => out.push(format!("  undefined: {}", sanitise(why))),
-        None => {
-            let wide = table.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
-            out.extend(table.rows.iter().map(|row| line(row, wide)));
-            if let Some(rate) = table.tie_rate {
-                out.push(format!("  two equal models would tie in {:.0} % (Davidson)", 100.0 * rate));
-            }
-            out.push("  the intervals are over prompts and not corrected for the number of models".into());
+    if let Some(why) = &table.undefined {
+        out.push(format!("  undefined: {}", sanitise(why)));
+    } else {
+        let wide = table.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        out.extend(table.rows.iter().map(|row| line(row, wide)));
+        if let Some(rate) = table.tie_rate {
+            out.push(format!("  two equal models would tie in {:.0} % (Davidson)", 100.0 * rate));
         }
+        out.push("  the intervals are over prompts and not corrected for the number of models".into());
     }
     out.extend(table.remarks.iter().map(|remark| format!("  · {remark}")));
     let [earlier, silent] = table.left_out;

@@ -8,10 +8,11 @@ use super::super::error::{Error, Result};
 use super::super::{evaluation, supervisor};
 use super::base_card::{BaseCard, hub_id};
 use super::content::{
-    ReportedRun, eval_command, evaluated, labels, number, quoted, run_findings, samples, settings, train_command,
+    ReportedRun, eval_command, evaluated, labels, quoted, run_findings, samples, settings, train_command,
 };
 use super::document::Document;
 use super::markdown::markdown;
+use super::words::number;
 use crate::app::short_model_name;
 use crate::domain::{PromptId, RunId, counted, eval_report, sanitise, with_people};
 use crate::protocol::{Integrity, Task, TrainSpec};
@@ -42,8 +43,8 @@ pub fn model_card(dir: &SessionDir, run: RunDir, id: &RunId, format: &str) -> Re
     out.heading(2, "Training data");
     data(&mut out, dir, &reported, &train, &found)?;
     if !session.pairs().is_empty() {
-        out.text("The labels of the session when the run was launched:");
         labels(&mut out, &session, &dir.name());
+        out.text("These are the labels at the launch of the run; the command shows those of today.");
     }
     settings(&mut out, &[(&reported, &train)]);
     results(&mut out, &reported);
@@ -128,7 +129,7 @@ fn what_it_is(
         .map(|model| model.files.iter())
         .into_iter()
         .flatten()
-        .filter(|(name, _)| name.ends_with(".safetensors") || name.ends_with(".gguf"))
+        .filter(|(name, _)| Path::new(name).extension().is_some_and(|end| end == "safetensors" || end == "gguf"))
         .map(|(name, digest)| format!("{name} {}", digest.sha256))
         .collect();
     let or_not = |text: Option<&str>| text.filter(|text| !text.is_empty()).unwrap_or(NOT_RECORDED).to_owned();

@@ -5,9 +5,12 @@ use super::super::error::Result;
 use super::super::{evaluation, supervisor};
 use super::chart::{ChartInterval, ChartLine, ReportChart};
 use super::document::{Document, SampleAnswer};
+use super::ratings;
+use super::results;
+use super::words::{conclusion, number, percent, signed};
 use crate::domain::{
-    Conclusion, Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, Standings, SuiteRow,
-    agreement_report, counted, eval_report, method, suite, with_people,
+    Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, SuiteRow, agreement_report,
+    counted, eval_report, method, suite, with_people,
 };
 use crate::protocol::{EvalSpec, Integrity, JudgeSpec, RunSpec, Task, TrainSpec};
 use crate::storage::{RunDir, SessionDir, utc_time};
@@ -69,6 +72,15 @@ pub fn document(dir: &SessionDir, only: Option<&RunDir>) -> Result<Document> {
         .iter()
         .filter_map(|run| if let Task::Train(train) = &run.spec.task { Some((run, train)) } else { None })
         .collect();
+    let mut reports = Vec::new();
+    for run in &runs {
+        if let Task::Eval(spec) = &run.spec.task {
+            let eval = with_people(&run.state.eval, &session);
+            reports.push((run, spec, eval_report(&eval, &evaluation::others(dir, &run.dir.id())?)));
+        }
+    }
+    let results = reports.iter().map(|(run, spec, report)| (run.dir.id().0, *spec, report));
+    results::results(&mut out, &results.collect::<Vec<_>>());
     if only.is_none() {
         labels(&mut out, &session, &name);
     }
@@ -76,18 +88,14 @@ pub fn document(dir: &SessionDir, only: Option<&RunDir>) -> Result<Document> {
     settings(&mut out, &trained);
     curves(&mut out, &trained, &name);
     let mut points = Vec::new();
-    for run in &runs {
-        if let Task::Eval(spec) = &run.spec.task {
-            let eval = with_people(&run.state.eval, &session);
-            let report = eval_report(&eval, &evaluation::others(dir, &run.dir.id())?);
-            evaluated(&mut out, run, spec, &report, &name);
-            points.extend(trade_off_point(run, spec, &report));
-        }
+    for (run, spec, report) in &reports {
+        evaluated(&mut out, run, spec, report, &name);
+        points.extend(trade_off_point(run, spec, report));
     }
     if only.is_none() {
         let anchor = dir.meta()?.model;
         let tables = evaluation::standings_of(dir, &session, Some(&anchor), evaluation::CONTEST, None)?;
-        ratings(&mut out, &tables, &name);
+        ratings::ratings(&mut out, &tables, &name);
     }
     trade_off(&mut out, &points);
     if trained.len() == 1 && only.is_some() {
@@ -136,7 +144,11 @@ pub(super) fn labels(out: &mut Document, session: &Session, name: &str) {
         let interval = c.interval.map_or_else(String::new, |(low, high)| format!("{low:.3} … {high:.3}"));
         vec![c.name.clone(), value, interval, c.items.to_string()]
     });
-    out.table(&["agreement", "value", "95 % interval", "pairs"], coefficients.collect());
+    if report.coefficients.iter().all(|c| c.items == 0) {
+        out.text("No pair was judged by two raters, so nothing is known of their agreement.");
+    } else {
+        out.table(&["agreement", "value", "95 % interval", "pairs"], coefficients.collect());
+    }
     out.command(&format!("tiebreak agreement {name}"));
 }
 
@@ -323,7 +335,7 @@ pub(super) fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, 
             "at equal length",
             "characters a / b",
             "p",
-            "a is",
+            "conclusion",
         ],
         judges,
     );
@@ -351,7 +363,7 @@ pub(super) fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, 
                 conclusion(&m.conclusion),
             ]
         });
-        out.table(&["measure", "a", "b", "a − b", "95 % interval", "items", "p", "a is"], rows.collect());
+        out.table(&["measure", "a", "b", "a − b", "95 % interval", "items", "p", "conclusion"], rows.collect());
     }
     if report.tests > 1 {
         out.text(&format!("p-values are corrected by Holm for the {} tests of this session.", report.tests));
@@ -360,45 +372,6 @@ pub(super) fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, 
     side_by_side(out, spec, &run.state.eval);
     out.command(&eval_command(name, spec));
     out.command(&format!("tiebreak eval {name} --show {}", run.dir.id()));
-}
-
-/// The models that a judge compared with each other.
-fn ratings(out: &mut Document, tables: &[Standings], name: &str) {
-    if tables.is_empty() {
-        return;
-    }
-    out.heading(2, "Ratings");
-    out.text("Bradley–Terry ratings on the Elo scale. The intervals are over prompts, and not corrected for the number of models.");
-    for table in tables {
-        out.heading(3, &format!("{} on {}", table.judge, table.suite));
-        if let Some(why) = &table.undefined {
-            out.text(&format!("Undefined: {why}."));
-            continue;
-        }
-        let row = |row: &crate::domain::Standing| {
-            vec![
-                row.name.clone(),
-                format!("{:.0}", row.elo),
-                row.interval.map_or_else(String::new, |[low, high]| format!("{low:.0} … {high:.0}")),
-                format!("{} / {} / {}", row.wins, row.ties, row.losses),
-                row.conclusion.as_ref().map_or_else(|| "the others are measured by it".into(), conclusion),
-            ]
-        };
-        let head = ["model", "rating", "95 % interval", "won / tied / lost", "it is"];
-        out.table(&head, table.rows.iter().map(row).collect());
-        let left_out = table.left_out.iter().sum::<usize>();
-        let left_out = if left_out > 0 { format!(", {left_out} left out") } else { String::new() };
-        out.list(
-            [format!("{} on {}{left_out}", counted(table.comparisons, "comparison"), counted(table.prompts, "prompt"))]
-                .into_iter()
-                .chain(table.tie_rate.map(|rate| format!("two equal models would tie in {}", percent(rate))))
-                .chain(table.remarks.iter().cloned()),
-        );
-        for why in &table.not_headline {
-            out.warning(&format!("{} is no headline: {why}.", table.judge));
-        }
-    }
-    out.command(&format!("tiebreak eval {name} --ratings"));
 }
 
 /// The command that evaluates again.
@@ -561,30 +534,6 @@ pub(super) fn samples(out: &mut Document, run: &ReportedRun) {
             text: sample.text.clone(),
         });
         out.answers(prompt, answers.collect());
-    }
-}
-
-fn conclusion(conclusion: &Conclusion) -> String {
-    match &conclusion.detail {
-        Some(detail) => format!("{}: {detail}", conclusion.word),
-        None => conclusion.word.to_owned(),
-    }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
-}
-
-fn signed(x: f64) -> String {
-    format!("{x:+.3}")
-}
-
-/// A value with its significant digits: a learning rate is not rounded to zero, a count has no fraction.
-pub(super) fn number(x: f64) -> String {
-    match x.abs() {
-        size if x.fract() == 0.0 && size < 1e15 => format!("{x:.0}"),
-        size if (1e-3..1e5).contains(&size) => format!("{x:.4}"),
-        _ => format!("{x:.2e}"),
     }
 }
 
