@@ -82,6 +82,14 @@ pub struct Standings {
     pub not_headline: Vec<String>,
 }
 
+impl Standings {
+    /// Whether an evaluation is among those that count.
+    #[must_use]
+    pub fn counts(&self, run: &str) -> bool {
+        self.runs.iter().any(|known| known == run)
+    }
+}
+
 /// The ratings by every judge and suite that compared at least `least` models. The anchor is `anchor` where it takes part,
 /// otherwise the model that most evaluations compare with.
 #[must_use]

@@ -146,6 +146,7 @@ impl FollowedRuns {
                 let none = EvalState::default();
                 let mut report = people.report(followed.map_or(&none, |followed| &followed.state.eval), &others)?;
                 report.standings = self.standings(context, &mut people)?;
+                report.standings.retain(|table| table.counts(id.as_str()));
                 Ok(report)
             }
             Some(last) => {

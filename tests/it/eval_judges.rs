@@ -320,7 +320,8 @@ fn a_contest_meets_every_two_once_and_rates_them() {
     assert!(trained.status.success(), "{}", text(&trained.stderr));
     let (model, own) = (tiny().display().to_string(), server.model());
     let contest = [model.as_str(), "dpo-1", &own].join(",");
-    let args = ["--contest", &contest, "--judge", "check:contains=Here"];
+    let file = home.join("prompts.txt").display().to_string();
+    let args = ["--contest", &contest, "--prompts", &file, "--judge", "check:contains=Here"];
     let (ok, out, err) = eval(home, &args);
     assert!(ok, "{err}");
     assert!(out.contains("ratings by check:contains=Here on winrate") && out.contains("has 1000"), "{out}");

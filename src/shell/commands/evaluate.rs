@@ -69,6 +69,7 @@ fn print(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<()>
     let (session, _) = dir.state()?;
     let mut report = eval_report(&with_people(&state.eval, &session), &others(dir, &run.id())?);
     report.standings = standings_of(dir, &session, Some(&dir.meta()?.model), CONTEST, None)?;
+    report.standings.retain(|table| table.counts(run.id().as_str()));
     if context.json {
         return out::json(&json!({
             "session": dir.name(), "run": run.id(), "status": status.word(), "a": spec.a.name, "b": spec.b.name,

@@ -132,6 +132,7 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
             let mut report = eval_report(&eval, &others(dir, &run.id())?);
             let (session, anchor) = (dir.state()?.0, dir.meta()?.model);
             report.standings = standings_of(dir, &session, Some(&anchor), CONTEST, None)?;
+            report.standings.retain(|table| table.counts(run.id().as_str()));
             update(&mut model, Msg::EvalReportReady { ticket, answer: Ok(Box::new(report)) });
         }
     }
