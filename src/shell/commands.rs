@@ -55,6 +55,7 @@ pub fn run(cli: Cli) -> Result<()> {
             }
             models::run(&context, action)
         }
+        Command::Render(args) => models::render(&context, &args),
         Command::New(args) => session::new(&context, &args),
         Command::Import(args) => session::import(&context, &args),
         Command::Export(args) => session::export(&context, &args),
