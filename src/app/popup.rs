@@ -219,7 +219,7 @@ impl Popup {
             }
             Self::Palette(palette) => match action {
                 Some(A::Accept) => {
-                    if let Some(pick) = palette.current().map(|entry| entry.pick.clone()) {
+                    if let Some(pick) = palette.chosen() {
                         return Pressed::Answered(PopupAnswer::Picked(pick));
                     }
                 }

@@ -165,6 +165,12 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.touch();
             return model.open.as_mut().map_or_else(Vec::new, |open| open.acknowledge(ticket, seq, now));
         }
+        Msg::Writable => {
+            if let Some(open) = &mut model.open {
+                open.read_only = None;
+                model.say("the session is free now: what you do here is saved");
+            }
+        }
         Msg::SaveDelayed { error, in_ms } => {
             let retry_ms = model.clock_ms + in_ms;
             if let Some(open) = &mut model.open {
@@ -228,6 +234,10 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             let mut effects = travel::go(model, Some(name), Goal::to("label"));
             effects.push(Effect::ListSessions);
             return effects;
+        }
+        Msg::NotCreated(unmade) => {
+            model.notice = None;
+            flow::not_created(model, unmade);
         }
         Msg::Imported(text) | Msg::Note(text) => model.say(text),
         Msg::Failed(sentence) => {

@@ -13,6 +13,7 @@ mod launch;
 mod make;
 mod models;
 mod pair;
+mod picture;
 mod report;
 mod rubric;
 mod runs;

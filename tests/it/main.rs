@@ -11,6 +11,7 @@
 
 mod agreement;
 mod architecture;
+mod blind_pass;
 mod bundled;
 mod cli;
 mod collection;

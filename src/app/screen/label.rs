@@ -132,7 +132,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('p'), LabelAction::Read(ReadAction::Expand), "", "give the prompt most of the screen, or take it back").named("expand prompt"),
         on(c('R'), LabelAction::Read(ReadAction::Raw), "", "show Markdown as written, or rendered").named("raw"),
         on(c('m'), LabelAction::Read(ReadAction::Thoughts), "", "unfold the answers' thoughts, or fold them").named("thoughts"),
-        on(c('/'), LabelAction::Read(ReadAction::Find), "find", "find in prompts, answers, corrections and notes"),
+        on(c('/'), LabelAction::Read(ReadAction::Find), "find", "search prompts, answers, corrections and notes"),
         on(c('y'), LabelAction::Read(ReadAction::CopyAnswer), "copy", "copy the focused answer as it was written"),
         on(c('Y'), LabelAction::Read(ReadAction::CopyPrompt), "", "copy the prompt").named("copy prompt"),
         on(c('g'), LabelAction::Read(ReadAction::GoTo), "", "go to any pair, labelled ones too").named("go to pair"),
@@ -208,6 +208,9 @@ impl Screen for LabelScreen {
         // A skip would replace this rater's own vote.
         if action == LabelAction::Skip && open.is_some_and(|open| open.order == QueueOrder::Disputed) {
             return None;
+        }
+        if action == LabelAction::ToggleOrder && open.is_some_and(|open| open.order == QueueOrder::Disputed) {
+            return Some("other pairs");
         }
         let matters = self.card.is_some() || open.is_some_and(|open| works_without_pair(open, action));
         matters.then_some(word)
@@ -286,7 +289,7 @@ fn works_without_pair(open: &OpenSession, action: LabelAction) -> bool {
         }
         LabelAction::Undo => open.session.undoable(&open.rater).is_some(),
         LabelAction::Go("watch") => !open.runs.is_empty(),
-        LabelAction::ToggleOrder => open.order != QueueOrder::Disputed && !open.session.disputes().is_empty(),
+        LabelAction::ToggleOrder => open.order == QueueOrder::Disputed || !open.session.disputes().is_empty(),
         _ => true,
     }
 }

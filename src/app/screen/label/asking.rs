@@ -25,6 +25,11 @@ use crate::protocol::SessionRecord;
 /// Switches the order of the queue to the next one that has pairs. False if it stays as it is.
 pub(super) fn toggle_order(model: &mut Shared) -> bool {
     let Some(open) = &mut model.open else { return false };
+    if open.is_blind() {
+        let key = model.keys.key("label", "filter");
+        model.warn(format!("an evaluation's pairs have an order of their own: clear the filter first ({key})"));
+        return false;
+    }
     let pairs = || open.queue.iter().filter_map(|id| open.session.pair(id));
     let scored = pairs().filter(|pair| open.session.score_gap(pair).is_some()).count();
     let criterion = open.rubric.criterion();
