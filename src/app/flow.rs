@@ -107,9 +107,11 @@ pub fn typed(model: &mut Shared, input: TextInput) -> Vec<Effect> {
             vec![Effect::Import { path: text }]
         }
         // The label screen handles these.
-        InputPurpose::Note { .. } | InputPurpose::Filter | InputPurpose::Tags { .. } | InputPurpose::Correct { .. } => {
-            Vec::new()
-        }
+        InputPurpose::Note { .. }
+        | InputPurpose::Filter
+        | InputPurpose::Criterion
+        | InputPurpose::Tags { .. }
+        | InputPurpose::Correct { .. } => Vec::new(),
     }
 }
 

@@ -31,6 +31,8 @@ pub enum Pick {
     Pair(PairId),
     /// Ask this of each pair.
     Rubric(RubricPass),
+    /// Add a criterion.
+    NewCriterion,
 }
 
 /// A command of the command line that no screen has.

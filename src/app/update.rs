@@ -248,6 +248,8 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
                     travel::show(model, Goal::to("home"));
                 }
             }
+            // What was under way is not.
+            model.notice = None;
             model.popups.push(Popup::Message { title: "Error".into(), body: sentence });
             model.touch();
         }
@@ -398,7 +400,7 @@ fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
             flow::pick_model(shared, name, of);
             Next::default()
         }
-        PopupAnswer::Picked(pick @ (Pick::Pair(_) | Pick::Rubric(_))) => {
+        PopupAnswer::Picked(pick @ (Pick::Pair(_) | Pick::Rubric(_) | Pick::NewCriterion)) => {
             model.screen.any_mut().on_answer(shared, PopupAnswer::Picked(pick))
         }
         PopupAnswer::Typed(input) if input.purpose.is_from_screen() => {

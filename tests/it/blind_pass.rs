@@ -49,7 +49,7 @@ fn twenty_blind_verdicts_by_keys_end_with_names_and_an_interval() {
     }
     // By chance all twenty on one side: two in a million.
     assert!((1..ITEMS).contains(&firsts), "sides are drawn: {firsts} of {ITEMS} first");
-    pty.wait("names at the end", |t| t.contains("little@") && t.contains("tiny-llama"));
+    pty.wait("names at the end", |t| t.contains("little@127.0.0.1") && t.contains("tiny-llama 3"));
     pty.keys("E");
     pty.wait("the win rate", |t| t.contains("17 won, 0 tied, 3 lost") && t.contains("85.0 %"));
     pty.settle(Duration::from_millis(300));

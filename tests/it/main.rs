@@ -29,6 +29,7 @@ mod judge;
 mod keys;
 mod methods;
 mod models;
+mod pictures;
 mod places;
 mod prose;
 mod pty;

@@ -265,7 +265,7 @@ fn a_second_terminal_can_write_once_the_first_is_closed() {
     let mut second = Pty::open(home.path(), &["label", "tone", "--rater", "ben"]);
     second.wait("read-only", |t| t.contains("read-only: held by process") && t.contains("question number 1"));
     second.keys("1");
-    second.wait("refusal", |t| t.contains("once it is closed there"));
+    second.wait("refusal", |t| t.contains("⚠ read-only: process"));
     first.keys("q");
     assert_eq!(first.ended().1, 0);
     second.wait("free", |t| t.contains("the session is free now") && !t.contains("read-only: held"));

@@ -139,7 +139,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('o'), LabelAction::ToggleOrder, "", "arrival, least certain first, contested labels, disputes").named("order"),
         on(c('f'), LabelAction::Filter, "", "label only the pairs that match a filter").named("filter"),
         on(c('T'), LabelAction::Tag, "", "set the prompt's tags").named("tags"),
-        on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
+        on(c('c'), LabelAction::Criterion, "", "choose or add a criterion to judge by").named("criterion"),
         on(c('s'), LabelAction::Go("sample"), "", "sample answers in the background").named("sample"),
         on(c('P'), LabelAction::Go("pair"), "", "choose pairs among the answers by a strategy").named("pair"),
         on(c('M'), LabelAction::Go("score"), "", "let a trained run or a judge model score or judge").named("score"),
@@ -160,7 +160,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('u'), LabelAction::Undo, "undo", "undo the last verdict or correction"),
         on(c('o'), LabelAction::ToggleOrder, "disputes", "settle the disputes, or label the other pairs"),
         on(c('f'), LabelAction::Filter, "", "change or clear the filter").named("filter"),
-        on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
+        on(c('c'), LabelAction::Criterion, "", "choose or add a criterion to judge by").named("criterion"),
         on(k(Code::Esc), LabelAction::Back, "sessions", "back to the sessions"),
     ] },
 ];
@@ -252,7 +252,13 @@ fn answered(label: &mut LabelScreen, shared: &mut Shared, answer: PopupAnswer) -
             asking::set_rubric(shared, rubric);
             label.card = None;
         }
+        PopupAnswer::Picked(Pick::NewCriterion) => asking::ask_criterion(shared),
         PopupAnswer::Typed(input) => match input.purpose.clone() {
+            InputPurpose::Criterion => {
+                let effects = asking::save_criterion(shared, input);
+                label.card = effects.is_empty().then(|| label.card.take()).flatten();
+                return effects.into();
+            }
             InputPurpose::Note { pair } => {
                 return save_note(shared, pair, input.buffer.text().trim().to_owned()).into();
             }

@@ -218,7 +218,7 @@ impl Servers {
             step: (number * self.spec.per_prompt) as u64,
             severity: Severity::Note,
             text: format!(
-                "{} {were} under way when the last worker ended, and {were} sent again: no answer to them is in the log.",
+                "{} {were} under way when the last worker ended, and {were} sent again: the log has no answer.",
                 counted(again, "request")
             ),
             remedy: "Nothing needs to be done; a server that bills may bill them twice.".into(),
