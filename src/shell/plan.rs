@@ -452,7 +452,7 @@ impl Frozen {
             let file = format!("suite-{name}.dat");
             let (data, from) = if row.takes_prompts() {
                 let fraction = order.params.f64("eval_fraction");
-                let held = |prompt: &&Arc<Prompt>| is_held_out(&prompt.id, fraction);
+                let held = |prompt: &&Arc<Prompt>| is_held_out(&prompt.body.derived_id(), fraction);
                 let prompts: Vec<Arc<Prompt>> = session.prompts().iter().filter(held).cloned().collect();
                 if prompts.is_empty() {
                     return Err(Error::Usage(format!(

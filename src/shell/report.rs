@@ -12,6 +12,8 @@ mod document;
 mod escape;
 mod html;
 mod markdown;
+mod results;
+mod words;
 
 pub use content::document;
 pub use html::html;

@@ -157,7 +157,7 @@ fn pair(
         let rows = vec![side(chosen, if options.score_prompt { 1 } else { boundary }), side(rejected, boundary)];
         let example = Example {
             id: row.pair.clone(),
-            prompt_id: row.prompt_id.clone(),
+            prompt_id: options.split_id(&row.prompt_id, || row.prompt.derived_id()),
             row: i,
             prompt: boundary,
             rows,

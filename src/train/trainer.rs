@@ -91,7 +91,7 @@ impl Trainer {
     pub fn open(spec: &RunSpec, rows: &RunRows, paths: &RunPaths<'_>, sink: &mut dyn Sink) -> Result<Self, Error> {
         let train_spec = train_spec(spec)?.clone();
         let prepared = prepare(&train_spec.method, &train_spec.params)?;
-        let options = prepared.tokenise_options();
+        let options = prepared.tokenise_options(train_spec.split_by_text);
         let PreparedMethod { recipe, shared: params, rollout, mix, probe } = prepared;
         let needs = recipe.rollout();
 

@@ -5,9 +5,11 @@ use super::super::error::Result;
 use super::super::{evaluation, supervisor};
 use super::chart::{ChartInterval, ChartLine, ReportChart};
 use super::document::{Document, SampleAnswer};
+use super::results;
+use super::words::{conclusion, number, percent, signed};
 use crate::domain::{
-    Conclusion, Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, agreement_report,
-    counted, eval_report, method, with_people,
+    Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, agreement_report, counted,
+    eval_report, method, with_people,
 };
 use crate::protocol::{EvalSpec, Integrity, JudgeSpec, RunSpec, Task, TrainSpec};
 use crate::storage::{RunDir, SessionDir, utc_time};
@@ -65,6 +67,15 @@ pub fn document(dir: &SessionDir, only: Option<&RunDir>) -> Result<Document> {
         .iter()
         .filter_map(|run| if let Task::Train(train) = &run.spec.task { Some((run, train)) } else { None })
         .collect();
+    let mut reports = Vec::new();
+    for run in &runs {
+        if let Task::Eval(spec) = &run.spec.task {
+            let eval = with_people(&run.state.eval, &session);
+            reports.push((run, spec, eval_report(&eval, &evaluation::others(dir, &run.dir.id())?)));
+        }
+    }
+    let results = reports.iter().map(|(run, spec, report)| (run.dir.id().0, *spec, report));
+    results::results(&mut out, &results.collect::<Vec<_>>());
     if only.is_none() {
         labels(&mut out, &session, &name);
     }
@@ -72,13 +83,9 @@ pub fn document(dir: &SessionDir, only: Option<&RunDir>) -> Result<Document> {
     settings(&mut out, &trained);
     curves(&mut out, &trained, &name);
     let mut points = Vec::new();
-    for run in &runs {
-        if let Task::Eval(spec) = &run.spec.task {
-            let eval = with_people(&run.state.eval, &session);
-            let report = eval_report(&eval, &evaluation::others(dir, &run.dir.id())?);
-            evaluated(&mut out, run, spec, &report, &name);
-            points.extend(trade_off_point(run, spec, &report));
-        }
+    for (run, spec, report) in &reports {
+        evaluated(&mut out, run, spec, report, &name);
+        points.extend(trade_off_point(run, spec, report));
     }
     trade_off(&mut out, &points);
     if trained.len() == 1 && only.is_some() {
@@ -127,7 +134,11 @@ fn labels(out: &mut Document, session: &Session, name: &str) {
         let interval = c.interval.map_or_else(String::new, |(low, high)| format!("{low:.3} … {high:.3}"));
         vec![c.name.clone(), value, interval, c.items.to_string()]
     });
-    out.table(&["agreement", "value", "95 % interval", "pairs"], coefficients.collect());
+    if report.coefficients.iter().all(|c| c.items == 0) {
+        out.text("No pair was judged by two raters, so nothing is known of their agreement.");
+    } else {
+        out.table(&["agreement", "value", "95 % interval", "pairs"], coefficients.collect());
+    }
     out.command(&format!("tiebreak agreement {name}"));
 }
 
@@ -311,7 +322,7 @@ fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, report: &Ev
             "at equal length",
             "characters a / b",
             "p",
-            "a is",
+            "conclusion",
         ],
         judges,
     );
@@ -339,7 +350,7 @@ fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, report: &Ev
                 conclusion(&m.conclusion),
             ]
         });
-        out.table(&["measure", "a", "b", "a − b", "95 % interval", "items", "p", "a is"], rows.collect());
+        out.table(&["measure", "a", "b", "a − b", "95 % interval", "items", "p", "conclusion"], rows.collect());
     }
     if report.tests > 1 {
         out.text(&format!("p-values are corrected by Holm for the {} tests of this session.", report.tests));
@@ -506,30 +517,6 @@ fn samples(out: &mut Document, run: &ReportedRun) {
             text: sample.text.clone(),
         });
         out.answers(prompt, answers.collect());
-    }
-}
-
-fn conclusion(conclusion: &Conclusion) -> String {
-    match &conclusion.detail {
-        Some(detail) => format!("{}: {detail}", conclusion.word),
-        None => conclusion.word.to_owned(),
-    }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
-}
-
-fn signed(x: f64) -> String {
-    format!("{x:+.3}")
-}
-
-/// A value with its significant digits: a learning rate is not rounded to zero, a count has no fraction.
-pub(super) fn number(x: f64) -> String {
-    match x.abs() {
-        size if x.fract() == 0.0 && size < 1e15 => format!("{x:.0}"),
-        size if (1e-3..1e5).contains(&size) => format!("{x:.4}"),
-        _ => format!("{x:.2e}"),
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn example(
     }
     let example = Example {
         id: row.id.clone(),
-        prompt_id: row.prompt_id.clone(),
+        prompt_id: options.split_id(&row.prompt_id, || row.body.prompt().derived_id()),
         row: i,
         prompt,
         rows: vec![Row::new(ids, scored)],
@@ -118,7 +118,7 @@ pub(super) fn rating(
     let scored = (boundary..ids.len()).collect();
     let example = Example {
         id: row.id.clone(),
-        prompt_id: row.prompt_id.clone(),
+        prompt_id: options.split_id(&row.prompt_id, || row.prompt.derived_id()),
         row: i,
         prompt: boundary,
         rows: vec![Row::new(ids, scored)],
@@ -166,7 +166,7 @@ pub(super) fn prompt(
     }
     let example = Example {
         id: PairId::new(row.id.as_str()),
-        prompt_id: row.id.clone(),
+        prompt_id: options.split_id(&row.id, || row.body.derived_id()),
         row: i,
         prompt: ids.len(),
         rows: vec![Row::new(ids, Vec::new())],
