@@ -180,15 +180,12 @@ pub fn pick_model(model: &mut Shared, name: String, of: Option<String>) {
 /// Asks again for what a new session could not be made with; what was typed is kept.
 pub fn not_created(model: &mut Shared, unmade: Unmade) {
     let Unmade { name, model: of, prompts, error, at_prompts } = unmade;
-    match (at_prompts, prompts) {
-        (true, Some(prompts)) => {
-            ask_prompts(model, name.clone(), of.clone());
-            retype(model, &prompts, error);
-        }
-        _ => {
-            pick_model(model, name, None);
-            retype(model, &of, error);
-        }
+    if let Some(prompts) = prompts.filter(|_| at_prompts) {
+        ask_prompts(model, name, of);
+        retype(model, &prompts, error);
+    } else {
+        pick_model(model, name, None);
+        retype(model, &of, error);
     }
     model.touch();
 }

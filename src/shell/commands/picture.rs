@@ -71,10 +71,7 @@ pub(super) fn picture(home: &Home, dir: &SessionDir, run: Option<&RunDir>, args:
         rater: rater_of(&session),
     };
     let opening = [Msg::Tick { now_ms: now, clock_ms: 0 }, Msg::SessionOpened(opened), Msg::Records(records)];
-    let mut asked = VecDeque::new();
-    if screen == "home" {
-        asked.extend([Effect::QueryDevice, Effect::ListModels]);
-    }
+    let mut asked = VecDeque::from([Effect::QueryDevice, Effect::ListModels]);
     for msg in opening.into_iter().chain(messages).chain([Msg::Integrity(integrity), Msg::SessionLoaded]) {
         asked.extend(update(&mut model, msg));
     }

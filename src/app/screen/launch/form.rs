@@ -308,7 +308,9 @@ impl LaunchForm {
 
     /// Deletes the last character of the focused field. False if its value is not typed.
     pub fn backspace(&mut self) -> bool {
-        self.edit(|text| drop(text.pop()))
+        self.edit(|text| {
+            text.pop();
+        })
     }
 
     /// Empties the focused field. False if it has no text.
