@@ -440,6 +440,7 @@ impl Frozen {
     /// Freezes the suites that are measured while it trains.
     fn suites(&mut self, home: &Home, session: &Session, order: &TrainOrder) -> Result<Vec<SuiteSpec>> {
         let names = order.params.text("eval_suites").to_owned();
+        suites::check_best(order.params.text("metric_for_best_model"), &names)?;
         let mut out = Vec::new();
         for name in names.split(',').filter(|name| !name.is_empty()) {
             let (row, _) = suites::named(name)?;

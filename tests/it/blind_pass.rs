@@ -66,6 +66,8 @@ fn twenty_blind_verdicts_by_keys_end_with_names_and_an_interval() {
     pty.wait("figures", |t| t.contains("85.0 %"));
     pty.keys("l");
     pty.wait("sent", |t| t.contains("3 pairs in the label queue"));
+    pty.keys("\x1b");
+    pty.wait("saved", |t| t.contains("✓ saved"));
     pty.keys("q");
     assert_eq!(pty.ended().1, 0);
     let dir = SessionDir::find(&Home::resolve(Some(home)).unwrap(), "s").unwrap();

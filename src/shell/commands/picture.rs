@@ -8,7 +8,7 @@ use super::super::cli::ReportArgs;
 use super::super::effects;
 use super::super::error::Result;
 use super::super::eval_jobs::plan_estimate;
-use super::super::evaluation::others;
+use super::super::evaluation::{CONTEST, others, standings_of};
 use super::super::job_context::JobContext;
 use super::super::suite_folder::{suite_files, suite_folder};
 use super::super::{models, pairing, paths, supervisor};
@@ -114,8 +114,11 @@ fn answer(home: &Home, dir: &SessionDir, effect: Effect) -> Result<Option<Msg>> 
         }
         Effect::EvalReport { ticket, run, upto: None } => {
             let run = dir.run(&run)?;
-            let eval = with_people(&supervisor::state_of(&run)?.0.eval, &dir.state()?.0);
-            let report = eval_report(&eval, &others(dir, &run.id())?);
+            let (session, anchor) = (dir.state()?.0, dir.meta()?.model);
+            let eval = with_people(&supervisor::state_of(&run)?.0.eval, &session);
+            let mut report = eval_report(&eval, &others(dir, &run.id())?);
+            report.standings = standings_of(dir, &session, Some(&anchor), CONTEST, None)?;
+            report.standings.retain(|table| table.counts(run.id().as_str()));
             Msg::EvalReportReady { ticket, answer: Ok(Box::new(report)) }
         }
         Effect::FindSuites { ticket, folder } => {

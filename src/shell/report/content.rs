@@ -5,11 +5,12 @@ use super::super::error::Result;
 use super::super::{evaluation, supervisor};
 use super::chart::{ChartInterval, ChartLine, ReportChart};
 use super::document::{Document, SampleAnswer};
+use super::ratings;
 use super::results;
 use super::words::{conclusion, number, percent, signed};
 use crate::domain::{
-    Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, agreement_report, counted,
-    eval_report, method, with_people,
+    Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, SuiteRow, agreement_report,
+    counted, eval_report, method, suite, with_people,
 };
 use crate::protocol::{EvalSpec, Integrity, JudgeSpec, RunSpec, Task, TrainSpec};
 use crate::storage::{RunDir, SessionDir, utc_time};
@@ -29,11 +30,15 @@ const CURVES: &[(&str, &str)] = &[
 ];
 
 /// A run with everything that the report needs of it.
-struct ReportedRun {
-    dir: RunDir,
-    spec: RunSpec,
-    state: RunState,
-    status: String,
+pub(super) struct ReportedRun {
+    /// Its folder.
+    pub(super) dir: RunDir,
+    /// Its specification.
+    pub(super) spec: RunSpec,
+    /// Its folded log.
+    pub(super) state: RunState,
+    /// Its status in a word.
+    pub(super) status: String,
 }
 
 /// The report of a session, or of one of its runs.
@@ -87,6 +92,11 @@ pub fn document(dir: &SessionDir, only: Option<&RunDir>) -> Result<Document> {
         evaluated(&mut out, run, spec, report, &name);
         points.extend(trade_off_point(run, spec, report));
     }
+    if only.is_none() {
+        let anchor = dir.meta()?.model;
+        let tables = evaluation::standings_of(dir, &session, Some(&anchor), evaluation::CONTEST, None)?;
+        ratings::ratings(&mut out, &tables, &name);
+    }
     trade_off(&mut out, &points);
     if trained.len() == 1 && only.is_some() {
         samples(&mut out, trained[0].0);
@@ -101,7 +111,7 @@ fn damage(out: &mut Document, found: &Integrity, session: &str) {
     }
 }
 
-fn labels(out: &mut Document, session: &Session, name: &str) {
+pub(super) fn labels(out: &mut Document, session: &Session, name: &str) {
     out.heading(2, "Labels");
     let outcomes = session.outcomes();
     let of = |wanted: fn(Outcome) -> bool| outcomes.values().filter(|found| wanted(found.outcome)).count().to_string();
@@ -172,18 +182,21 @@ fn training(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)], name: &str)
         if let Some(plan) = run.state.plan.as_ref().filter(|plan| !plan.objective.is_empty()) {
             out.text(&format!("{}: {}", run.dir.id(), plan.objective));
         }
-        out.list(
-            run.state
-                .findings
-                .iter()
-                .map(|finding| format!("{}, step {}: {} {}", run.dir.id(), finding.step, finding.text, finding.remedy)),
-        );
+        run_findings(out, run);
         out.command(&train_command(name, &run.dir.id().0, train));
     }
 }
 
+/// What the run found.
+pub(super) fn run_findings(out: &mut Document, run: &ReportedRun) {
+    let line = |finding: &crate::domain::Finding| {
+        format!("{}, step {}: {} {}", run.dir.id(), finding.step, finding.text, finding.remedy)
+    };
+    out.list(run.state.findings.iter().map(line));
+}
+
 /// The command that trains it again: settings that are not the method's defaults.
-fn train_command(session: &str, run: &str, train: &TrainSpec) -> String {
+pub(super) fn train_command(session: &str, run: &str, train: &TrainSpec) -> String {
     let mut out = format!("tiebreak train {session} {} --name {run}-again", train.method);
     if let Some(init) = &train.init {
         out.push_str(&format!(" --init {init}"));
@@ -200,7 +213,7 @@ fn train_command(session: &str, run: &str, train: &TrainSpec) -> String {
 }
 
 /// A word of a shell command.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
@@ -219,7 +232,7 @@ fn changed(train: &TrainSpec) -> Vec<(&'static str, String, &'static str)> {
     rows.into_iter().filter_map(differs).collect()
 }
 
-fn settings(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)]) {
+pub(super) fn settings(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)]) {
     if runs.is_empty() {
         return;
     }
@@ -288,7 +301,7 @@ fn curves(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)], name: &str) {
     }
 }
 
-fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, report: &EvalReport, name: &str) {
+pub(super) fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, report: &EvalReport, name: &str) {
     out.heading(2, &format!("Evaluation {}: {} against {}", run.dir.id(), spec.a.name, spec.b.name));
     if run.status != "finished" {
         out.warning(&format!("This evaluation is {}: its numbers may change.", run.status));
@@ -362,11 +375,15 @@ fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, report: &Ev
 }
 
 /// The command that evaluates again.
-fn eval_command(session: &str, spec: &EvalSpec) -> String {
+pub(super) fn eval_command(session: &str, spec: &EvalSpec) -> String {
     let mut out = format!("tiebreak eval {session} --a {} --b {}", quoted(&spec.a.name), quoted(&spec.b.name));
     for suite in &spec.suites {
         let own = suite.name == "own";
         out.push_str(&format!(" --suite {}", quoted(if own { &suite.file } else { &suite.name })));
+    }
+    let asked = spec.suites.iter().find(|s| suite(&s.name).is_some_and(SuiteRow::takes_prompts));
+    if let Some(prompts) = asked.filter(|suite| !suite.file.starts_with("session ")) {
+        out.push_str(&format!(" --prompts {}", quoted(&prompts.file)));
     }
     for judge in &spec.judges {
         out.push_str(&format!(" --judge {}", quoted(&JudgeSpec::name(judge))));
@@ -500,7 +517,7 @@ fn trade_off(out: &mut Document, points: &[TradeOff]) {
 }
 
 /// The answers that a run showed while it trained: first and last of each prompt.
-fn samples(out: &mut Document, run: &ReportedRun) {
+pub(super) fn samples(out: &mut Document, run: &ReportedRun) {
     let mut prompts: Vec<&str> = run.state.samples.iter().map(|sample| sample.prompt.as_str()).collect();
     let mut seen = std::collections::BTreeSet::new();
     prompts.retain(|prompt| seen.insert(*prompt));

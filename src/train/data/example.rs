@@ -3,6 +3,7 @@
 //! Owns the length limits, the counts of rows left out, and the split into training and evaluation. Refuses texts.
 
 use crate::domain::{DroppedRows, Finding, PairId, PromptId, Severity, TrainerParams, hash64, is_held_out};
+use crate::model::error::Error;
 use crate::nn::policy::Row;
 
 /// How rows are tokenised.
@@ -137,6 +138,23 @@ impl Tokenised {
             Some(d) => d.count += 1,
             None => self.dropped.push(DroppedRows { reason: reason.into(), count: 1 }),
         }
+    }
+
+    /// Leaves a row out that the chat template refuses; any other error ends the run. `kind` names the row for people.
+    pub(super) fn refused(&mut self, kind: &str, id: &PairId, error: Error) -> Result<(), Error> {
+        let Error::Template { why, .. } = &error else { return Err(Error::Invalid(format!("{kind} {id}: {error}"))) };
+        self.drop(&format!("refused by the chat template: {why}"));
+        if !self.findings.iter().any(|finding| finding.rule == "template_refused") {
+            self.findings.push(Finding {
+                rule: "template_refused".into(),
+                step: 0,
+                severity: Severity::Warn,
+                text: format!("The chat template refuses {kind} {id}: {why}. Such rows are left out."),
+                remedy: "Change the conversation's roles, or use a model whose template takes them.".into(),
+                pair: Some(id.clone()),
+            });
+        }
+        Ok(())
     }
 
     /// Moves one prompt's examples to training where every prompt was held out: the prompt that a growing fraction would hold out last.
