@@ -555,7 +555,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
     /// The screen in the picture (default: label for a session, watch for a run, evaluate for an evaluation).
-    #[arg(long, value_parser = ["label", "launch", "watch", "evaluate", "replay"])]
+    #[arg(long, value_parser = values::screens())]
     pub screen: Option<String>,
     /// Columns and rows of the picture.
     #[arg(long, value_name = "WxH", default_value = "100x30", value_parser = values::size)]

@@ -14,6 +14,7 @@ mod launch;
 mod make;
 mod models;
 mod pair;
+mod picture;
 mod report;
 mod rubric;
 mod runs;
