@@ -10,6 +10,7 @@ mod axis;
 mod bradley_terry;
 mod canonical;
 mod check;
+mod conclusion;
 mod contest;
 mod dawid_skene;
 mod eval_items;
@@ -40,6 +41,7 @@ mod scorecard;
 mod select;
 mod series;
 mod session;
+mod standings;
 mod stats;
 mod suite;
 mod text;
@@ -57,6 +59,7 @@ pub use agreement::{
 pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
+pub use conclusion::Conclusion;
 pub use contest::{Contestant, ItemKey};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
 pub use eval_items::{EvalItem, ItemFilter, ItemOutcome, eval_items};
@@ -95,8 +98,8 @@ pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
 pub use scorecard::{
-    Conclusion, EvalReport, FEWEST_LABELS, GateReport, JudgeReport, LLMBAR, LengthReport, MeasureReport, MeasureValues,
-    OWN_LABELS, SuiteReport, eval_report, gate_suite, is_gate, logit, measure_values, pooled_value,
+    EvalReport, FEWEST_LABELS, GateReport, JudgeReport, LLMBAR, LengthReport, MeasureReport, MeasureValues, OWN_LABELS,
+    SuiteReport, eval_report, gate_suite, is_gate, logit, measure_values, pooled_value,
 };
 pub use select::{
     Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,
@@ -109,6 +112,7 @@ pub use session::{
     Score, ScoreSource, Session, SessionPool, SharedName, Supply, TagChange, VerdictSummary, WinRate, agreement_report,
     tag_problem,
 };
+pub use standings::{RatedEvaluation, Standing, Standings, standings};
 pub use stats::{ece, median, quantile, wilson};
 pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, REWARD_MARGIN, SuiteRow, judges, suite, suites};
 pub use text::{

@@ -83,6 +83,13 @@ impl Weights {
         self.dtype
     }
 
+    /// Whether both tensors are there with the same bytes; none where one is missing.
+    pub(super) fn are_equal(&self, one: &str, other: &str) -> Option<bool> {
+        let Source::Files(files) = &self.source else { return None };
+        let (one, other) = (files.get(one).ok()?, files.get(other).ok()?);
+        Some(one.dtype() == other.dtype() && one.shape() == other.shape() && one.data() == other.data())
+    }
+
     /// Whether there is a tensor of that name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

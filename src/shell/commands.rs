@@ -4,6 +4,7 @@ mod agreement;
 mod bench;
 mod check;
 mod config;
+mod contest;
 mod context;
 mod copies;
 mod doctor;

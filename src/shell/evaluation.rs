@@ -23,9 +23,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod contest;
 mod gates;
 mod trained;
 
+pub use contest::{CONTEST, contest_plans, same_evaluation, standings_of};
 pub use trained::EvalNotes;
 use trained::trained_prompts;
 
@@ -63,7 +65,7 @@ pub struct EvalOrder {
 /// # Errors
 /// When a name is unknown, a file is missing, or no prompt is held out.
 pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec, Vec<DataFile>, EvalNotes)> {
-    plan_on(home, dir, order, None)
+    plan_with(home, dir, order, &[], None)
 }
 
 /// An evaluation as a round of a loop wants it.
@@ -83,6 +85,26 @@ pub fn plan_on(
     home: &Home,
     dir: &SessionDir,
     order: EvalOrder,
+    round: RoundEvaluation<'_>,
+) -> Result<(RunSpec, Vec<DataFile>, EvalNotes)> {
+    plan_with(home, dir, order, &[], Some(round))
+}
+
+/// As [`plan`], on prompts that these runs were not trained on either.
+fn plan_among(
+    home: &Home,
+    dir: &SessionDir,
+    order: EvalOrder,
+    others: &[RunId],
+) -> Result<(RunSpec, Vec<DataFile>, EvalNotes)> {
+    plan_with(home, dir, order, others, None)
+}
+
+fn plan_with(
+    home: &Home,
+    dir: &SessionDir,
+    order: EvalOrder,
+    others: &[RunId],
     round: Option<RoundEvaluation<'_>>,
 ) -> Result<(RunSpec, Vec<DataFile>, EvalNotes)> {
     if order.seeds > 1 && order.sampler.temperature == 0.0 {
@@ -104,7 +126,8 @@ pub fn plan_on(
     let mut files = Vec::new();
     let mut specs = Vec::new();
     let names = if order.suites.is_empty() { vec!["winrate".to_owned()] } else { order.suites.clone() };
-    let trained = trained_prompts(dir, [&a, &b].into_iter().filter_map(|side| side.adapter.clone()).collect())?;
+    let runs = [&a, &b].into_iter().filter_map(|side| side.adapter.clone());
+    let trained = trained_prompts(dir, runs.chain(others.iter().cloned()).collect())?;
     for name in &names {
         let (row, own) = named(name)?;
         takes(dir, row, &a)?;

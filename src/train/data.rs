@@ -131,10 +131,17 @@ fn pair(
         out.drop("an empty answer");
         return Ok(());
     }
-    let fail = |e: Error| Error::Invalid(format!("pair {}: {e}", row.pair));
-    let prompt = encode.prompt(&row.prompt).map_err(fail)?;
-    let chosen = encode.answered(&row.prompt, &row.chosen).map_err(fail)?;
-    let rejected = encode.answered(&row.prompt, &row.rejected).map_err(fail)?;
+    let encoded = || {
+        Ok((
+            encode.prompt(&row.prompt)?,
+            encode.answered(&row.prompt, &row.chosen)?,
+            encode.answered(&row.prompt, &row.rejected)?,
+        ))
+    };
+    let (prompt, chosen, rejected) = match encoded() {
+        Ok(encoded) => encoded,
+        Err(e) => return out.refused("pair", &row.pair, e),
+    };
     let boundary = common_prefix(&prompt, &chosen).min(common_prefix(&prompt, &rejected));
     if boundary < prompt.len() {
         boundary_shifts.push(row.pair.clone());
@@ -157,7 +164,7 @@ fn pair(
         let rows = vec![side(chosen, if options.score_prompt { 1 } else { boundary }), side(rejected, boundary)];
         let example = Example {
             id: row.pair.clone(),
-            prompt_id: row.prompt_id.clone(),
+            prompt_id: options.split_id(&row.prompt_id, || row.prompt.derived_id()),
             row: i,
             prompt: boundary,
             rows,

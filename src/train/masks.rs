@@ -29,7 +29,7 @@ pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error
     let train = train_spec(spec)?;
     let prepared = prepare(&train.method, &train.params)?;
     let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
-    let own = preview(&model, &rows.rows, &prepared.tokenise_options(), most, false)?;
+    let own = preview(&model, &rows.rows, &prepared.tokenise_options(train.split_by_text), most, false)?;
     let (mixed, all_mixed) = match mix_tokenise_options(&prepared.shared, &prepared.mix) {
         Some(options) => {
             (preview(&model, &Rows::Examples(rows.mix.clone()), &options, MAX_MIXED, true)?, rows.mix.len())

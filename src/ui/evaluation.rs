@@ -14,13 +14,14 @@
 //!     prompts, strict         .230     .260    +.030 [-.010 … +.070]  cannot tell: about 94 prompts would tell
 //! ```
 
-use crate::app::{EvalSpec, cells, clip, presentable, wrap};
+use crate::app::{EvalSpec, cells, clip, presentable};
 use crate::domain::{
-    Conclusion, EvalReport, Finding, GateReport, JudgeReport, LLMBAR, MeasureReport, RunState, RunStatus, Severity,
-    counted,
+    EvalReport, Finding, GateReport, JudgeReport, LLMBAR, MeasureReport, RunState, RunStatus, Severity, counted,
 };
 use crate::ui::frame::{put_line, rule, width_of};
-use crate::ui::theme::{BAD, BOLD, DIM, GOOD, TEXT, WARN};
+use crate::ui::ratings::rating_lines;
+use crate::ui::rows::{conclusion, flow, heading, wrapped};
+use crate::ui::theme::{BAD, BOLD, DIM, TEXT, WARN};
 use crate::ui::widgets::interval::interval;
 use crate::ui::widgets::plain::{bar, centred};
 use ratatui::buffer::Buffer;
@@ -165,19 +166,6 @@ fn ending(scene: &EvaluationScene<'_>, width: usize) -> Vec<Line<'static>> {
     }
 }
 
-fn wrapped(text: &str, width: usize, indent: usize, style: Style) -> Vec<Line<'static>> {
-    let room = width.saturating_sub(indent + 1).max(10);
-    let rows = wrap(text, room).into_iter().map(|range| format!("{}{}", " ".repeat(indent), &text[range]));
-    rows.map(|row| Line::styled(row, style)).collect()
-}
-
-/// A rule as a line of the list, with a title.
-fn heading(title: &str, width: usize) -> Line<'static> {
-    let title = clip(title, width.saturating_sub(6));
-    let rest = width.saturating_sub(cells(&title) + 3);
-    Line::styled(format!("─ {title} {}", "─".repeat(rest)), DIM)
-}
-
 fn figures(report: &EvalReport, names: [&str; 2], width: usize) -> Vec<Line<'static>> {
     let mut out = Vec::new();
     let mut suite = "";
@@ -202,6 +190,7 @@ fn figures(report: &EvalReport, names: [&str; 2], width: usize) -> Vec<Line<'sta
         ]));
         out.extend(suite.measures.iter().flat_map(|m| measure_lines(m, items, width)));
     }
+    out.extend(report.standings.iter().flat_map(|table| rating_lines(table, width)));
     out
 }
 
@@ -325,51 +314,6 @@ fn known_pairs(gate: &GateReport) -> Vec<(String, Style)> {
 
 fn warned(mark: &str) -> Style {
     if mark.is_empty() { DIM } else { WARN }
-}
-
-/// Parts in a row, `·` between them, that go on in the next row where they do not fit.
-fn flow(parts: Vec<(String, Style)>, indent: usize, width: usize) -> Vec<Line<'static>> {
-    let mut out: Vec<Line<'static>> = Vec::new();
-    let indent = if width < indent + 34 { 4 } else { indent };
-    let room = width.saturating_sub(indent + 1).max(10);
-    let mut spans: Vec<Span<'static>> = Vec::new();
-    let mut used = 0;
-    for (text, style) in parts {
-        let wide = cells(&text);
-        if used > 0 && used + 3 + wide > room {
-            out.push(Line::from(std::mem::take(&mut spans)));
-            used = 0;
-        }
-        if used > 0 {
-            spans.push(Span::styled(" · ", DIM));
-            used += 3;
-        } else {
-            spans.push(Span::raw(" ".repeat(indent)));
-        }
-        if wide > room {
-            spans.clear();
-            out.extend(wrapped(&text, width, indent, style));
-            continue;
-        }
-        used += wide;
-        spans.push(Span::styled(text, style));
-    }
-    if used > 0 {
-        out.push(Line::from(spans));
-    }
-    out
-}
-
-/// A conclusion in words, and how it looks.
-fn conclusion(of: &Conclusion) -> (String, Style) {
-    let style = match of.word {
-        "better" => GOOD,
-        "worse" => BAD,
-        "cannot tell" => DIM,
-        _ => TEXT,
-    };
-    let text = of.detail.as_ref().map_or_else(|| of.word.to_owned(), |detail| format!("{}: {detail}", of.word));
-    (text, style)
 }
 
 /// A number in few cells: `.230`, `2.385`, `112`; a small one as `2.1e-5`.

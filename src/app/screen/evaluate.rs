@@ -390,7 +390,9 @@ impl EvaluateScreen {
     fn rows(&self) -> usize {
         let Some(Ok(report)) = &self.report else { return 0 };
         let measures: usize = report.suites.iter().map(|suite| 2 * suite.measures.len() + 2).sum();
-        measures + report.judges.iter().map(|judge| 6 + judge.not_headline.len()).sum::<usize>() + 8
+        let ratings: usize =
+            report.standings.iter().map(|t| 2 * t.rows.len() + t.remarks.len() + t.not_headline.len() + 6).sum();
+        measures + ratings + report.judges.iter().map(|judge| 6 + judge.not_headline.len()).sum::<usize>() + 8
     }
 
     fn in_items(&mut self, shared: &mut Shared, action: EvaluateAction) -> Vec<Effect> {

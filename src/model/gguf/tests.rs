@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{LanguageModel, Tune};
+use candle_core::Device;
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u64).to_le_bytes());

@@ -5,7 +5,7 @@
 
 use super::super::cli::ReportArgs;
 use super::super::error::{Error, Result};
-use super::super::evaluation::others;
+use super::super::evaluation::{CONTEST, others, standings_of};
 use super::super::{out, report, supervisor};
 use super::context::CommandContext;
 use crate::app::{Code, Effect, Goal, Key, Model, Msg, Opened, Show, Theme, update};
@@ -129,7 +129,10 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
         if let Effect::EvalReport { ticket, run, upto: None } = effect {
             let run = dir.run(&run)?;
             let eval = with_people(&supervisor::state_of(&run)?.0.eval, &dir.state()?.0);
-            let report = eval_report(&eval, &others(dir, &run.id())?);
+            let mut report = eval_report(&eval, &others(dir, &run.id())?);
+            let (session, anchor) = (dir.state()?.0, dir.meta()?.model);
+            report.standings = standings_of(dir, &session, Some(&anchor), CONTEST, None)?;
+            report.standings.retain(|table| table.counts(run.id().as_str()));
             update(&mut model, Msg::EvalReportReady { ticket, answer: Ok(Box::new(report)) });
         }
     }

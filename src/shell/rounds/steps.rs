@@ -126,7 +126,7 @@ pub(super) fn evaluate(
         upto: None,
     };
     let own = RoundEvaluation { id: spec.evaluation(round), prompts: &prompts.held_out };
-    let (run, files, notes) = evaluation::plan_on(home, dir, order, Some(own))?;
+    let (run, files, notes) = evaluation::plan_on(home, dir, order, own)?;
     Ok((supervisor::launch(dir, None, &run, &files)?, notes.0))
 }
 
