@@ -9,7 +9,7 @@ use super::system;
 use super::{embedded, inputs};
 use crate::domain::{RunState, RunStatus, Severity, sanitise};
 use crate::protocol::{RunEvent, RunSpec, SessionRecord, apply_run};
-use crate::storage::{DataFile, Home, LoopFolder, RunDir, SessionDir, temp_dir, write_private};
+use crate::storage::{DataFile, Home, Inbox, LoopFolder, RunDir, SessionDir, temp_dir, write_private};
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
 use std::fmt;
@@ -124,6 +124,9 @@ pub fn start_loop(home: &Home, dir: &SessionDir, name: &str, key_envs: &[String]
     let folder = LoopFolder::of(dir, name);
     if folder.is_running() {
         return Err(Error::failed(format!("{name} is running already")));
+    }
+    if Inbox::of(dir).waiting_from(name)?.is_empty() && dir.state()?.0.planned_loop(name).is_none() {
+        return Err(Error::failed(format!("session {} has no loop {name}", dir.name())));
     }
     let log_path = folder.log()?;
     let mut options = OpenOptions::new();

@@ -17,7 +17,7 @@ use crate::domain::{
     counted, eval_report, with_people,
 };
 use crate::protocol::SessionRecord;
-use crate::storage::{Home, LoopFolder, RunDir, SessionDir};
+use crate::storage::{Home, Inbox, LoopFolder, RunDir, SessionDir};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -95,6 +95,10 @@ pub fn drive(
     wait: bool,
     reporter: &mut dyn LoopReporter,
 ) -> Result<(LoopSpec, LoopProgress, LoopEnd)> {
+    if Inbox::of(dir).waiting_from(name)?.is_empty() {
+        // Nothing is made for a loop that does not exist.
+        find(dir, name)?;
+    }
     let folder = LoopFolder::of(dir, name);
     let Some(_lock) = folder.lock()? else {
         let holder = folder.holder().map_or_else(|| "another process".into(), |holder| holder.to_string());

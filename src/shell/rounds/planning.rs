@@ -28,7 +28,12 @@ const JUDGES: [(&str, &str); 5] = [
 /// When something it names is missing or cannot be used, or there are too few prompts: one sentence.
 pub fn plan(home: &Home, dir: &SessionDir, request: &LoopRequest) -> Result<LoopSpec> {
     let method = learns_from_pairs(&request.method)?;
-    let params = plan::params(&request.method, &request.set)?;
+    let mut set = request.set.clone();
+    if !set.iter().any(|pair| pair.starts_with("eval_") || pair.starts_with("metric_for_best_model")) {
+        // The loop holds prompts out already: none of a round's labels is kept from training.
+        set.push("eval_fraction=0".into());
+    }
+    let params = plan::params(&request.method, &set)?;
     if let Some(why) = method.contradiction(&params) {
         return Err(Error::Usage(why));
     }
