@@ -33,6 +33,7 @@ mod prose;
 mod pty;
 mod reading;
 mod round;
+mod rounds;
 mod rubric;
 mod scores;
 mod screens_core;
