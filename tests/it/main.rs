@@ -26,6 +26,7 @@ mod ifeval;
 mod inputs;
 mod judge;
 mod keys;
+mod loop_screen;
 mod methods;
 mod models;
 mod places;
