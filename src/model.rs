@@ -44,3 +44,6 @@ pub use weights::Weights;
 
 /// The result type of the rooms that compute.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests;

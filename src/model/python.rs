@@ -151,10 +151,10 @@ mod tests {
         let mut env = Environment::new();
         add_to(&mut env);
         for (source, printed) in [
-            ("none is iterable", "false"),
-            ("5 is iterable", "false"),
-            ("true is sequence", "false"),
-            ("'a' is iterable and [] is iterable and {} is iterable and missing is iterable", "true"),
+            ("none is iterable", "False"),
+            ("5 is iterable", "False"),
+            ("true is sequence", "False"),
+            ("'a' is iterable and [] is iterable and {} is iterable and missing is iterable", "True"),
             ("'a b c'.rsplit(' ', 1)|join('|')", "a b|c"),
             ("'  a  b c '.rsplit()|join('|')", "a|b|c"),
             ("'  a  b c '.rsplit(none, 1)|join('|')", "  a  b|c"),

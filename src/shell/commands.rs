@@ -14,6 +14,7 @@ mod launch;
 mod make;
 mod models;
 mod pair;
+mod picture;
 mod report;
 mod rounds;
 mod rubric;
@@ -56,6 +57,7 @@ pub fn run(cli: Cli) -> Result<()> {
             }
             models::run(&context, action)
         }
+        Command::Render(args) => models::render(&context, &args),
         Command::New(args) => session::new(&context, &args),
         Command::Import(args) => session::import(&context, &args),
         Command::Export(args) => session::export(&context, &args),

@@ -120,7 +120,10 @@ fn plan_with(
         None => base_of(home, dir, &a)?,
     };
     if (&a.model, &a.adapter, &a.server) == (&b.model, &b.adapter, &b.server) && order.b.is_none() {
-        return Err(Error::Usage(format!("{} would be compared with itself: name another model with --b", a.name)));
+        return Err(Error::Usage(format!(
+            "{} would be compared with itself: name another model to compare it with",
+            a.name
+        )));
     }
     let mut notes = EvalNotes::default();
     let mut files = Vec::new();
