@@ -9,7 +9,7 @@ use super::gguf::Gguf;
 use super::template::Template;
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
-use crate::domain::{Fold64, Message, PromptBody};
+use crate::domain::{Conversation, Fold64, Message, PromptBody};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -104,6 +104,17 @@ impl LanguageModel {
         template.render(messages, add_generation_prompt)
     }
 
+    /// The same of a conversation with its tools and its template variables.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::render`].
+    pub fn render_conversation(&self, talk: &Conversation, add_generation_prompt: bool) -> Result<String, Error> {
+        match &self.template {
+            Some(template) => template.render_conversation(talk, add_generation_prompt),
+            None => self.render(&talk.turns, add_generation_prompt),
+        }
+    }
+
     /// The tokens of a prompt for the model to continue: a conversation rendered by the template with the generation
     /// prompt, or plain text with the tokenizer's own prefix.
     ///
@@ -111,7 +122,7 @@ impl LanguageModel {
     /// When the template or the tokenizer refuses it.
     pub fn encode_prompt(&self, body: &PromptBody) -> Result<Vec<u32>, Error> {
         match body {
-            PromptBody::Chat(messages) => self.tokenizer.encode(&self.render(messages, true)?, false),
+            PromptBody::Chat(talk) => self.tokenizer.encode(&self.render_conversation(talk, true)?, false),
             PromptBody::Text(text) => self.tokenizer.encode(text, true),
         }
     }

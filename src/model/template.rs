@@ -6,7 +6,7 @@
 
 use super::error::Error;
 use super::tokenizer::{SpecialTokens, json};
-use crate::domain::Message;
+use crate::domain::{Conversation, JsonFields, Message};
 use jiff::civil::DateTime;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, context};
@@ -91,18 +91,43 @@ impl Template {
     /// # Errors
     /// When the template refuses the conversation (roles out of order, for one), or takes too long.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Error> {
+        self.filled(messages, &[], &JsonFields::new(), add_generation_prompt)
+    }
+
+    /// The same of a conversation with its tools and its template variables.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn render_conversation(&self, talk: &Conversation, add_generation_prompt: bool) -> Result<String, Error> {
+        self.filled(&talk.turns, &talk.tools, &talk.variables, add_generation_prompt)
+    }
+
+    fn filled(
+        &self,
+        messages: &[Message],
+        tools: &[serde_json::Value],
+        variables: &JsonFields,
+        add_generation_prompt: bool,
+    ) -> Result<String, Error> {
         let s = &self.special;
         let token = |t: &Option<String>| t.as_ref().map_or(Value::UNDEFINED, |t| Value::from(t.clone()));
-        let turn = |m: &Message| Value::from_pairs([("role", m.role.clone()), ("content", m.content.clone())]);
+        let turn = |m: &Message| {
+            let own = [("role", Value::from(m.role.clone())), ("content", Value::from(m.content.clone()))];
+            let more = m.more.iter().map(|(name, value)| (name.as_str(), of_json(value)));
+            Value::from_pairs(own.into_iter().chain(more))
+        };
+        // Names that a row may not set are refused when it is imported.
+        let variables = Value::from_pairs(variables.iter().map(|(name, value)| (name.as_str(), of_json(value))));
         let arguments = context! {
             messages => messages.iter().map(turn).collect::<Value>(),
             add_generation_prompt => add_generation_prompt,
-            tools => Value::from(()),
+            tools => if tools.is_empty() { Value::from(()) } else { tools.iter().map(of_json).collect::<Value>() },
             documents => Value::from(()),
             bos_token => token(&s.bos),
             eos_token => token(&s.eos),
             pad_token => token(&s.pad),
             unk_token => token(&s.unk),
+            ..variables
         };
         self.env
             .get_template("chat")
@@ -145,6 +170,24 @@ fn without_generation(source: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// A JSON value for a template, its maps in their own order.
+fn of_json(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::from(()),
+        serde_json::Value::Bool(truth) => Value::from(*truth),
+        serde_json::Value::Number(n) => match (n.as_i64(), n.as_u64()) {
+            (Some(n), _) => Value::from(n),
+            (None, Some(n)) => Value::from(n),
+            (None, None) => Value::from(n.as_f64().unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(list) => list.iter().map(of_json).collect::<Value>(),
+        serde_json::Value::Object(object) => {
+            Value::from_pairs(object.iter().map(|(name, value)| (name.as_str(), of_json(value))))
+        }
+    }
 }
 
 /// A value as Python's `str` prints it.
@@ -277,7 +320,7 @@ mod tests {
     use super::*;
 
     fn render(source: &str) -> Result<String, Error> {
-        let messages = vec![Message { role: "user".into(), content: "it's \"x\"\n".into() }];
+        let messages = vec![Message::new("user", "it's \"x\"\n")];
         Template::new(source, "m", &SpecialTokens::default())?.render(&messages, true)
     }
 

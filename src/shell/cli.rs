@@ -246,6 +246,9 @@ pub struct ImportArgs {
     /// Maximum number of rows.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Show what the first rows become and which columns are not used; import nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `export`.

@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod copies;
 mod doctor;
+mod dry_run;
 mod evaluate;
 mod follow;
 mod launch;

@@ -21,8 +21,9 @@ pub use encode::Encode;
 pub(crate) use example::common_prefix;
 pub use example::{Example, TokeniseOptions, Tokenised};
 pub(crate) use pack::pack;
+pub(crate) use single::answer_mask;
 
-use crate::domain::{Finding, PairId, PairRow, Prompt, PromptBody, RatedRow, Severity, SftRow};
+use crate::domain::{Finding, PairId, PairRow, Prompt, PromptBody, RatedRow, ReplyRef, Severity, SftRow};
 use crate::model::error::Error;
 use crate::nn::policy::Row;
 use crate::nn::random::{stream, uniform};
@@ -133,8 +134,8 @@ fn pair(
     }
     let fail = |e: Error| Error::Invalid(format!("pair {}: {e}", row.pair));
     let prompt = encode.prompt(&row.prompt).map_err(fail)?;
-    let chosen = encode.answered(&row.prompt, &row.chosen).map_err(fail)?;
-    let rejected = encode.answered(&row.prompt, &row.rejected).map_err(fail)?;
+    let chosen = encode.replied(&row.prompt, row.chosen_reply()).map_err(fail)?;
+    let rejected = encode.replied(&row.prompt, row.rejected_reply()).map_err(fail)?;
     let boundary = common_prefix(&prompt, &chosen).min(common_prefix(&prompt, &rejected));
     if boundary < prompt.len() {
         boundary_shifts.push(row.pair.clone());
@@ -146,15 +147,23 @@ fn pair(
     } else if chosen == rejected {
         out.drop("identical answers");
     } else {
-        let side = |ids: Vec<u32>, from: usize| {
+        let side = |ids: Vec<u32>, whole: bool, answer: ReplyRef<'_>| -> Result<Row, Error> {
             let all = ids.len();
             if options.read_value {
-                Row { valued: vec![all - 1], ids, ..Row::default() }
-            } else {
-                Row::new(ids, (from..all).collect())
+                return Ok(Row { valued: vec![all - 1], ids, ..Row::default() });
             }
+            let mut scored = single::answer_mask(encode, &row.prompt, answer, boundary, &ids).map_err(fail)?;
+            if whole {
+                scored = (1..boundary).chain(scored).collect();
+            }
+            Ok(Row::new(ids, scored))
         };
-        let rows = vec![side(chosen, if options.score_prompt { 1 } else { boundary }), side(rejected, boundary)];
+        let rows =
+            vec![side(chosen, options.score_prompt, row.chosen_reply())?, side(rejected, false, row.rejected_reply())?];
+        if !options.read_value && rows.iter().any(|side| side.scored.is_empty()) {
+            out.drop("no tokens in the loss mask");
+            return Ok(());
+        }
         let example = Example {
             id: row.pair.clone(),
             prompt_id: row.prompt_id.clone(),
@@ -190,7 +199,7 @@ pub fn order(n: usize, shuffle: bool, seed: u64, epoch: u64) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::domain::is_held_out;
-    use crate::domain::{Message, PromptId};
+    use crate::domain::{Conversation, Message, PromptId};
 
     /// One token a byte; a conversation ends its turns with 0, plain text ends in 1.
     struct Bytes;
@@ -200,12 +209,12 @@ mod tests {
             50
         }
 
-        fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error> {
+        fn conversation(&self, talk: &Conversation, open: bool) -> Result<Vec<u32>, Error> {
             let turn = |m: &Message| {
                 let name = m.role.bytes().next().map(u32::from);
                 name.into_iter().chain(m.content.bytes().map(u32::from)).chain([0]).collect::<Vec<u32>>()
             };
-            let mut ids: Vec<u32> = messages.iter().flat_map(turn).collect();
+            let mut ids: Vec<u32> = talk.iter().flat_map(turn).collect();
             if open {
                 ids.push(u32::from(b'a'));
             }
@@ -242,6 +251,7 @@ mod tests {
 
     fn row(n: usize, prompt: &str, chosen: &str, rejected: &str) -> PairRow {
         PairRow {
+            turns: None,
             pair: PairId::new(format!("q{n}")),
             prompt_id: PromptId::new(format!("p{n}")),
             prompt: PromptBody::Text(prompt.into()),

@@ -5,7 +5,7 @@
 
 use super::encode::Encode;
 use super::example::{Example, TokeniseOptions, Tokenised, common_prefix};
-use crate::domain::{Message, PairId, Prompt, PromptBody, RatedRow, SftBody, SftRow};
+use crate::domain::{Conversation, Message, PairId, Prompt, PromptBody, RatedRow, ReplyRef, SftBody, SftRow};
 use crate::model::error::Error;
 use crate::nn::policy::Row;
 
@@ -15,7 +15,7 @@ pub(super) fn prompt_of(row: &SftRow) -> Option<PromptBody> {
         SftBody::Completion { prompt, .. } => Some(prompt.clone()),
         SftBody::Messages(messages) => {
             let last = messages.iter().rposition(|m| m.role == "assistant")?;
-            Some(PromptBody::Chat(messages[..last].to_vec())).filter(|_| last > 0)
+            Some(PromptBody::Chat(messages.first(last))).filter(|_| last > 0)
         }
         SftBody::Text(_) => None,
     }
@@ -39,8 +39,9 @@ pub(super) fn example(
         }
         SftBody::Messages(messages) => {
             let ids = encode.conversation(messages, false).map_err(fail)?;
-            let scored = if options.assistant_only {
-                assistant(encode, messages, &ids).map_err(fail)?
+            // A row that says which of its turns train is asked for those turns alone.
+            let scored = if options.assistant_only || messages.iter().any(|turn| turn.trains().is_some()) {
+                assistant(encode, messages, 0, &ids).map_err(fail)?
             } else {
                 (1..ids.len()).collect()
             };
@@ -77,18 +78,37 @@ pub(super) fn example(
     Ok(())
 }
 
-/// The assistant mask: of each assistant turn, the tokens after the preceding conversation with its generation prompt, up to
-/// the end-of-turn token. Separators between turns are excluded, as in templates with markers. A turn without an end-of-turn
-/// token counts whole.
-fn assistant(encode: &dyn Encode, messages: &[Message], whole: &[u32]) -> Result<Vec<usize>, Error> {
-    let mut out = Vec::new();
-    for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
-        let from = if i == 0 { 1 } else { common_prefix(&encode.conversation(&messages[..i], true)?, whole) };
-        let to = common_prefix(&encode.conversation(&messages[..=i], false)?, whole);
+/// The assistant mask: of each assistant turn from the turn `first` on that does not say otherwise (`weight`, `train`), the
+/// tokens after the preceding conversation with its generation prompt, up to the end-of-turn token. Separators between turns
+/// are excluded, as in templates with markers. A turn without an end-of-turn token counts whole.
+fn assistant(encode: &dyn Encode, talk: &Conversation, first: usize, whole: &[u32]) -> Result<Vec<usize>, Error> {
+    let mut out: Vec<usize> = Vec::new();
+    let learned = |turn: &Message| turn.role == "assistant" && turn.trains() != Some(false);
+    for (i, _) in talk.iter().enumerate().filter(|(i, turn)| *i >= first && learned(turn)) {
+        let from = if i == 0 { 1 } else { common_prefix(&encode.conversation(&talk.first(i), true)?, whole) };
+        let to = common_prefix(&encode.conversation(&talk.first(i + 1), false)?, whole);
         let turn = whole.get(from..to).unwrap_or_default();
-        out.extend(from.max(1)..to - encode.separator(turn));
+        // A template may render two calls in a row as one turn: no token counts twice.
+        let from = from.max(1).max(out.last().map_or(0, |last| last + 1));
+        out.extend(from..to - encode.separator(turn));
     }
     Ok(out)
+}
+
+/// The tokens of an answer that are learned: everything behind the boundary, or of several turns the assistant's.
+pub(crate) fn answer_mask(
+    encode: &dyn Encode,
+    prompt: &PromptBody,
+    answer: ReplyRef<'_>,
+    boundary: usize,
+    ids: &[u32],
+) -> Result<Vec<usize>, Error> {
+    match prompt {
+        PromptBody::Chat(talk) if answer.turns.len() > 1 => {
+            assistant(encode, &talk.followed_by(answer.turns), talk.len(), ids)
+        }
+        _ => Ok((boundary..ids.len()).collect()),
+    }
 }
 
 /// A rated answer.
@@ -106,7 +126,7 @@ pub(super) fn rating(
     }
     let fail = |e: Error| Error::Invalid(format!("rating {}: {e}", row.id));
     let prompt = encode.prompt(&row.prompt).map_err(fail)?;
-    let ids = encode.answered(&row.prompt, &row.completion).map_err(fail)?;
+    let ids = encode.replied(&row.prompt, row.reply()).map_err(fail)?;
     let boundary = common_prefix(&prompt, &ids);
     if boundary < prompt.len() {
         boundary_shifts.push(row.id.clone());
@@ -115,7 +135,11 @@ pub(super) fn rating(
         out.drop("an empty answer");
         return Ok(());
     }
-    let scored = (boundary..ids.len()).collect();
+    let scored = answer_mask(encode, &row.prompt, row.reply(), boundary, &ids).map_err(fail)?;
+    if scored.is_empty() {
+        out.drop("no tokens in the loss mask");
+        return Ok(());
+    }
     let example = Example {
         id: row.id.clone(),
         prompt_id: row.prompt_id.clone(),
