@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
 use tiebreak::demo::{self, Manner, Split, manner_of};
-use tiebreak::domain::{Comparison, Contestant, EvalState, Num, RunId, eval_report};
+use tiebreak::domain::{Comparison, Contestant, EvalState, Finding, Num, RunId, eval_report};
 use tiebreak::protocol::RunEvent;
 use tiebreak::storage::{Home, SessionDir};
 
@@ -60,14 +60,16 @@ fn worth(text: &str) -> i32 {
     }
 }
 
-/// The log of an evaluation, with the rule as one more judge.
-fn with_rule(dir: &SessionDir, run: &str) -> EvalState {
+/// The log of an evaluation, with the rule as one more judge, and what the run found.
+fn with_rule(dir: &SessionDir, run: &str) -> (EvalState, Vec<Finding>) {
     let mut eval = EvalState::default();
+    let mut findings = Vec::new();
     for envelope in dir.run(&RunId::new(run)).unwrap().tail().poll().unwrap() {
         match envelope.data {
             Ok(RunEvent::EvalAnswered(answer)) => eval.answer(*answer),
             Ok(RunEvent::Measured(measurement)) => eval.measure(measurement),
             Ok(RunEvent::Compared(comparison)) => eval.compare(comparison),
+            Ok(RunEvent::Found(finding)) => findings.push(finding),
             _ => {}
         }
     }
@@ -98,7 +100,7 @@ fn with_rule(dir: &SessionDir, run: &str) -> EvalState {
     for row in rows {
         eval.compare(row);
     }
-    eval
+    (eval, findings)
 }
 
 fn main() {
@@ -142,14 +144,25 @@ fn main() {
     common.extend(["--judge", letters.as_str()]);
     let data = words_after("--data").map(|words| words[0].clone());
     common.extend(data.iter().flat_map(|folder| ["--data", folder.as_str()]));
-    let mut reports = Vec::new();
+    let mut logs = Vec::new();
     for (number, method) in ["dpo-1", "orpo-1", "ppo-1"].into_iter().enumerate() {
         let b = ["eval", "manners", "--a", method, "--b", "tiny"];
         tiebreak(home, &[&b[..], &common, &drawn].concat());
-        let eval = with_rule(&dir, &format!("eval-{}", number + 1));
-        let report = serde_json::to_value(eval_report(&eval, &[])).unwrap();
-        reports.push(json!({ "a": method, "judges": report["judges"] }));
+        let (eval, findings) = with_rule(&dir, &format!("eval-{}", number + 1));
+        logs.push((method, eval, findings));
     }
+    // Every p-value is corrected for the tests of all three evaluations.
+    let p_values: Vec<Vec<f64>> = logs.iter().map(|(_, eval, _)| eval_report(eval, &[]).p_values()).collect();
+    let reports: Vec<Value> = logs
+        .iter()
+        .enumerate()
+        .map(|(at, (method, eval, findings))| {
+            let others: Vec<f64> =
+                p_values.iter().enumerate().filter(|(i, _)| *i != at).flat_map(|(_, p)| p.clone()).collect();
+            let report = eval_report(eval, &others);
+            json!({ "a": method, "judges": report.judges, "findings": findings })
+        })
+        .collect();
     let seconds = began.elapsed().as_secs_f64();
     if given("--json") {
         println!("{}", json!({ "evaluations": reports, "seconds": seconds }));
@@ -157,6 +170,11 @@ fn main() {
         show(&reports);
         println!("{seconds:.0} s in all");
     }
+}
+
+/// What an evaluation's report says of a judge.
+fn judge_of<'a>(report: &'a Value, kind: &str) -> &'a Value {
+    report["judges"].as_array().unwrap().iter().find(|j| j["judge"].as_str().unwrap().starts_with(kind)).unwrap()
 }
 
 fn percent(rate: &Value, interval: &Value) -> String {
@@ -167,33 +185,75 @@ fn percent(rate: &Value, interval: &Value) -> String {
     }
 }
 
+fn conclusion(of: &Value) -> String {
+    match of["detail"].as_str() {
+        Some(detail) => format!("{}: {detail}", of["word"].as_str().unwrap()),
+        None => of["word"].as_str().unwrap().to_owned(),
+    }
+}
+
+/// The table of the README, the same in full, and what is known of the judges.
 fn show(reports: &[Value]) {
-    println!("win rate over `tiny` on {JUDGING} unseen prompts, 95 % intervals; a star: no headline");
-    println!("| run | by the rule | by reward | by implicit reward | by letters |\n|---|---|---|---|---|");
+    let kinds = ["rule", "reward", "implicit", "llm"];
+    println!("win rate over `tiny` on {JUDGING} unseen prompts, 95 % intervals; a star: no headline\n");
+    println!("| | by the rule | by reward | by implicit reward | by letters |\n|---|---|---|---|---|");
     for report in reports {
-        let judges = report["judges"].as_array().unwrap();
-        let cell = |kind: &str| {
-            let judge = judges.iter().find(|j| j["judge"].as_str().unwrap().starts_with(kind)).unwrap();
+        let cells = kinds.map(|kind| {
+            let judge = judge_of(report, kind);
             let star = if judge["not_headline"].as_array().unwrap().is_empty() { "" } else { " *" };
-            format!("{}{star}", percent(&judge["rate"], &judge["interval"]))
-        };
-        let cells = ["rule", "reward", "implicit", "llm"].map(cell);
+            let word = judge["conclusion"]["word"].as_str().unwrap();
+            format!("{}, {word}{star}", percent(&judge["rate"], &judge["interval"]))
+        });
         println!("| `{}` | {} |", report["a"].as_str().unwrap(), cells.join(" | "));
     }
+    println!("\n| run | judge | win rate | won, tied, lost | at equal length | characters | p | conclusion |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for report in reports {
+        for judge in kinds.map(|kind| judge_of(report, kind)) {
+            let length = &judge["length_controlled"];
+            let equal = if length.is_null() {
+                format!("undefined: {}", judge["length_undefined"].as_str().unwrap())
+            } else {
+                percent(&length["rate"], &length["interval"])
+            };
+            let chars = &judge["mean_chars"];
+            let p = judge["p_corrected"].as_f64().map_or_else(|| "–".to_owned(), |p| format!("{p:.3}"));
+            println!(
+                "| `{}` | `{}` | {} | {}, {}, {} | {equal} | {:.0} against {:.0} | {p} | {} |",
+                report["a"].as_str().unwrap(),
+                judge["judge"].as_str().unwrap(),
+                percent(&judge["rate"], &judge["interval"]),
+                judge["wins"],
+                judge["ties"],
+                judge["losses"],
+                number(&chars[0]),
+                number(&chars[1]),
+                conclusion(&judge["conclusion"])
+            );
+        }
+    }
+    println!("\n| judge | measured on | right | decided | both orders agree | kappa | no headline because |");
+    println!("|---|---|---|---|---|---|---|");
     for judge in reports[0]["judges"].as_array().unwrap() {
+        let name = judge["judge"].as_str().unwrap();
+        let why: Vec<&str> = judge["not_headline"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+        let optional = |value: &Value| value.as_f64().map_or_else(|| "–".to_owned(), |x| format!("{x:.2}"));
         for gate in judge["gate"].as_array().into_iter().flatten() {
             println!(
-                "{} on {}: right {} of {}, both orders agree {}, kappa {}",
-                judge["judge"].as_str().unwrap(),
+                "| `{name}` | {} | {} | {} | {} | {} | {} |",
                 gate["set"].as_str().unwrap(),
                 percent(&gate["accuracy"], &gate["interval"]),
                 gate["decided"],
-                gate["consistency"],
-                gate["kappa"]
+                optional(&gate["consistency"]),
+                optional(&gate["kappa"]),
+                why.join("; ")
             );
         }
-        for why in judge["not_headline"].as_array().unwrap() {
-            println!("{}: {}", judge["judge"].as_str().unwrap(), why.as_str().unwrap());
+    }
+    for (number, report) in reports.iter().enumerate() {
+        for finding in report["findings"].as_array().unwrap() {
+            println!("\neval-{}: {}", number + 1, finding["text"].as_str().unwrap());
         }
     }
+    println!();
 }

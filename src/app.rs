@@ -60,7 +60,7 @@ pub use growing::{GrowingPair, GrowingPairs};
 pub use key::{Code, Key};
 pub use markup::{Markup, TextStyle};
 pub use model::{Model, action_tables, all_keys};
-pub use msg::{LiveRun, Msg, Opened, SessionCard};
+pub use msg::{LiveRun, Msg, Opened, SessionCard, Unmade};
 pub use names::PairNames;
 pub use open::{OpenSession, RunView};
 pub use outbox::{Outbox, SaveState, SeqMap};

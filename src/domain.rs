@@ -10,6 +10,7 @@ mod axis;
 mod bradley_terry;
 mod canonical;
 mod check;
+mod conclusion;
 mod contest;
 mod conversation;
 mod dawid_skene;
@@ -39,6 +40,7 @@ mod scorecard;
 mod select;
 mod series;
 mod session;
+mod standings;
 mod stats;
 mod suite;
 mod text;
@@ -56,6 +58,7 @@ pub use agreement::{
 pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
+pub use conclusion::Conclusion;
 pub use contest::{Contestant, ItemKey};
 pub use conversation::{Conversation, JsonFields, Message, MessageFields, PairTurns, ReplyRef, readable_turns};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
@@ -91,8 +94,8 @@ pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
 pub use scorecard::{
-    Conclusion, EvalReport, FEWEST_LABELS, GateReport, JudgeReport, LLMBAR, LengthReport, MeasureReport, MeasureValues,
-    OWN_LABELS, SuiteReport, eval_report, gate_suite, is_gate, logit, measure_values, pooled_value,
+    EvalReport, FEWEST_LABELS, GateReport, JudgeReport, LLMBAR, LengthReport, MeasureReport, MeasureValues, OWN_LABELS,
+    SuiteReport, eval_report, gate_suite, is_gate, logit, measure_values, pooled_value,
 };
 pub use select::{
     Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,
@@ -105,6 +108,7 @@ pub use session::{
     Score, ScoreSource, Session, SessionPool, SharedName, Supply, TagChange, VerdictSummary, WinRate, agreement_report,
     tag_problem,
 };
+pub use standings::{RatedEvaluation, Standing, Standings, standings};
 pub use stats::{ece, median, quantile, wilson};
 pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, REWARD_MARGIN, SuiteRow, judges, suite, suites};
 pub use text::{

@@ -17,7 +17,9 @@ pub(crate) mod gguf;
 pub(crate) mod language_model;
 pub mod layer;
 pub mod merge;
+mod python;
 pub(crate) mod sink;
+pub(crate) mod special_tokens;
 pub(crate) mod staged_folder;
 pub(crate) mod template;
 pub(crate) mod tokenizer;
@@ -33,11 +35,15 @@ pub use gguf::Gguf;
 pub use language_model::LanguageModel;
 pub use layer::{Activation, LayerParts, LayerSpec, NormPlacement, QkNorm};
 pub use sink::Sink;
+pub use special_tokens::SpecialTokens;
 pub use template::Template;
-pub use tokenizer::{SpecialTokens, Tokenizer};
+pub use tokenizer::Tokenizer;
 pub use trained::{TRAINED_FILE, Trained};
 pub use tune::{LINEARS, LoraSpec, Tune};
 pub use weights::Weights;
 
 /// The result type of the rooms that compute.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests;

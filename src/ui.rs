@@ -8,6 +8,8 @@
 mod evaluation;
 mod frame;
 mod popup;
+mod ratings;
+mod rows;
 mod run;
 mod screen;
 mod svg;

@@ -8,6 +8,7 @@
 
 mod answer;
 mod bench;
+mod describe;
 mod drive;
 mod error;
 mod evaluate;
@@ -57,6 +58,8 @@ fn dispatch(args: &[OsString]) -> ExitCode {
             answer::models(&roots)
         }
         ["model", _] => answer::model(path(1)),
+        ["describe", _] => describe::describe(path(1)),
+        ["render", _, _, format, most] => describe::render(path(1), path(2), format, most),
         ["gpus"] => answer::gpus(),
         ["estimate", _] => answer::estimate(path(1)),
         ["masks", _] => answer::masks(path(1)),

@@ -38,7 +38,7 @@ pub enum Effect {
     },
     /// Release the lock and stop sending records.
     CloseSession,
-    /// Create a session, import its prompts, and answer with [`super::Msg::Created`].
+    /// Create a session, import its prompts, and answer with [`super::Msg::Created`] or [`super::Msg::NotCreated`].
     CreateSession {
         /// Its name.
         name: String,

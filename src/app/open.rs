@@ -314,7 +314,7 @@ impl OpenSession {
             self.session.set_wall_time(self.now_ms);
         }
         self.names.follow(&self.session);
-        if self.filter.as_ref().is_some_and(Filter::names_evaluation) {
+        if self.is_blind() {
             // Pairs of an evaluation have a queue of their own.
             self.queue = self.session.blind_queue(&self.rater);
             self.queue.retain(|pair| self.matching.contains(pair));
@@ -380,9 +380,19 @@ impl OpenSession {
 
     /// Sets the filter of the queue.
     pub fn set_filter(&mut self, filter: Option<Filter>) {
+        // Pairs of an evaluation have a queue of their own: nothing among them is a dispute or contested.
+        if filter.as_ref().is_some_and(Filter::names_evaluation) {
+            self.order = QueueOrder::Arrival;
+        }
         self.filter = filter;
         self.match_all();
         self.requeue();
+    }
+
+    /// Whether it shows the pairs of an evaluation.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        self.filter.as_ref().is_some_and(Filter::names_evaluation)
     }
 
     fn match_all(&mut self) {

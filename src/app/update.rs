@@ -165,6 +165,12 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.touch();
             return model.open.as_mut().map_or_else(Vec::new, |open| open.acknowledge(ticket, seq, now));
         }
+        Msg::Writable => {
+            if let Some(open) = &mut model.open {
+                open.read_only = None;
+                model.say("the session is free now: what you do here is saved");
+            }
+        }
         Msg::SaveDelayed { error, in_ms } => {
             let retry_ms = model.clock_ms + in_ms;
             if let Some(open) = &mut model.open {
@@ -229,6 +235,10 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             effects.push(Effect::ListSessions);
             return effects;
         }
+        Msg::NotCreated(unmade) => {
+            model.notice = None;
+            flow::not_created(model, unmade);
+        }
         Msg::Imported(text) | Msg::Note(text) => model.say(text),
         Msg::Failed(sentence) => {
             // A session that failed to open leaves no destination.
@@ -238,6 +248,8 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
                     travel::show(model, Goal::to("home"));
                 }
             }
+            // What was under way is not.
+            model.notice = None;
             model.popups.push(Popup::Message { title: "Error".into(), body: sentence });
             model.touch();
         }
@@ -388,7 +400,7 @@ fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
             flow::pick_model(shared, name, of);
             Next::default()
         }
-        PopupAnswer::Picked(pick @ (Pick::Pair(_) | Pick::Rubric(_))) => {
+        PopupAnswer::Picked(pick @ (Pick::Pair(_) | Pick::Rubric(_) | Pick::NewCriterion)) => {
             model.screen.any_mut().on_answer(shared, PopupAnswer::Picked(pick))
         }
         PopupAnswer::Typed(input) if input.purpose.is_from_screen() => {

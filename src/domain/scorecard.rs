@@ -3,6 +3,7 @@
 //! Owns the path from what was logged to the numbers that the screen, the commands and the report show. Refuses to know
 //! models: it folds an [`EvalState`].
 
+use super::conclusion::{Conclusion, conclude};
 use super::contest::Contestant;
 use super::evaluation::{
     CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, JudgeFigures, LengthRow, PromptScore, calibration_error,
@@ -12,6 +13,7 @@ use super::hash::hash64;
 use super::measured::{Comparison, EvalState, Measurement};
 use super::metric::Metrics;
 use super::posed::HUMAN;
+use super::standings::Standings;
 use super::stats::{median, quantile, resample};
 use super::suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, SuiteRow, judges, suite};
 use gates::{agrees, gate_reports};
@@ -24,16 +26,6 @@ pub use gates::{FEWEST_LABELS, GateReport, LLMBAR, OWN_LABELS, gate_suite, is_ga
 
 /// Seed of the bootstraps: the same log gives the same numbers.
 const SEED: u64 = 1;
-
-/// A conclusion in words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Conclusion {
-    /// `better`, `worse`, `higher`, `lower` or `cannot tell`.
-    pub word: &'static str,
-    /// Why it cannot tell, and what would.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-}
 
 /// A measure of a suite for both contestants.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -151,9 +143,18 @@ pub struct EvalReport {
     pub judges: Vec<JudgeReport>,
     /// How many tests were corrected for together.
     pub tests: usize,
+    /// The ratings of the session's models that its judges compared; filled in by who reads the session's other evaluations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub standings: Vec<Standings>,
 }
 
 impl EvalReport {
+    /// Judge, suite, and why the judge's number is no headline.
+    #[must_use]
+    pub fn headlines(&self) -> Vec<(&str, &str, &[String])> {
+        self.judges.iter().map(|j| (j.judge.as_str(), j.suite.as_str(), j.not_headline.as_slice())).collect()
+    }
+
     /// Its p-values before correction, in order.
     #[must_use]
     pub fn p_values(&self) -> Vec<f64> {
@@ -193,7 +194,7 @@ pub fn eval_report(state: &EvalState, others: &[f64]) -> EvalReport {
         .into_iter()
         .map(|((judge, suite), rows)| judge_report(judge, suite, &rows, gate_reports(state, judge)))
         .collect();
-    let mut report = EvalReport { suites, judges, tests: 0 };
+    let mut report = EvalReport { suites, judges, tests: 0, standings: Vec::new() };
     report.correct(others);
     report
 }
@@ -380,27 +381,6 @@ fn of_sets(pooling: Pooling, shared: &[(ItemValue, ItemValue)]) -> Found {
 }
 
 const NO_INTERVAL: ComparisonVerdict = ComparisonVerdict::CannotTell(CannotTell::NoInterval);
-
-/// A verdict in words; `noun` is what more are needed of.
-fn conclude(verdict: &ComparisonVerdict, better: Better, noun: &str) -> Conclusion {
-    let word = match (verdict, better) {
-        (ComparisonVerdict::Better, Better::Higher) | (ComparisonVerdict::Worse, Better::Lower) => "better",
-        (ComparisonVerdict::Worse, Better::Higher) | (ComparisonVerdict::Better, Better::Lower) => "worse",
-        (ComparisonVerdict::Better, Better::Neither) => "higher",
-        (ComparisonVerdict::Worse, Better::Neither) => "lower",
-        (ComparisonVerdict::CannotTell(_), _) => "cannot tell",
-    };
-    let detail = match verdict {
-        ComparisonVerdict::CannotTell(CannotTell::Needs(n)) => Some(format!("about {n} {noun}s would tell")),
-        ComparisonVerdict::CannotTell(CannotTell::NoDifference) => Some("no difference was seen".into()),
-        ComparisonVerdict::CannotTell(CannotTell::TooFewPrompts) => {
-            Some(format!("fewer than {} {noun}s", super::evaluation::BETTER_NEEDS))
-        }
-        ComparisonVerdict::CannotTell(CannotTell::NoInterval) => Some("there is no interval".into()),
-        _ => None,
-    };
-    Conclusion { word, detail }
-}
 
 fn judge_report(judge: &str, suite: &str, rows: &[&Comparison], gate: Vec<GateReport>) -> JudgeReport {
     let judged: Vec<(&Comparison, f64)> =

@@ -186,7 +186,7 @@ pub const CORRECTION: &str = "correction";
 pub struct PairRow {
     /// The pair it came from, so that findings can name it.
     pub pair: PairId,
-    /// The prompt's id, which decides the split into training and evaluation.
+    /// The prompt's id.
     pub prompt_id: PromptId,
     /// The prompt's content.
     pub prompt: PromptBody,

@@ -123,6 +123,8 @@ pub struct Evaluation {
     phases: VecDeque<Phase>,
     playing: Option<Playing>,
     scoring: Option<ItemScoring>,
+    /// The first item without numbers of the texts that are scored now, and why.
+    unscored: Option<String>,
     judging: Option<Judging>,
     planned: bool,
     left_out: Vec<(String, usize)>,
@@ -203,6 +205,7 @@ impl Evaluation {
             phases,
             playing: None,
             scoring: None,
+            unscored: None,
             judging: None,
             planned: false,
             left_out,

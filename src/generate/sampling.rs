@@ -160,8 +160,8 @@ pub struct Sampling {
     next: usize,
     /// The prompts before this one have been submitted to the models.
     submitted: usize,
-    /// Token counts of prompts that do not fit the context, by the prompt's number and the model's index.
-    too_long: BTreeMap<(usize, usize), usize>,
+    /// Prompts that a model is not asked, by the prompt's number and the model's index.
+    left_out: BTreeMap<(usize, usize), LeftOut>,
     models: Vec<SampledModel>,
     /// The models behind servers.
     servers: Option<Servers>,
@@ -230,7 +230,7 @@ impl Sampling {
             prompts,
             next,
             submitted: next,
-            too_long: BTreeMap::new(),
+            left_out: BTreeMap::new(),
             models,
             servers: Servers::open(run, spec, next)?,
             tokens: 0,
@@ -360,16 +360,26 @@ impl Sampling {
     fn submit(&mut self, number: usize, sink: &mut dyn Sink) -> Result<(), Error> {
         let prompt = &self.prompts[number];
         // Encodes for all models first, so that an error submits nothing.
-        let encoded: Vec<Vec<u32>> =
-            self.models.iter().map(|v| v.model.encode_prompt(&prompt.body)).collect::<Result<_, Error>>()?;
+        let encode = |v: &SampledModel| match v.model.encode_prompt(&prompt.body) {
+            Err(Error::Template { why, .. }) => Ok(Err(LeftOut::Refused(why))),
+            other => other.map(Ok),
+        };
+        let encoded: Vec<Result<Vec<u32>, LeftOut>> = self.models.iter().map(encode).collect::<Result<_, Error>>()?;
         let name = |k: &usize| hash64(format!("{} {k}", prompt.id).as_bytes());
         for (v, ids) in encoded.into_iter().enumerate() {
+            let ids = match ids {
+                Ok(ids) => ids,
+                Err(why) => {
+                    self.left_out.insert((number, v), why);
+                    continue;
+                }
+            };
             let mut sampler = self.spec.sampler;
             let context = self.models[v].model.config.context;
             if context > 0 {
                 let room = context.saturating_sub(ids.len());
                 if room == 0 {
-                    self.too_long.insert((number, v), ids.len());
+                    self.left_out.insert((number, v), LeftOut::TooLong(ids.len()));
                     continue;
                 }
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
@@ -424,9 +434,8 @@ impl Sampling {
         }
         let mut out = Vec::new();
         for v in 0..self.models.len() {
-            if let Some(tokens) = self.too_long.remove(&(number, v)) {
-                let context = self.models[v].model.config.context;
-                sink.emit(RunEvent::Found(too_long(prompt, tokens, context, self.next)))?;
+            if let Some(why) = self.left_out.remove(&(number, v)) {
+                sink.emit(RunEvent::Found(why.finding(prompt, &self.models[v], self.next)))?;
                 continue;
             }
             let generated = loop {
@@ -553,17 +562,36 @@ impl Sampling {
     }
 }
 
-fn too_long(prompt: &Prompt, tokens: usize, context: usize, step: usize) -> Finding {
-    Finding {
-        rule: "prompt_too_long".into(),
-        step: step as u64,
-        severity: Severity::Warn,
-        text: format!(
-            "the prompt {} has {tokens} tokens, the model's context is {context}; it was left out",
-            prompt.id
-        ),
-        remedy: "shorten the prompt, or use a model with a longer context".into(),
-        pair: None,
+/// Why a model is not asked a prompt.
+enum LeftOut {
+    /// It has as many tokens as the context, or more.
+    TooLong(usize),
+    /// The chat template refuses it, in its own words.
+    Refused(String),
+}
+
+impl LeftOut {
+    fn finding(&self, prompt: &Prompt, sampled: &SampledModel, step: usize) -> Finding {
+        let (rule, text, remedy) = match self {
+            Self::TooLong(tokens) => (
+                "prompt_too_long",
+                format!(
+                    "the prompt {} has {tokens} tokens, the model's context is {}; it was left out.",
+                    prompt.id, sampled.model.config.context
+                ),
+                "Shorten the prompt, or use a model with a longer context.",
+            ),
+            Self::Refused(why) => (
+                "template_refused",
+                format!(
+                    "the chat template of {} refuses the prompt {}: {why}; it was left out.",
+                    sampled.name, prompt.id
+                ),
+                "Change the conversation's roles, or use a model whose template takes them.",
+            ),
+        };
+        let (severity, remedy) = (Severity::Warn, remedy.to_owned());
+        Finding { rule: rule.into(), step: step as u64, severity, text, remedy, pair: None }
     }
 }
 

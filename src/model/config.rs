@@ -66,8 +66,10 @@ pub struct Config {
     pub rms_eps: f64,
     /// Whether the output head is tied to the embedding.
     pub tied: bool,
-    /// Longest context in tokens; 0 when unknown.
+    /// Longest context in tokens, no longer than the attention window; 0 when unknown.
     pub context: usize,
+    /// Width of the attention window that cuts the context; none for full attention.
+    pub window: Option<usize>,
     /// End-of-text tokens in config.json.
     pub eos: Vec<u32>,
     /// The beginning-of-text token in config.json, if any.
@@ -249,13 +251,17 @@ impl Config {
         if head_dim % 2 != 0 {
             return Err(Error::file(path, format!("head_dim {head_dim} is odd, but RoPE needs it even")));
         }
-        let rope = f.get("rope_parameters").or(f.get("rope_scaling"));
+        // The older key wins, as in `transformers`: model cards tell people to add it.
+        let rope = f.get("rope_scaling").or(f.get("rope_parameters"));
         let theta = rope.and_then(|r| r.get("rope_theta")).and_then(Value::as_f64);
         // Null and 0 mean unknown.
-        let context = match f.map.get("max_position_embeddings") {
+        let positions = match f.map.get("max_position_embeddings") {
             None => defaults.context,
             Some(value) => value.as_u64().unwrap_or(0) as usize,
         };
+        // Within the window, attention is full: shorter rows are computed exactly, longer ones do not fit the context.
+        let window = window(&f, family)?.filter(|window| positions == 0 || *window < positions);
+        let context = window.unwrap_or(positions);
         Ok(Self {
             family,
             layer,
@@ -271,10 +277,11 @@ impl Config {
                 Some(t) => t,
                 None => f.real("rope_theta", defaults.rope_theta)?,
             },
-            rope_scaling: scaling(&f, rope, context)?,
+            rope_scaling: scaling(&f, rope, positions)?,
             rms_eps: f.real("rms_norm_eps", defaults.rms_eps)?,
             tied: f.flag("tie_word_embeddings", defaults.tied),
             context,
+            window,
             eos: ids(f.get("eos_token_id")),
             bos: ids(f.get("bos_token_id")).first().copied(),
             pad: ids(f.get("pad_token_id")).first().copied(),
@@ -304,16 +311,26 @@ fn layer(f: &Fields<'_>, family: &Family) -> Result<LayerSpec, Error> {
     Ok(layer)
 }
 
+fn layer_types<'a>(f: &'a Fields<'_>) -> impl Iterator<Item = &'a str> {
+    f.get("layer_types").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Width of the window of the layers that have one. Qwen's configurations hold a window that is switched off.
+fn window(f: &Fields<'_>, family: &Family) -> Result<Option<usize>, Error> {
+    let named = layer_types(f).any(|name| name == "sliding_attention");
+    if named || f.flag("use_sliding_window", family.defaults.sliding_window.is_some()) {
+        return f.size_or("sliding_window", family.defaults.sliding_window);
+    }
+    Ok(None)
+}
+
 /// Refuses fields that change the computation and are not implemented.
 fn refuse_fields(f: &Fields<'_>) -> Result<(), Error> {
-    // Qwen's configurations contain a sliding window that is switched off.
-    if f.flag("use_sliding_window", false) {
-        let w = f.get("sliding_window").map_or_else(|| "true".into(), Value::to_string);
-        return Err(f.refuse(format!("sliding-window attention (`sliding_window={w}`)"), "only full attention is"));
-    }
-    let types = f.get("layer_types").and_then(Value::as_array);
-    if let Some(other) = types.into_iter().flatten().filter_map(Value::as_str).find(|t| *t != "full_attention") {
-        return Err(f.refuse(format!("`layer_types` with `{other}`"), "only full_attention is implemented"));
+    let known = ["full_attention", "sliding_attention"];
+    if let Some(other) = layer_types(f).find(|name| !known.contains(name)) {
+        return Err(
+            f.refuse(format!("`layer_types` with `{other}`"), "full_attention and sliding_attention are implemented")
+        );
     }
     for key in ["quantization_config", "num_experts", "num_local_experts", "attn_logit_softcapping"] {
         if f.get(key).is_some() {
@@ -432,15 +449,43 @@ mod tests {
     }
 
     #[test]
+    fn an_attention_window_cuts_the_context() {
+        for (rest, context, window) in [
+            (r#""model_type":"mistral","sliding_window":1024"#, 1024, Some(1024)),
+            (r#""model_type":"mistral""#, 4096, Some(4096)),
+            (r#""model_type":"mistral","sliding_window":null,"max_position_embeddings":9"#, 9, None),
+            (r#""model_type":"mistral","sliding_window":4096,"max_position_embeddings":4096"#, 4096, None),
+            (r#""model_type":"mistral","sliding_window":7,"max_position_embeddings":null"#, 7, Some(7)),
+            (r#""model_type":"qwen2","sliding_window":64,"use_sliding_window":false"#, 32_768, None),
+            (r#""model_type":"qwen2","sliding_window":64,"use_sliding_window":true"#, 64, Some(64)),
+            (
+                r#""model_type":"qwen3","sliding_window":64,"layer_types":["full_attention","sliding_attention"]"#,
+                64,
+                Some(64),
+            ),
+        ] {
+            let config = parse(rest).unwrap();
+            assert_eq!((config.context, config.window), (context, window), "{rest}");
+        }
+    }
+
+    #[test]
+    fn the_older_rope_key_wins_over_the_newer() {
+        let both = parse(
+            r#""model_type":"llama","rope_parameters":{"rope_theta":5e5,"rope_type":"default"},"rope_scaling":{"type":"linear","factor":4}"#,
+        );
+        let both = both.unwrap();
+        assert_eq!((both.rope_scaling, both.rope_theta), (RopeScaling::Linear(4.0), 1e4));
+    }
+
+    #[test]
     fn unimplemented_features_are_refused_by_name() {
         for (rest, name) in [
             (r#""model_type":"gemma3""#, "gemma3"),
-            (r#""model_type":"mistral","sliding_window":1024"#, "sliding_window=1024"),
-            (r#""model_type":"mistral""#, "sliding_window=4096"),
             (r#""model_type":"llama","rope_scaling":{"rope_type":"yarn","factor":4}"#, "yarn"),
             (r#""model_type":"llama","hidden_act":"quick_gelu""#, "hidden_act=quick_gelu"),
             (r#""model_type":"llama","quantization_config":{"bits":4}"#, "quantization_config"),
-            (r#""model_type":"qwen2","layer_types":["sliding_attention"]"#, "sliding_attention"),
+            (r#""model_type":"qwen2","layer_types":["linear_attention"]"#, "linear_attention"),
         ] {
             let message = parse(rest).unwrap_err().to_string();
             assert!(message.contains(name) && message.contains("m/config.json"), "{message}");

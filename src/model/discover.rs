@@ -5,9 +5,9 @@
 
 use super::config::Config;
 use super::error::Error;
+use super::fields::json;
 use super::gguf::Gguf;
 use super::language_model::LanguageModel;
-use super::tokenizer::json;
 use super::weights::files;
 use crate::domain::model_name;
 use crate::protocol::{ModelCard, ModelRef};

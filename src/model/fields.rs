@@ -81,3 +81,13 @@ pub(crate) fn ids(value: Option<&Value>) -> Vec<u32> {
         None => Vec::new(),
     }
 }
+
+/// Reads a JSON file; none if it cannot be read.
+pub(crate) fn json(path: &Path) -> Result<Option<Value>, Error> {
+    match std::fs::read_to_string(path) {
+        Err(_) => Ok(None),
+        Ok(text) => {
+            serde_json::from_str(&text).map(Some).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))
+        }
+    }
+}

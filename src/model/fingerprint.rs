@@ -6,8 +6,8 @@
 use super::error::Error;
 use super::gguf::Gguf;
 
+use super::special_tokens::SpecialTokens;
 use super::template::Template;
-use super::tokenizer::SpecialTokens;
 use super::weights::files as weight_files;
 use crate::protocol::{FileDigest, ModelInput};
 use serde::{Deserialize, Serialize};

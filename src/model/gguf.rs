@@ -4,16 +4,19 @@
 //! length is checked against the file's size before anything is allocated, so that a malformed file is one error message.
 //! Refuses unimplemented tensor types, architectures and pre-tokenizers by name.
 
+mod tensor_type;
+
 use super::config::{Config, RopeScaling};
 use super::error::Error;
 use super::family;
 use super::layer::LayerSpec;
-use super::tokenizer::{SpecialTokens, Tokenizer};
-use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
-use candle_core::{Device, Tensor};
+use super::special_tokens::SpecialTokens;
+use super::tokenizer::Tokenizer;
+use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use tensor_type::TensorType;
 use tiebreak_kernels::packed::{Matrix, QuantFormat};
 
 /// An opened GGUF file. Tensors are read from the mapped file on demand.
@@ -101,35 +104,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Name, block length and bytes per block of the supported tensor types.
-fn block(kind: u32) -> Result<(GgmlDType, usize, usize), String> {
-    Ok(match kind {
-        0 => (GgmlDType::F32, 1, 4),
-        1 => (GgmlDType::F16, 1, 2),
-        2 => (GgmlDType::Q4_0, 32, 18),
-        3 => (GgmlDType::Q4_1, 32, 20),
-        8 => (GgmlDType::Q8_0, 32, 34),
-        12 => (GgmlDType::Q4K, 256, 144),
-        14 => (GgmlDType::Q6K, 256, 210),
-        other => {
-            const NAMES: [(u32, &str); 8] = [
-                (6, "Q5_0"),
-                (7, "Q5_1"),
-                (10, "Q2_K"),
-                (11, "Q3_K"),
-                (13, "Q5_K"),
-                (15, "Q8_K"),
-                (20, "IQ4_NL"),
-                (30, "BF16"),
-            ];
-            let name = NAMES.iter().find(|(k, _)| *k == other).map_or("unknown", |(_, n)| *n);
-            return Err(format!(
-                "holds a tensor of type {name} ({other}), which is not supported; F32, F16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K are"
-            ));
-        }
-    })
-}
-
 impl Gguf {
     /// Opens a file and reads its header.
     ///
@@ -180,6 +154,17 @@ impl Gguf {
     /// # Errors
     /// When the architecture is not supported or a field is missing.
     pub fn config(&self) -> Result<Config, Error> {
+        let part = |key: &str| self.meta.get(key).and_then(Value::as_u64);
+        if let Some(parts) = part("split.count").filter(|parts| *parts > 1) {
+            let number = part("split.no").map_or_else(|| "one part".into(), |no| format!("part {}", no + 1));
+            return Err(Error::file(
+                &self.path,
+                format!(
+                    "is {number} of {parts} of a split model; join the parts with `llama-gguf-split --merge FIRST-PART OUT.gguf`, \
+                     then name that file"
+                ),
+            ));
+        }
         let arch = self.text("general.architecture").unwrap_or("");
         let Some(family) = family::by_gguf(arch) else {
             let known = format!("the supported ones are {}", family::known_gguf());
@@ -194,18 +179,21 @@ impl Gguf {
         if let Some(experts) = field("expert_count").and_then(Value::as_u64).filter(|n| *n > 0) {
             return Err(Error::unsupported(&self.path, format!("a mixture of {experts} experts"), "use a dense model"));
         }
-        let kind = self.text(&format!("{arch}.rope.scaling.type")).unwrap_or("none");
+        let real = |key: &str| field(key).and_then(Value::as_f64).filter(|factor| *factor > 0.0);
+        // A factor without a type is linear, in llama.cpp too; old files call it `rope.scale_linear`.
+        let factor = real("rope.scaling.factor").or_else(|| real("rope.scale_linear"));
+        let default = if factor.is_some_and(|factor| factor != 1.0) { "linear" } else { "none" };
+        let kind = self.text(&format!("{arch}.rope.scaling.type")).unwrap_or(default);
         let rope_scaling = match (kind, self.tensors.contains_key("rope_freqs.weight")) {
             ("none", false) => RopeScaling::None,
             ("none", true) => RopeScaling::Divided(self.floats("rope_freqs.weight")?),
-            ("linear", false) => RopeScaling::Linear(
-                field("rope.scaling.factor").and_then(Value::as_f64).filter(|f| *f > 0.0).unwrap_or(1.0),
-            ),
+            ("linear", false) => RopeScaling::Linear(factor.unwrap_or(1.0)),
             (other, _) => {
                 let known = "none and linear are implemented";
                 return Err(Error::unsupported(&self.path, format!("the rope scaling `{other}`"), known));
             }
         };
+        let window = size("attention.sliding_window").ok();
         let (hidden, heads) = (size("embedding_length")?, size("attention.head_count")?);
         let kv_heads = size("attention.head_count_kv").unwrap_or(heads);
         let head_dim = size("attention.key_length").unwrap_or((hidden / heads).max(1));
@@ -245,7 +233,11 @@ impl Gguf {
                 .and_then(Value::as_f64)
                 .unwrap_or(family.defaults.rms_eps),
             tied: !self.tensors.contains_key("output.weight"),
-            context: size("context_length").unwrap_or(0),
+            context: match (size("context_length").unwrap_or(0), window) {
+                (0, Some(window)) => window,
+                (positions, window) => window.map_or(positions, |window| positions.min(window)),
+            },
+            window,
             eos: self.id("tokenizer.ggml.eos_token_id").into_iter().collect(),
             bos: self.id("tokenizer.ggml.bos_token_id"),
             pad: self.id("tokenizer.ggml.padding_token_id"),
@@ -256,6 +248,12 @@ impl Gguf {
     #[must_use]
     pub fn has(&self, name: &str, config: &Config) -> bool {
         gguf_name(name, config).is_some_and(|n| self.tensors.contains_key(&n))
+    }
+
+    /// The name of the type in which the tensor of that Hugging Face name is stored.
+    #[must_use]
+    pub fn stored_type(&self, name: &str, config: &Config) -> Option<&'static str> {
+        self.tensors.get(&gguf_name(name, config)?).and_then(|t| TensorType::name_of(t.kind))
     }
 
     /// The shape of the tensor of that Hugging Face name.
@@ -327,11 +325,10 @@ impl Gguf {
     fn read(&self, name: &str) -> Result<Tensor, Error> {
         let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
         let entry = self.tensors.get(name).ok_or_else(missing)?;
-        let (dtype, ..) = block(entry.kind).map_err(|why| Error::file(&self.path, why))?;
+        let tensor_type = TensorType::of(entry.kind).map_err(|why| Error::file(&self.path, why))?;
         // Copied, since the file's offsets may not be aligned for the block types.
         let raw = self.bytes[entry.start..entry.start + entry.len].to_vec();
-        let q = qtensor_from_ggml(dtype, &raw, entry.shape.clone(), &Device::Cpu)?;
-        Ok(q.dequantize(&Device::Cpu)?)
+        Ok(tensor_type.decode(&raw, entry.shape.clone())?)
     }
 
     /// Checks that the tokenizer is supported, without building it.
@@ -342,18 +339,16 @@ impl Gguf {
         self.pre().map(drop)
     }
 
-    /// The pre-tokenizer's name and definition, and whether whole words skip the merges.
-    fn pre(&self) -> Result<(&str, Value, bool), Error> {
+    /// The pre-tokenizer's definition, and whether whole words skip the merges.
+    fn pre(&self) -> Result<(Value, bool), Error> {
         let model = self.text("tokenizer.ggml.model").unwrap_or("missing");
         if model != "gpt2" {
             let known = "only byte-level BPE (`gpt2`) is; use the model's Hugging Face folder";
             return Err(Error::unsupported(&self.path, format!("the tokenizer model `{model}`"), known));
         }
         let pre = self.text("tokenizer.ggml.pre").unwrap_or("default");
-        let known = "smollm, llama-bpe, qwen2, gpt-2 and default are";
-        let (spec, ignore_merges) = pre_tokenizer(pre)
-            .ok_or_else(|| Error::unsupported(&self.path, format!("the pre-tokenizer `{pre}`"), known))?;
-        Ok((pre, spec, ignore_merges))
+        let known = "smollm, llama-bpe (llama3, falcon3, pixtral, lfm2), smaug-bpe, qwen2 (deepseek-r1-qwen), gpt-2 and default are";
+        pre_tokenizer(pre).ok_or_else(|| Error::unsupported(&self.path, format!("the pre-tokenizer `{pre}`"), known))
     }
 
     /// The tokenizer that the metadata describes.
@@ -362,7 +357,7 @@ impl Gguf {
     /// When its model or pre-tokenizer is not implemented, or its lists do not fit together.
     pub fn tokenizer(&self, config: &Config) -> Result<Tokenizer, Error> {
         let fail = |why: String| Error::file(&self.path, why);
-        let (pre, pre_tokenizer, ignore_merges) = self.pre()?;
+        let (pre_tokenizer, ignore_merges) = self.pre()?;
         let tokens = self.list("tokenizer.ggml.tokens").ok_or_else(|| fail("has no tokenizer.ggml.tokens".into()))?;
         let merges = self.list("tokenizer.ggml.merges").ok_or_else(|| fail("has no tokenizer.ggml.merges".into()))?;
         let kinds = self.list("tokenizer.ggml.token_type");
@@ -385,9 +380,9 @@ impl Gguf {
             eos: name("tokenizer.ggml.eos_token_id"),
             pad: name("tokenizer.ggml.padding_token_id"),
             unk: name("tokenizer.ggml.unknown_token_id"),
+            ..SpecialTokens::default()
         };
-        let adds_bos =
-            self.meta.get("tokenizer.ggml.add_bos_token").and_then(Value::as_bool).unwrap_or(pre == "llama-bpe");
+        let adds_bos = self.meta.get("tokenizer.ggml.add_bos_token").and_then(Value::as_bool).unwrap_or(ignore_merges);
         let post = match (&special.bos, config.bos) {
             (Some(bos), Some(id)) if adds_bos => json!({"type": "TemplateProcessing",
                 "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -445,10 +440,10 @@ fn header(bytes: &[u8]) -> Result<Header, String> {
     let base = (r.at as u64).div_ceil(alignment) * alignment;
     let mut tensors = HashMap::new();
     for (name, shape, kind, offset) in entries {
-        let (_, block_len, block_bytes) = block(kind)?;
+        let TensorType { block, bytes: block_bytes, .. } = TensorType::of(kind)?;
         let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d));
-        let whole = shape.first().is_none_or(|row| row % block_len as u64 == 0);
-        let len = elements.filter(|_| whole).and_then(|n| (n / block_len as u64).checked_mul(block_bytes as u64));
+        let whole = shape.first().is_none_or(|row| row % block as u64 == 0);
+        let len = elements.filter(|_| whole).and_then(|n| (n / block as u64).checked_mul(block_bytes as u64));
         let start = base.checked_add(offset);
         let end = start.zip(len).and_then(|(s, l)| s.checked_add(l)).filter(|e| *e <= bytes.len() as u64);
         let (Some(start), Some(len), Some(_)) = (start, len, end) else {
@@ -497,8 +492,10 @@ fn pre_tokenizer(pre: &str) -> Option<(Value, bool)> {
         // spaces before a digit then stay together.
         "smollm" => (sequence(vec![json!({"type": "Digits", "individual_digits": true}), level(true)]), false),
         "gpt-2" => (level(true), false),
-        "llama-bpe" => (words(r"\p{N}{1,3}"), true),
-        "qwen2" => (words(r"\p{N}"), false),
+        // llama.cpp lets words of the vocabulary skip the merges for Llama 3 alone, and splits the others alike.
+        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" | "lfm2" => (words(r"\p{N}{1,3}"), true),
+        "smaug-bpe" => (words(r"\p{N}{1,3}"), false),
+        "qwen2" | "deepseek-r1-qwen" => (words(r"\p{N}"), false),
         "default" => (
             sequence(vec![
                 split(r"[\p{P}\$\+<=>\^~\|]+"),

@@ -24,6 +24,8 @@ pub struct LanguageModel {
     pub tokenizer: Tokenizer,
     /// Its chat template; none for a base model.
     pub template: Option<Template>,
+    /// What a person should know of how its files are read, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// How texts become tokens. Scores are comparable only with equal encoding.
@@ -44,10 +46,12 @@ impl LanguageModel {
     /// When something is missing, malformed or not supported; the message names it.
     pub fn open(path: &Path) -> Result<Self, Error> {
         if path.is_dir() {
-            let config = Config::read(path)?;
+            let mut config = Config::read(path)?;
+            let mut notes = Vec::new();
+            notes.extend(untie(path, &mut config));
             let tokenizer = Tokenizer::read(path, &config)?;
             let template = Template::read(path, &tokenizer.special)?;
-            return Ok(Self { path: path.into(), config, tokenizer, template });
+            return Self { path: path.into(), config, tokenizer, template, notes }.completed();
         }
         if !path.exists() {
             return Err(Error::file(path, "does not exist"));
@@ -60,7 +64,49 @@ impl LanguageModel {
             Some(source) => Some(Template::new(source, &model, &tokenizer.special)?),
             None => None,
         };
-        Ok(Self { path: path.into(), config, tokenizer, template })
+        Self { path: path.into(), config, tokenizer, template, notes: Vec::new() }.completed()
+    }
+
+    /// Ends turns where the template ends them, and checks that tokenizer and weights belong together.
+    fn completed(mut self) -> Result<Self, Error> {
+        if let Some(end) = self.turn_end().filter(|id| !self.tokenizer.stops().contains(id)) {
+            let name = self.tokenizer.token(end).unwrap_or_default();
+            self.notes.push(format!(
+                "The chat template ends turns with `{name}`, which the model's files do not name as an end token: answers end with it too."
+            ));
+            self.tokenizer.add_stop(end);
+        }
+        if let Some(window) = self.config.window {
+            self.notes.push(format!(
+                "Attention is computed in full, which is exact within the model's window of {window} tokens: that is its context here."
+            ));
+        }
+        let vocab = self.config.vocab;
+        let opening = [Message::new("user", "a")];
+        let opening = self.template.as_ref().and_then(|template| template.render(&opening, true).ok());
+        let opening = opening.map_or(Ok(Vec::new()), |text| self.tokenizer.encode(&text, false))?;
+        let ends = self.tokenizer.stops().iter().chain(&opening).max().copied().unwrap_or(0) as usize;
+        if self.tokenizer.base_size() > vocab || ends >= vocab {
+            return Err(Error::file(
+                &self.path,
+                format!(
+                    "the tokenizer has {} tokens, but the embedding only {vocab} rows: they do not belong together; take \
+                     tokenizer.json and the weights from one version of the model",
+                    self.tokenizer.size()
+                ),
+            ));
+        }
+        Ok(self)
+    }
+
+    /// The control token that the template puts behind an answer, if it puts one.
+    fn turn_end(&self) -> Option<u32> {
+        const ANSWER: &str = "tiebreak";
+        let turn = |role: &str, content: &str| Message::new(role, content);
+        let text = self.template.as_ref()?.render(&[turn("user", "a"), turn("assistant", ANSWER)], false).ok()?;
+        let (_, behind) = text.rsplit_once(ANSWER)?;
+        let first = *self.tokenizer.encode(behind.trim_start(), false).ok()?.first()?;
+        self.tokenizer.is_special(first).then_some(first)
     }
 
     /// Sets the date that the chat template prints: the local time of a run's launch (`2026-11-28T22:55:28`). None keeps the time
@@ -88,6 +134,15 @@ impl LanguageModel {
             return Weights::open(&self.path, device, dtype);
         }
         Ok(Weights::gguf(Gguf::open(&self.path)?, &self.config, device, dtype))
+    }
+
+    /// In which type each tensor is stored, by its Hugging Face name.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::weights`].
+    pub fn stored_types(&self) -> Result<impl Fn(&str) -> Option<String>, Error> {
+        let weights = self.weights(&Device::Cpu, DType::F32)?;
+        Ok(move |name: &str| weights.stored_type(name))
     }
 
     /// The text of a conversation by the model's chat template.
@@ -140,6 +195,23 @@ impl LanguageModel {
             tokenizer: tokenizer.hex(),
         })
     }
+}
+
+/// Unties the head of a folder that holds one of its own, whatever its flag says, as `transformers` 5 does.
+fn untie(path: &Path, config: &mut Config) -> Option<String> {
+    if !config.tied {
+        return None;
+    }
+    let names = &config.family.names;
+    let [head, embedding] = [names.head, names.embedding].map(|name| format!("{}.weight", name.hf));
+    let weights = Weights::open(path, &Device::Cpu, DType::F32).ok()?;
+    if weights.are_equal(&head, &embedding)? {
+        return None;
+    }
+    config.tied = false;
+    Some(format!(
+        "config.json ties the output head to the embedding, but the weights hold another `{head}`: the saved head is used."
+    ))
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ pub fn to_hf(
     if let Some(map) = config.as_object_mut() {
         let key = if map.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
         map.insert(key.into(), name.into());
+        map.insert("tie_word_embeddings".into(), model.config.tied.into());
     }
     sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
     write_tensors(

@@ -5,7 +5,9 @@
 //! rendering has limited fuel, and nothing outside its arguments can be reached.
 
 use super::error::Error;
-use super::tokenizer::{SpecialTokens, json};
+use super::fields::json;
+use super::python;
+use super::special_tokens::SpecialTokens;
 use crate::domain::{Conversation, JsonFields, Message};
 use jiff::civil::DateTime;
 use minijinja::value::{Kwargs, Value, ValueKind};
@@ -48,6 +50,14 @@ impl Template {
                 };
                 text.to_owned()
             }
+            Some(serde_json::Value::Object(named)) => {
+                let only = if named.len() == 1 { named.values().next() } else { None };
+                let Some(text) = named.get("default").or(only).and_then(|t| t.as_str()) else {
+                    let why = "tokenizer_config.json holds several and none is named `default`".to_owned();
+                    return Err(Error::Template { model, why });
+                };
+                text.to_owned()
+            }
             Some(_) => return Err(Error::Template { model, why: "chat_template is neither a text nor a list".into() }),
         };
         Self::new(&source, &model, special).map(Some)
@@ -64,7 +74,7 @@ impl Template {
         env.set_fuel(Some(FUEL));
         env.set_recursion_limit(100);
         env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        python::add_to(&mut env);
         env.set_formatter(|out, _, value| {
             let text = if value.is_undefined() { String::new() } else { printed(value) };
             out.write_str(&text).map_err(|_| minijinja::Error::new(ErrorKind::WriteFailure, "cannot write"))
@@ -73,7 +83,7 @@ impl Template {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
         env.add_filter("tojson", to_json);
-        env.add_template_owned("chat", without_generation(source))
+        env.add_template_owned("chat", without_generation(&python::newlines(source)))
             .map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })?;
         let mut template = Self { env, model: model.to_owned(), special: special.clone(), source: source.to_owned() };
         template.set_date(jiff::ZonedDateTime::now().datetime());
@@ -117,7 +127,9 @@ impl Template {
             Value::from_pairs(own.into_iter().chain(more))
         };
         // Names that a row may not set are refused when it is imported.
-        let variables = Value::from_pairs(variables.iter().map(|(name, value)| (name.as_str(), of_json(value))));
+        let given = variables.iter().map(|(name, value)| (name.clone(), of_json(value)));
+        let others = s.others.iter().map(|(name, text)| (name.clone(), Value::from(text.clone())));
+        let others = Value::from_pairs(others.chain(given));
         let arguments = context! {
             messages => messages.iter().map(turn).collect::<Value>(),
             add_generation_prompt => add_generation_prompt,
@@ -127,7 +139,7 @@ impl Template {
             eos_token => token(&s.eos),
             pad_token => token(&s.pad),
             unk_token => token(&s.unk),
-            ..variables
+            ..others
         };
         self.env
             .get_template("chat")
@@ -240,6 +252,7 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     let sort: Option<bool> = options.get("sort_keys")?;
     let _: Option<bool> = options.get("ensure_ascii")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
     options.assert_all_used()?;
     let mut json = as_json(value);
     if sort == Some(true) {
@@ -247,7 +260,14 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
     }
     let mut out = Vec::new();
     let done = match indent {
-        None => json.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)),
+        None => {
+            let [item, key] = match separators.as_deref() {
+                None => [", ", ": "],
+                Some([item, key]) => [item.as_str(), key.as_str()],
+                Some(other) => return Err(fail(format!("separators are two texts, not {}", other.len()))),
+            };
+            json.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Separated { item, key }))
+        }
         Some(n) => {
             let width = " ".repeat(n.min(16));
             let formatter = serde_json::ser::PrettyFormatter::with_indent(width.as_bytes());
@@ -277,18 +297,21 @@ fn as_json(value: &Value) -> serde_json::Value {
     }
 }
 
-/// `json.dumps` puts a space after commas and colons.
-struct Spaced;
+/// JSON on one line with the separators that `json.dumps` was given.
+struct Separated<'a> {
+    item: &'a str,
+    key: &'a str,
+}
 
-impl serde_json::ser::Formatter for Spaced {
+impl serde_json::ser::Formatter for Separated<'_> {
     fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, w: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { w.write_all(b", ") }
+        if first { Ok(()) } else { w.write_all(self.item.as_bytes()) }
     }
     fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, w: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { w.write_all(b", ") }
+        if first { Ok(()) } else { w.write_all(self.item.as_bytes()) }
     }
     fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, w: &mut W) -> std::io::Result<()> {
-        w.write_all(b": ")
+        w.write_all(self.key.as_bytes())
     }
 }
 

@@ -5,8 +5,8 @@
 
 use super::config::Config;
 use super::error::Error;
-use super::fields::ids;
-use serde_json::Value;
+use super::fields::{ids, json};
+use super::special_tokens::{SpecialTokens, TokenFiles, with_newer_spaces};
 use std::path::Path;
 
 /// A model's tokenizer.
@@ -15,21 +15,10 @@ pub struct Tokenizer {
     model: String,
     /// The texts of the special tokens that templates and plain completions use.
     pub(crate) special: SpecialTokens,
+    /// The text that ends a plain completion.
+    end: Option<String>,
     stops: Vec<u32>,
     pad: u32,
-}
-
-/// The texts of special tokens, by their names in chat templates.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SpecialTokens {
-    /// Starts a text.
-    pub bos: Option<String>,
-    /// Ends a text or a turn.
-    pub eos: Option<String>,
-    /// Pads a batch.
-    pub pad: Option<String>,
-    /// Replaces text outside the vocabulary.
-    pub unk: Option<String>,
 }
 
 impl Tokenizer {
@@ -51,21 +40,14 @@ impl Tokenizer {
                 },
             )
         })?;
-        let special = match json(&dir.join("tokenizer_config.json"))? {
-            Some(c) => SpecialTokens {
-                bos: text_of(c.get("bos_token")),
-                eos: text_of(c.get("eos_token")),
-                pad: text_of(c.get("pad_token")),
-                unk: text_of(c.get("unk_token")),
-            },
-            None => SpecialTokens::default(),
-        };
+        let files = TokenFiles::read(dir)?;
         let generation = json(&dir.join("generation_config.json"))?;
         let mut stops = ids(generation.as_ref().and_then(|g| g.get("eos_token_id")));
         if stops.is_empty() {
             stops.clone_from(&config.eos);
         }
-        Self::from_json(&bytes, &dir.display().to_string(), special, stops, config)
+        let newer = if files.newer_llama { with_newer_spaces(&bytes) } else { None };
+        Self::complete(newer.as_deref().unwrap_or(&bytes), &dir.display().to_string(), &files, stops, config)
     }
 
     /// A tokenizer from the bytes of a tokenizer.json; `model` is for messages.
@@ -76,6 +58,16 @@ impl Tokenizer {
         bytes: &[u8],
         model: &str,
         special: SpecialTokens,
+        stops: Vec<u32>,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        Self::complete(bytes, model, &TokenFiles::naming(special), stops, config)
+    }
+
+    fn complete(
+        bytes: &[u8],
+        model: &str,
+        files: &TokenFiles,
         mut stops: Vec<u32>,
         config: &Config,
     ) -> Result<Self, Error> {
@@ -85,14 +77,11 @@ impl Tokenizer {
         // Saved truncation and padding settings would cut texts silently.
         inner.with_truncation(None).map_err(|e| fail(e.to_string()))?;
         inner.with_padding(None);
+        files.complete(&mut inner).map_err(&fail)?;
         let id = |text: &Option<String>| text.as_ref().and_then(|t| inner.token_to_id(t));
-        let mut special = special;
-        if special.eos.is_none() {
-            special.eos = stops.first().and_then(|i| inner.id_to_token(*i));
-        }
-        if special.bos.is_none() {
-            special.bos = config.bos.and_then(|i| inner.id_to_token(i));
-        }
+        let special = files.special.clone();
+        // A number in config.json is no name for a template, but an answer ends with it all the same.
+        let end = special.eos.clone().or_else(|| stops.first().and_then(|i| inner.id_to_token(*i)));
         if let Some(eos) = id(&special.eos).filter(|e| !stops.contains(e)) {
             stops.push(eos);
         }
@@ -104,7 +93,7 @@ impl Tokenizer {
             ));
         }
         let pad = id(&special.pad).or(config.pad).unwrap_or(stops[0]);
-        Ok(Self { inner, model: model.to_owned(), special, stops, pad })
+        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad })
     }
 
     /// The tokens of `text`. `add_special` adds the tokenizer's own special tokens (mostly a BOS);
@@ -145,7 +134,7 @@ impl Tokenizer {
     /// The end-of-text token's text, which is appended to plain completions without it.
     #[must_use]
     pub fn eos_text(&self) -> Option<&str> {
-        self.special.eos.as_deref()
+        self.end.as_deref()
     }
 
     /// The padding token; the end-of-text token when the model names none. Masks do not depend on it.
@@ -160,6 +149,24 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// Makes a token end completions too.
+    pub(super) fn add_stop(&mut self, id: u32) {
+        if !self.stops.contains(&id) {
+            self.stops.push(id);
+        }
+    }
+
+    /// Whether a token was added to the vocabulary and is kept out of texts: a control token.
+    pub(super) fn is_special(&self, id: u32) -> bool {
+        self.inner.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
+    /// Vocabulary size without added tokens.
+    #[must_use]
+    pub fn base_size(&self) -> usize {
+        self.inner.get_vocab_size(false)
+    }
+
     /// Vocabulary size, including added tokens.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -172,23 +179,5 @@ impl Tokenizer {
     /// When the tokenizer fails.
     pub fn to_json(&self) -> Result<String, Error> {
         self.inner.to_string(true).map_err(|e| Error::Tokenizer { model: self.model.clone(), why: e.to_string() })
-    }
-}
-
-/// Reads a JSON file; none if it cannot be read.
-pub(crate) fn json(path: &Path) -> Result<Option<Value>, Error> {
-    match std::fs::read_to_string(path) {
-        Err(_) => Ok(None),
-        Ok(text) => {
-            serde_json::from_str(&text).map(Some).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))
-        }
-    }
-}
-
-/// A special token's text, which is a string or an object with `content`.
-fn text_of(value: Option<&Value>) -> Option<String> {
-    match value? {
-        Value::String(s) => Some(s.clone()),
-        other => other.get("content").and_then(Value::as_str).map(str::to_owned),
     }
 }

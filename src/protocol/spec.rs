@@ -40,6 +40,10 @@ pub struct TrainSpec {
     /// A reward-model run of the same session that scores the policy's answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RunId>,
+    /// Whether the prompts' texts decide which rows are held out, so that the order of import changes nothing. In runs of earlier
+    /// versions the prompts' ids decide.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub split_by_text: bool,
 }
 
 impl TrainSpec {
@@ -58,6 +62,7 @@ impl TrainSpec {
             filter: None,
             rubric: None,
             reward: None,
+            split_by_text: true,
         }
     }
 }

@@ -4,6 +4,7 @@ mod agreement;
 mod bench;
 mod check;
 mod config;
+mod contest;
 mod context;
 mod copies;
 mod doctor;
@@ -14,6 +15,7 @@ mod launch;
 mod make;
 mod models;
 mod pair;
+mod picture;
 mod report;
 mod rubric;
 mod runs;
@@ -55,6 +57,7 @@ pub fn run(cli: Cli) -> Result<()> {
             }
             models::run(&context, action)
         }
+        Command::Render(args) => models::render(&context, &args),
         Command::New(args) => session::new(&context, &args),
         Command::Import(args) => session::import(&context, &args),
         Command::Export(args) => session::export(&context, &args),

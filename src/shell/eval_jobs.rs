@@ -4,17 +4,18 @@
 //! newest question of a kind is answered.
 
 use super::error::{Error, Result};
-use super::evaluation::{self, EvalOrder};
+use super::evaluation::{self, CONTEST, EvalOrder};
 use super::job_context::JobContext;
 use super::paths::home_path;
 use super::reply::Replies;
 use super::suite_folder::{suite_files, suite_folder};
 use crate::app::{EvalEstimate, EvalRequest, Msg};
 use crate::domain::{
-    Contestant, EvalReport, EvalState, RunId, RunState, Sampler, Session, eval_report, suite, with_people,
+    Contestant, EvalReport, EvalState, RatedEvaluation, RunId, RunState, Sampler, Session, Standings, eval_report,
+    standings, suite, with_people,
 };
 use crate::protocol::{EvalSpec, RunEvent, ServerOptions, Task, apply_run};
-use crate::storage::{Home, LogTail, SessionDir};
+use crate::storage::{Home, LogTail, RunDir, SessionDir};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
@@ -83,8 +84,10 @@ impl EvalJobs {
 struct Followed {
     tail: LogTail<RunEvent>,
     state: RunState,
-    /// The p-values, and how many records they are of.
-    p_values: Option<(usize, Vec<f64>)>,
+    /// What it compares.
+    names: [String; 2],
+    /// What it found, and how many records that is of.
+    report: Option<(usize, EvalReport)>,
     records: usize,
 }
 
@@ -103,6 +106,8 @@ impl Followed {
 struct FollowedRuns {
     session: Option<PathBuf>,
     runs: BTreeMap<RunId, Followed>,
+    /// The ratings, and how many records of all evaluations they are of.
+    standings: Option<(usize, Vec<Standings>)>,
 }
 
 impl FollowedRuns {
@@ -111,36 +116,38 @@ impl FollowedRuns {
         let dir = &context.dir;
         let mut people = People { context, session: None };
         if self.session.as_deref() != Some(dir.path()) {
-            *self = Self { session: Some(dir.path().to_owned()), runs: BTreeMap::new() };
+            *self = Self { session: Some(dir.path().to_owned()), ..Self::default() };
         }
         let mut others = Vec::new();
         for run in dir.runs()? {
             let other = run.id();
             if !self.runs.contains_key(&other) {
-                if !run.spec().is_ok_and(|spec| matches!(spec.task, Task::Eval(_))) {
-                    continue;
-                }
-                let followed = Followed { tail: run.tail(), state: RunState::default(), p_values: None, records: 0 };
+                let Ok(Task::Eval(spec)) = run.spec().map(|spec| spec.task) else { continue };
+                let names = [spec.a.name, spec.b.name];
+                let (tail, state) = (run.tail(), RunState::default());
+                let followed = Followed { tail, state, names, report: None, records: 0 };
                 self.runs.insert(other.clone(), followed);
             }
             let Some(followed) = self.runs.get_mut(&other) else { continue };
             followed.poll()?;
-            if other == *id {
-                continue;
-            }
             let records = followed.records;
             // People go on judging after the run's last record.
             let judged = followed.state.eval.posed().next().is_some();
-            if judged || followed.p_values.as_ref().is_none_or(|(of, _)| *of != records) {
-                followed.p_values = Some((records, people.report(&followed.state.eval, &[])?.p_values()));
+            if judged || followed.report.as_ref().is_none_or(|(of, _)| *of != records) {
+                followed.report = Some((records, people.report(&followed.state.eval, &[])?));
             }
-            others.extend(followed.p_values.iter().flat_map(|(_, values)| values.iter().copied()));
+            if other != *id {
+                others.extend(followed.report.iter().flat_map(|(_, report)| report.p_values()));
+            }
         }
         match upto {
             None => {
                 let followed = self.runs.get(id);
                 let none = EvalState::default();
-                people.report(followed.map_or(&none, |followed| &followed.state.eval), &others)
+                let mut report = people.report(followed.map_or(&none, |followed| &followed.state.eval), &others)?;
+                report.standings = self.standings(context, &mut people)?;
+                report.standings.retain(|table| table.counts(id.as_str()));
+                Ok(report)
             }
             Some(last) => {
                 let mut state = RunState::default();
@@ -150,6 +157,42 @@ impl FollowedRuns {
                 people.report(&state.eval, &others)
             }
         }
+    }
+}
+
+impl FollowedRuns {
+    /// The ratings where a judge compared three models or more.
+    fn standings(&mut self, context: &JobContext, people: &mut People) -> Result<Vec<Standings>> {
+        let records = self.runs.values().map(|followed| followed.records).sum();
+        let asks = self.runs.values().any(|followed| followed.state.eval.posed().next().is_some());
+        if let Some((of, known)) = &self.standings
+            && *of == records
+            && !asks
+        {
+            return Ok(known.clone());
+        }
+        let mut judged = BTreeMap::new();
+        for (id, followed) in &self.runs {
+            if followed.state.eval.posed().next().is_some() {
+                judged.insert(id, people.judged(&followed.state.eval)?);
+            }
+        }
+        // In order of launch.
+        let ids: Vec<RunId> = context.dir.runs()?.iter().map(RunDir::id).collect();
+        let rated: Vec<RatedEvaluation> = ids
+            .iter()
+            .filter_map(|id| {
+                let followed = self.runs.get(id)?;
+                let (_, report) = followed.report.as_ref()?;
+                let eval = judged.get(id).unwrap_or(&followed.state.eval);
+                let [a, b] = &followed.names;
+                Some(RatedEvaluation { run: id.as_str(), names: [a, b], eval, judges: report.headlines() })
+            })
+            .collect();
+        let anchor = context.dir.meta().ok().map(|meta| meta.model);
+        let found = standings(&rated, anchor.as_deref(), CONTEST);
+        self.standings = Some((records, found.clone()));
+        Ok(found)
     }
 }
 
@@ -164,13 +207,18 @@ impl People<'_> {
         if eval.posed().next().is_none() {
             return Ok(eval_report(eval, others));
         }
+        Ok(eval_report(&self.judged(eval)?, others))
+    }
+
+    /// What was logged, with what people said.
+    fn judged(&mut self, eval: &EvalState) -> Result<EvalState> {
         let session = match self.session.take() {
             Some(session) => session,
             None => self.context.dir.snapshot(self.context.upto)?.0,
         };
-        let report = eval_report(&with_people(eval, &session), others);
+        let judged = with_people(eval, &session);
         self.session = Some(session);
-        Ok(report)
+        Ok(judged)
     }
 }
 
@@ -198,7 +246,7 @@ fn plan_all(asked: &Receiver<(JobContext, EvalQuestion)>, home: &Home, replies: 
             replies.of(context.opening, Msg::SuitesFound { ticket, files });
         }
         if let Some((context, ticket, request)) = plan {
-            let answer = estimate(home, &context, request).map_err(|e| e.to_string());
+            let answer = plan_estimate(home, &context, request).map_err(|e| e.to_string());
             replies.of(context.opening, Msg::EvaluationPlanned { ticket, answer });
         }
     }
@@ -233,7 +281,10 @@ fn typed_file(name: &str) -> String {
 }
 
 /// What an evaluation would take: the plan that a launch makes, without the launch.
-fn estimate(home: &Home, context: &JobContext, request: EvalRequest) -> Result<EvalEstimate> {
+///
+/// # Errors
+/// When it cannot start: one sentence.
+pub fn plan_estimate(home: &Home, context: &JobContext, request: EvalRequest) -> Result<EvalEstimate> {
     let (spec, _, notes) = evaluation::plan(home, &context.dir, order(home, request, context.upto))?;
     let Task::Eval(eval) = spec.task else {
         return Err(Error::failed("the plan is not an evaluation"));

@@ -22,9 +22,11 @@ use crate::storage::{DataFile, Home, SessionDir, sha256};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+mod contest;
 mod gates;
 mod trained;
 
+pub use contest::{CONTEST, contest_plans, same_evaluation, standings_of};
 pub use trained::EvalNotes;
 use trained::trained_prompts;
 
@@ -62,6 +64,16 @@ pub struct EvalOrder {
 /// # Errors
 /// When a name is unknown, a file is missing, or no prompt is held out.
 pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec, Vec<DataFile>, EvalNotes)> {
+    plan_among(home, dir, order, &[])
+}
+
+/// As [`plan`], on prompts that these runs were not trained on either.
+fn plan_among(
+    home: &Home,
+    dir: &SessionDir,
+    order: EvalOrder,
+    others: &[RunId],
+) -> Result<(RunSpec, Vec<DataFile>, EvalNotes)> {
     if order.seeds > 1 && order.sampler.temperature == 0.0 {
         return Err(Error::Usage(format!(
             "--seeds {} needs a temperature above 0: greedy answers are the same for every seed",
@@ -75,13 +87,17 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
         None => base_of(home, dir, &a)?,
     };
     if (&a.model, &a.adapter, &a.server) == (&b.model, &b.adapter, &b.server) && order.b.is_none() {
-        return Err(Error::Usage(format!("{} would be compared with itself: name another model with --b", a.name)));
+        return Err(Error::Usage(format!(
+            "{} would be compared with itself: name another model to compare it with",
+            a.name
+        )));
     }
     let mut notes = EvalNotes::default();
     let mut files = Vec::new();
     let mut specs = Vec::new();
     let names = if order.suites.is_empty() { vec!["winrate".to_owned()] } else { order.suites.clone() };
-    let trained = trained_prompts(dir, [&a, &b].into_iter().filter_map(|side| side.adapter.clone()).collect())?;
+    let runs = [&a, &b].into_iter().filter_map(|side| side.adapter.clone());
+    let trained = trained_prompts(dir, runs.chain(others.iter().cloned()).collect())?;
     for name in &names {
         let (row, own) = named(name)?;
         takes(dir, row, &a)?;

@@ -440,6 +440,7 @@ impl Frozen {
     /// Freezes the suites that are measured while it trains.
     fn suites(&mut self, home: &Home, session: &Session, order: &TrainOrder) -> Result<Vec<SuiteSpec>> {
         let names = order.params.text("eval_suites").to_owned();
+        suites::check_best(order.params.text("metric_for_best_model"), &names)?;
         let mut out = Vec::new();
         for name in names.split(',').filter(|name| !name.is_empty()) {
             let (row, _) = suites::named(name)?;
@@ -452,7 +453,7 @@ impl Frozen {
             let file = format!("suite-{name}.dat");
             let (data, from) = if row.takes_prompts() {
                 let fraction = order.params.f64("eval_fraction");
-                let held = |prompt: &&Arc<Prompt>| is_held_out(&prompt.id, fraction);
+                let held = |prompt: &&Arc<Prompt>| is_held_out(&prompt.body.derived_id(), fraction);
                 let prompts: Vec<Arc<Prompt>> = session.prompts().iter().filter(held).cloned().collect();
                 if prompts.is_empty() {
                     return Err(Error::Usage(format!(

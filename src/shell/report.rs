@@ -6,13 +6,19 @@
 //! **Invariant.** Text that a model or a person wrote is sanitised when it enters the document and escaped by each rendering, so
 //! that it never becomes markup.
 
+mod base_card;
+mod card;
 mod chart;
 mod content;
 mod document;
 mod escape;
 mod html;
 mod markdown;
+mod ratings;
+mod results;
+mod words;
 
+pub use card::model_card;
 pub use content::document;
 pub use html::html;
 pub use markdown::markdown;

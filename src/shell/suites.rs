@@ -26,6 +26,30 @@ pub fn named(name: &str) -> Result<(&'static SuiteRow, Option<PathBuf>)> {
     )))
 }
 
+/// Refuses a metric of a suite that is not measured while training: nothing would ever be the best. `measured` are the names of
+/// the suites that are, with commas.
+///
+/// # Errors
+/// When the suite is not among them, or reports no such number.
+pub fn check_best(metric: &str, measured: &str) -> Result<()> {
+    let Some(rest) = metric.strip_prefix("suite/") else { return Ok(()) };
+    let (name, key) = rest.split_once('/').unwrap_or((rest, ""));
+    let (row, _) = named(name)?;
+    if !measured.split(',').any(|known| known == name) {
+        return Err(Error::Usage(format!(
+            "metric_for_best_model={metric} needs the suite {name} while training: set eval_suites={name}"
+        )));
+    }
+    if row.measures.iter().any(|measure| measure.key == key) {
+        return Ok(());
+    }
+    let keys: Vec<String> = row.measures.iter().map(|measure| format!("suite/{name}/{}", measure.key)).collect();
+    Err(Error::Usage(format!(
+        "metric_for_best_model={metric} is no number of the suite {name}: set one of {}",
+        keys.join(", ")
+    )))
+}
+
 /// The suite's file in the folder `data`, by default that of the settings, or `suites` in the data folder; `data` itself where it
 /// is a file.
 ///
@@ -54,4 +78,19 @@ pub fn suite_file(home: &Home, row: &SuiteRow, data: Option<&Path>) -> Result<Pa
             row.source
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_checkpoint_follows_only_what_is_measured() {
+        let said = |metric: &str, measured: &str| check_best(metric, measured).map_err(|e| e.to_string());
+        assert!(said("eval_loss", "").is_ok() && said("", "ifeval").is_ok());
+        assert!(said("suite/ifeval/prompt_strict", "degenerate,ifeval").is_ok());
+        assert!(said("suite/ifeval/prompt_strict", "").unwrap_err().ends_with("set eval_suites=ifeval"));
+        assert!(said("suite/ifeval/strict", "ifeval").unwrap_err().contains("set one of suite/ifeval/prompt_strict"));
+        assert!(said("suite/nosuch", "ifeval").is_err());
+    }
 }

@@ -3,7 +3,7 @@
 //! Owns when an answer is its text alone, and when it is empty. Refuses turns that no assistant begins or ends.
 
 use super::chat_json::messages;
-use crate::domain::{Message, answer_after_thoughts, readable_turns, thoughts};
+use crate::domain::{Message, PromptBody, SftBody, answer_after_thoughts, readable_turns, thoughts};
 use serde_json::Value;
 
 /// An answer: its text as a person reads it and, where it is more than one assistant's text, its turns.
@@ -68,6 +68,24 @@ impl GivenAnswer {
             None | Some(Value::Null) => Err(format!("has no `{field}`")),
             Some(_) => Err(format!("has a `{field}` that is not text")),
         }
+    }
+
+    /// The answer to a prompt as a text to imitate. Where it has turns it becomes a conversation in which only they train.
+    #[must_use]
+    pub fn to_imitate(self, prompt: PromptBody) -> SftBody {
+        let PromptBody::Chat(talk) = &prompt else { return SftBody::Completion { prompt, completion: self.text } };
+        if self.turns.is_empty() {
+            return SftBody::Completion { prompt, completion: self.text };
+        }
+        let flagged = |turn: &Message, train: bool| {
+            let mut turn = turn.clone();
+            if turn.role == "assistant" && turn.trains().is_none() {
+                turn.more.set("train", train.into());
+            }
+            turn
+        };
+        let (asked, answered) = (talk.iter().map(|turn| flagged(turn, false)), self.turns.iter());
+        SftBody::Messages(talk.with_turns(asked.chain(answered.map(|turn| flagged(turn, true))).collect()))
     }
 
     /// Whether it says nothing: no text, or a thought with nothing behind it.

@@ -233,23 +233,12 @@ pub(super) fn sound(body: &SftBody) -> Result<(), Refusal> {
     Ok(fits_as_json("text", body)?)
 }
 
-/// A prompt and an answer to imitate. An answer of turns becomes a conversation in which only its turns train.
+/// A prompt and an answer to imitate.
 pub(super) fn example(prompt: PromptBody, answer: GivenAnswer) -> Result<SftBody, Refusal> {
-    if answer.turns.is_empty() {
-        return Ok(SftBody::Completion { prompt, completion: answer.text });
+    match (&prompt, answer.turns.is_empty()) {
+        (PromptBody::Text(_), false) => Err("has an answer of messages to a prompt of plain text".into()),
+        _ => Ok(answer.to_imitate(prompt)),
     }
-    let PromptBody::Chat(talk) = prompt else {
-        return Err("has an answer of messages to a prompt of plain text".into());
-    };
-    let flagged = |turn: &Message, train: bool| {
-        let mut turn = turn.clone();
-        if turn.role == "assistant" && turn.trains().is_none() {
-            turn.more.set("train", train.into());
-        }
-        turn
-    };
-    let turns = talk.iter().map(|turn| flagged(turn, false)).chain(answer.turns.iter().map(|turn| flagged(turn, true)));
-    Ok(SftBody::Messages(talk.with_turns(turns.collect())))
 }
 
 /// A whole conversation, or one that a column beside it answers.

@@ -132,10 +132,17 @@ fn pair(
         out.drop("an empty answer");
         return Ok(());
     }
-    let fail = |e: Error| Error::Invalid(format!("pair {}: {e}", row.pair));
-    let prompt = encode.prompt(&row.prompt).map_err(fail)?;
-    let chosen = encode.replied(&row.prompt, row.chosen_reply()).map_err(fail)?;
-    let rejected = encode.replied(&row.prompt, row.rejected_reply()).map_err(fail)?;
+    let encoded = || {
+        Ok((
+            encode.prompt(&row.prompt)?,
+            encode.replied(&row.prompt, row.chosen_reply())?,
+            encode.replied(&row.prompt, row.rejected_reply())?,
+        ))
+    };
+    let (prompt, chosen, rejected) = match encoded() {
+        Ok(encoded) => encoded,
+        Err(e) => return out.refused("pair", &row.pair, &e),
+    };
     let boundary = common_prefix(&prompt, &chosen).min(common_prefix(&prompt, &rejected));
     if boundary < prompt.len() {
         boundary_shifts.push(row.pair.clone());
@@ -152,21 +159,25 @@ fn pair(
             if options.read_value {
                 return Ok(Row { valued: vec![all - 1], ids, ..Row::default() });
             }
-            let mut scored = single::answer_mask(encode, &row.prompt, answer, boundary, &ids).map_err(fail)?;
+            let mut scored = single::answer_mask(encode, &row.prompt, answer, boundary, &ids)?;
             if whole {
                 scored = (1..boundary).chain(scored).collect();
             }
             Ok(Row::new(ids, scored))
         };
-        let rows =
-            vec![side(chosen, options.score_prompt, row.chosen_reply())?, side(rejected, false, row.rejected_reply())?];
+        let sides = side(chosen, options.score_prompt, row.chosen_reply())
+            .and_then(|chosen| Ok(vec![chosen, side(rejected, false, row.rejected_reply())?]));
+        let rows = match sides {
+            Ok(rows) => rows,
+            Err(e) => return out.refused("pair", &row.pair, &e),
+        };
         if !options.read_value && rows.iter().any(|side| side.scored.is_empty()) {
             out.drop("no tokens in the loss mask");
             return Ok(());
         }
         let example = Example {
             id: row.pair.clone(),
-            prompt_id: row.prompt_id.clone(),
+            prompt_id: options.split_id(&row.prompt_id, || row.prompt.derived_id()),
             row: i,
             prompt: boundary,
             rows,
@@ -198,8 +209,7 @@ pub fn order(n: usize, shuffle: bool, seed: u64, epoch: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::is_held_out;
-    use crate::domain::{Conversation, Message, PromptId};
+    use crate::domain::{Conversation, DroppedRows, Message, PromptId, is_held_out};
 
     /// One token a byte; a conversation ends its turns with 0, plain text ends in 1.
     struct Bytes;
@@ -230,6 +240,9 @@ mod tests {
         }
 
         fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error> {
+            if matches!(prompt, PromptBody::Text(text) if text == "odd") {
+                return Err(Error::Template { model: "m".into(), why: "roles must alternate".into() });
+            }
             Ok(match prompt {
                 PromptBody::Text(t) => t.bytes().map(u32::from).collect(),
                 PromptBody::Chat(m) => m.iter().flat_map(|m| m.content.bytes().map(u32::from).chain([0])).collect(),
@@ -303,8 +316,19 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_the_template_refuses_is_left_out_in_its_words() {
+        let out = tokens(&[row(1, "ab", "cd", "e"), row(2, "odd", "cd", "e"), row(3, "odd", "cd", "e")], 20);
+        assert_eq!(out.train.len(), 1);
+        let reason = "refused by the chat template: roles must alternate".to_owned();
+        assert_eq!(out.dropped, [DroppedRows { reason, count: 2 }]);
+        let finding = &out.findings[0];
+        assert!(finding.rule == "template_refused" && finding.text.contains("roles must alternate"), "{finding:?}");
+        assert_eq!((out.findings.len(), finding.pair.clone()), (1, Some(row(2, "odd", "", "").pair)));
+    }
+
+    #[test]
     fn not_every_row_is_held_out() {
-        let rows: Vec<PairRow> = (1..=3).map(|i| row(i, "ab", "cd", "e")).collect();
+        let rows: Vec<PairRow> = (1..=3).map(|i| row(i, &format!("ab{i}"), "cd", "e")).collect();
         let split = |fraction| {
             let options = TokeniseOptions { eval_fraction: fraction, ..TokeniseOptions::new(20) };
             tokenise(&Bytes, &Rows::Pairs(rows.clone()), &options, |_| Ok(())).unwrap()
@@ -313,7 +337,11 @@ mod tests {
         assert_eq!((some.train.len(), some.eval.len(), some.findings.len()), (3, 0, 0));
         assert_eq!((all.train.len(), all.eval.len()), (1, 2));
         assert_eq!(all.findings[0].rule, "all_rows_held_out");
-        // The prompt that trains is the last to be held out.
+        // One prompt alone is never held out, and the prompt that trains is the last to be held out.
+        let same: Vec<PairRow> = (1..=3).map(|i| row(i, "ab", "cd", "e")).collect();
+        let options = TokeniseOptions { eval_fraction: 0.999_999, ..TokeniseOptions::new(20) };
+        let same = tokenise(&Bytes, &Rows::Pairs(same), &options, |_| Ok(())).unwrap();
+        assert_eq!((same.train.len(), same.eval.len(), same.findings.len()), (3, 0, 1));
         let kept = &all.train[0].prompt_id;
         let below =
             |id: &PromptId| (1..1000).map(|i| f64::from(i) / 1000.0).find(|f| is_held_out(id, *f)).unwrap_or(1.0);

@@ -31,7 +31,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let prepared = prepare(&train.method, &train.params)?;
     let (recipe, params) = (&prepared.recipe, &prepared.shared);
     let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
-    let made = tokenise(&model, rows, &prepared.tokenise_options(), |_| Ok(()))?;
+    let made = tokenise(&model, rows, &prepared.tokenise_options(train.split_by_text), |_| Ok(()))?;
     let batches = match &prepared.rollout {
         Some(rollout) => Batches::rounds(made.train.len(), params, rollout)?,
         None => Batches::from_examples(&made.train, params)?,

@@ -29,7 +29,7 @@ pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error
     let train = train_spec(spec)?;
     let prepared = prepare(&train.method, &train.params)?;
     let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
-    let own = preview(&model, &rows.rows, &prepared.tokenise_options(), most, false)?;
+    let own = preview(&model, &rows.rows, &prepared.tokenise_options(train.split_by_text), most, false)?;
     let (mixed, all_mixed) = match mix_tokenise_options(&prepared.shared, &prepared.mix) {
         Some(options) => {
             (preview(&model, &Rows::Examples(rows.mix.clone()), &options, MAX_MIXED, true)?, rows.mix.len())
@@ -49,6 +49,17 @@ pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error
     taken.extend(own.left_out);
     taken.extend(mixed.left_out);
     Ok(Masks { rows: taken, all: rows.rows.len(), mixed: all_mixed })
+}
+
+/// The first `most` rows as a model reads them, and those left out among them. Of conversations the assistant's turns are in the
+/// mask.
+///
+/// # Errors
+/// When a row cannot be tokenised.
+pub fn as_read(model: &LanguageModel, rows: &Rows, most: usize) -> Result<Vec<MaskedRow>, Error> {
+    let options = TokeniseOptions { assistant_only: true, ..TokeniseOptions::new(usize::MAX) };
+    let found = preview(model, rows, &options, most, false)?;
+    Ok(found.taken.into_iter().flatten().chain(found.left_out).collect())
 }
 
 /// The first rows used, each as its sequences, and the first left out.

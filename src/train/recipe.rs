@@ -71,7 +71,11 @@ pub(crate) struct PreparedMethod {
 
 impl PreparedMethod {
     /// How rows are tokenised: as the recipe says, or as prompts for online methods.
-    pub(crate) fn tokenise_options(&self) -> TokeniseOptions {
+    pub(crate) fn tokenise_options(&self, split_by_text: bool) -> TokeniseOptions {
+        TokeniseOptions { split_by_text, ..self.options() }
+    }
+
+    fn options(&self) -> TokeniseOptions {
         let Some(rollout) = &self.rollout else { return self.recipe.tokenise_options(&self.shared) };
         let room = self.shared.max_length.saturating_sub(rollout.max_completion_length);
         TokeniseOptions { eval_fraction: self.shared.eval_fraction, ..TokeniseOptions::new(room) }

@@ -29,7 +29,7 @@ use super::recipe::{PreparedMethod, UpdateWindow, prepare};
 use super::reference::{Reference, ReferenceCache};
 use super::schedule::Schedule;
 use super::scorer::RewardScorer;
-use crate::domain::{Metrics, TuneKind, method};
+use crate::domain::{Finding, Metrics, Severity, TuneKind, method};
 use crate::model::error::Error;
 use crate::model::fingerprint::{Fingerprints, identity};
 use crate::model::language_model::LanguageModel;
@@ -82,6 +82,18 @@ fn reference_identity(spec: &RunSpec, policy: &Policy, adapter: bool) -> Result<
     Ok(format!("{model} {} {} {trained}", policy.decoder().dtype().as_str(), policy.path()))
 }
 
+/// What a person should know of how the model is read.
+fn noted(note: &str) -> Finding {
+    Finding {
+        rule: "model_note".into(),
+        step: 0,
+        severity: Severity::Note,
+        text: note.into(),
+        remedy: String::new(),
+        pair: None,
+    }
+}
+
 impl Trainer {
     /// Prepares the first step: loads the model, tokenises the rows, computes or loads the reference log-probs. Emits
     /// `Progressed` and `Planned`.
@@ -91,7 +103,7 @@ impl Trainer {
     pub fn open(spec: &RunSpec, rows: &RunRows, paths: &RunPaths<'_>, sink: &mut dyn Sink) -> Result<Self, Error> {
         let train_spec = train_spec(spec)?.clone();
         let prepared = prepare(&train_spec.method, &train_spec.params)?;
-        let options = prepared.tokenise_options();
+        let options = prepared.tokenise_options(train_spec.split_by_text);
         let PreparedMethod { recipe, shared: params, rollout, mix, probe } = prepared;
         let needs = recipe.rollout();
 
@@ -121,7 +133,7 @@ impl Trainer {
             )));
         }
         if paths.resume.is_none() {
-            for finding in findings {
+            for finding in model.notes.iter().map(|note| noted(note)).chain(findings) {
                 sink.emit(RunEvent::Found(finding))?;
             }
         }

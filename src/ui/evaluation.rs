@@ -14,13 +14,14 @@
 //!     prompts, strict         .230     .260    +.030 [-.010 … +.070]  cannot tell: about 94 prompts would tell
 //! ```
 
-use crate::app::{EvalSpec, cells, clip, presentable, wrap};
+use crate::app::{EvalSpec, cells, clip, presentable};
 use crate::domain::{
-    Conclusion, EvalReport, Finding, GateReport, JudgeReport, LLMBAR, MeasureReport, RunState, RunStatus, Severity,
-    counted,
+    EvalReport, Finding, GateReport, JudgeReport, LLMBAR, MeasureReport, RunState, RunStatus, Severity, counted,
 };
 use crate::ui::frame::{put_line, rule, width_of};
-use crate::ui::theme::{BAD, BOLD, DIM, GOOD, TEXT, WARN};
+use crate::ui::ratings::rating_lines;
+use crate::ui::rows::{conclusion, flow, heading, wrapped};
+use crate::ui::theme::{BAD, BOLD, DIM, TEXT, WARN};
 use crate::ui::widgets::interval::interval;
 use crate::ui::widgets::plain::{bar, centred};
 use ratatui::buffer::Buffer;
@@ -165,19 +166,6 @@ fn ending(scene: &EvaluationScene<'_>, width: usize) -> Vec<Line<'static>> {
     }
 }
 
-fn wrapped(text: &str, width: usize, indent: usize, style: Style) -> Vec<Line<'static>> {
-    let room = width.saturating_sub(indent + 1).max(10);
-    let rows = wrap(text, room).into_iter().map(|range| format!("{}{}", " ".repeat(indent), &text[range]));
-    rows.map(|row| Line::styled(row, style)).collect()
-}
-
-/// A rule as a line of the list, with a title.
-fn heading(title: &str, width: usize) -> Line<'static> {
-    let title = clip(title, width.saturating_sub(6));
-    let rest = width.saturating_sub(cells(&title) + 3);
-    Line::styled(format!("─ {title} {}", "─".repeat(rest)), DIM)
-}
-
 fn figures(report: &EvalReport, names: [&str; 2], width: usize) -> Vec<Line<'static>> {
     let mut out = Vec::new();
     let mut suite = "";
@@ -192,7 +180,8 @@ fn figures(report: &EvalReport, names: [&str; 2], width: usize) -> Vec<Line<'sta
     if !report.suites.is_empty() {
         out.push(heading("suites", width));
         let head = |name: &str| format!("{:>9}", clip(name, 9));
-        out.push(Line::styled(format!("{:24}{} {}   difference [95 %]", "", head(names[0]), head(names[1])), DIM));
+        let beside = if width >= BESIDE { "   difference [95 %]" } else { "" };
+        out.push(Line::styled(format!("{:24}{} {}{beside}", "", head(names[0]), head(names[1])), DIM));
     }
     for suite in &report.suites {
         let items = suite.measures.iter().map(|m| m.items).max().unwrap_or(0);
@@ -202,6 +191,7 @@ fn figures(report: &EvalReport, names: [&str; 2], width: usize) -> Vec<Line<'sta
         ]));
         out.extend(suite.measures.iter().flat_map(|m| measure_lines(m, items, width)));
     }
+    out.extend(report.standings.iter().flat_map(|table| rating_lines(table, width)));
     out
 }
 
@@ -327,51 +317,6 @@ fn warned(mark: &str) -> Style {
     if mark.is_empty() { DIM } else { WARN }
 }
 
-/// Parts in a row, `·` between them, that go on in the next row where they do not fit.
-fn flow(parts: Vec<(String, Style)>, indent: usize, width: usize) -> Vec<Line<'static>> {
-    let mut out: Vec<Line<'static>> = Vec::new();
-    let indent = if width < indent + 34 { 4 } else { indent };
-    let room = width.saturating_sub(indent + 1).max(10);
-    let mut spans: Vec<Span<'static>> = Vec::new();
-    let mut used = 0;
-    for (text, style) in parts {
-        let wide = cells(&text);
-        if used > 0 && used + 3 + wide > room {
-            out.push(Line::from(std::mem::take(&mut spans)));
-            used = 0;
-        }
-        if used > 0 {
-            spans.push(Span::styled(" · ", DIM));
-            used += 3;
-        } else {
-            spans.push(Span::raw(" ".repeat(indent)));
-        }
-        if wide > room {
-            spans.clear();
-            out.extend(wrapped(&text, width, indent, style));
-            continue;
-        }
-        used += wide;
-        spans.push(Span::styled(text, style));
-    }
-    if used > 0 {
-        out.push(Line::from(spans));
-    }
-    out
-}
-
-/// A conclusion in words, and how it looks.
-fn conclusion(of: &Conclusion) -> (String, Style) {
-    let style = match of.word {
-        "better" => GOOD,
-        "worse" => BAD,
-        "cannot tell" => DIM,
-        _ => TEXT,
-    };
-    let text = of.detail.as_ref().map_or_else(|| of.word.to_owned(), |detail| format!("{}: {detail}", of.word));
-    (text, style)
-}
-
 /// A number in few cells: `.230`, `2.385`, `112`; a small one as `2.1e-5`.
 fn short(x: f64) -> String {
     let text = match x.abs() {
@@ -387,6 +332,9 @@ fn signed(x: f64) -> String {
     if x < 0.0 { short(x) } else { format!("+{}", short(x)) }
 }
 
+/// From this width on, a difference and its interval stand beside both values.
+const BESIDE: usize = 71;
+
 fn measure_lines(m: &MeasureReport, items: usize, width: usize) -> Vec<Line<'static>> {
     let value = |x: Option<f64>| format!("{:>9}", x.map_or_else(|| "–".into(), short));
     let mut spans = vec![
@@ -396,7 +344,12 @@ fn measure_lines(m: &MeasureReport, items: usize, width: usize) -> Vec<Line<'sta
     let mut says = Vec::new();
     if let Some(difference) = m.difference {
         let ends = m.interval.map_or_else(String::new, |[low, high]| format!(" [{} … {}]", signed(low), signed(high)));
-        spans.push(Span::styled(format!("   {:<24}", format!("{}{ends}", signed(difference))), BOLD));
+        let text = format!("{}{ends}", signed(difference));
+        if width >= BESIDE {
+            spans.push(Span::styled(format!("   {text:<24}"), BOLD));
+        } else {
+            says.push((format!("difference {text}"), BOLD));
+        }
         says.push(conclusion(&m.conclusion));
     }
     says.extend(m.alone.map(|[low, high]| (format!("[{} … {}]", short(low), short(high)), DIM)));

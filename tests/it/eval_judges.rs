@@ -285,9 +285,14 @@ fn the_label_screen_judges_an_evaluation_blind() {
         2,
         "the normal queue is as it was"
     );
+    // Whoever comes from the disputes judges here all the same.
+    desk.model.open.as_mut().unwrap().order = tiebreak::domain::QueueOrder::Disputed;
     desk.keys("f");
     desk.type_text("eval:eval-1");
     desk.keys("enter");
+    desk.keys("o");
+    assert!(desk.screen().contains("an order of their own"), "{}", desk.screen());
+    desk.keys("f enter");
     assert!(desk.screen().contains("3 of"), "{}", desk.screen());
     assert!(desk.screen().contains("says “qwen”") || desk.screen().contains("says “alibaba”"), "{}", desk.screen());
     insta::assert_snapshot!("label_blind_80x24", desk.screen());
@@ -304,7 +309,44 @@ fn the_label_screen_judges_an_evaluation_blind() {
         desk.model.size = (w, h);
         insta::assert_snapshot!(format!("label_blind_end_{w}x{h}"), paint(&desk.model));
     }
+    assert_eq!(desk.session().verdicts().count(), 3, "verdicts, no decisions on disputes");
     desk.keys("u");
     assert!(!desk.screen().contains("dpo-7"), "an undone verdict hides the names again");
     assert!(desk.replayed().rows().0.is_empty() && desk.session().rows().0.is_empty());
+}
+
+#[test]
+fn a_contest_meets_every_two_once_and_rates_them() {
+    let server = Server::start();
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    session(home, &prompts(6));
+    labelled(home, 12);
+    let trained = tiebreak(home, &["train", "s", "dpo", "--set", "max_steps=3", "--device", "cpu"]);
+    assert!(trained.status.success(), "{}", text(&trained.stderr));
+    let (model, own) = (tiny().display().to_string(), server.model());
+    let contest = [model.as_str(), "dpo-1", &own].join(",");
+    let file = home.join("prompts.txt").display().to_string();
+    let args = ["--contest", &contest, "--prompts", &file, "--judge", "check:contains=Here"];
+    let (ok, out, err) = eval(home, &args);
+    assert!(ok, "{err}");
+    assert!(out.contains("ratings by check:contains=Here on winrate") && out.contains("has 1000"), "{out}");
+    let evaluations = || fs::read_dir(run(home, "eval-1").path().parent().unwrap()).unwrap().count();
+    let before = evaluations();
+    let (ok, _, err) = eval(home, &args);
+    assert!(ok && err.contains("eval-1 counts") && err.contains("eval-3 counts"), "{err}");
+    assert_eq!(evaluations(), before, "a finished evaluation was repeated");
+    let found = json(home, &["eval", "s", "--ratings", "--json"]);
+    let table = &found["standings"][0];
+    let names: Vec<&str> = table["rows"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
+    // The server's answers alone contain the word, so that it wins against both and they tie.
+    assert_eq!((names.len(), names[0]), (3, own.as_str()), "{table}");
+    assert_eq!((table["anchor"].as_str(), table["rows"][0]["losses"].as_u64()), (Some(model.as_str()), Some(0)));
+    assert!(table["remarks"][0].as_str().unwrap().contains("lower bound"), "{table}");
+    let shown = report(home, "eval-1");
+    assert_eq!(shown["report"]["standings"][0]["rows"], table["rows"]);
+    for (names, says) in [("dpo-1,tiny", "takes 3 to 12"), ("dpo-1,dpo-1,dpo-1", "names dpo-1 twice")] {
+        let (ok, _, err) = eval(home, &["--contest", names]);
+        assert!(!ok && err.contains(says), "{err}");
+    }
 }

@@ -11,6 +11,7 @@
 
 mod agreement;
 mod architecture;
+mod blind_pass;
 mod bundled;
 mod cli;
 mod collection;
@@ -28,6 +29,7 @@ mod judge;
 mod keys;
 mod methods;
 mod models;
+mod pictures;
 mod places;
 mod prose;
 mod pty;

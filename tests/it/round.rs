@@ -245,6 +245,18 @@ fn merge_export_report(home: &Path) {
     for file in ["hf/config.json", "hf/tokenizer.json", "hf/model.safetensors", "peft/adapter_config.json"] {
         assert!(home.join(file).is_file(), "{file}");
     }
+    for (folder, library) in [("hf", "transformers"), ("peft", "peft")] {
+        let card = fs::read_to_string(home.join(folder).join("README.md")).unwrap();
+        let (head, body) = card.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).unwrap();
+        assert!(head.contains(&format!("library_name: {library}\n")) && head.contains("- \"dpo\""), "{head}");
+        // A model that no file says the origin of has neither name nor licence on the hub.
+        assert!(!head.contains("base_model") && !head.contains("license"), "{head}");
+        for part in ["not recorded", "## Training data", "## Labels", "## Hyper-parameters", "tiebreak train tone dpo"]
+        {
+            assert!(body.contains(part), "{part} is not in {body}");
+        }
+        assert!(!body.contains(&home.display().to_string()), "a path of this machine is in {body}");
+    }
     // The merged folder is a model that a session can use.
     done(home, &["new", "merged", "--model", &path("hf")]);
     let exported = json(home, &["export", "tone", "--to", &path("out.jsonl"), "--json"]);

@@ -97,11 +97,16 @@ pub fn panes(run: &RunState) -> Vec<CurvePane> {
         let name = name.strip_prefix("eval_").unwrap_or(name);
         let named = PANES.iter().any(|r| r.curves.iter().any(|(n, _)| *n == name));
         let runtime = name.ends_with("runtime") || name.ends_with("per_second");
-        if named || runtime || COUNTERS.contains(&name) || out.iter().any(|p| p.title == name) {
+        if named
+            || runtime
+            || COUNTERS.contains(&name)
+            || out.iter().any(|p| p.curves.iter().any(|(known, _)| known == name))
+        {
             continue;
         }
-        let title = name.to_owned();
-        out.push(CurvePane { curves: vec![(title.clone(), String::new())], title, share: false });
+        // What differs stands first, as a narrow pane cuts the end.
+        let title = name.strip_prefix("suite/").unwrap_or(name);
+        out.push(CurvePane { title: title.into(), curves: vec![(name.to_owned(), String::new())], share: false });
     }
     out
 }
@@ -115,7 +120,9 @@ mod tests {
     fn every_logged_metric_but_counters_has_a_pane() {
         let mut run = RunState::default();
         let mut m = Metrics::new();
-        for name in ["grad_norm", "rewards/rejected", "loss", "my/new", "num_tokens", "rewards/chosen"] {
+        for name in
+            ["grad_norm", "rewards/rejected", "suite/ifeval/strict", "loss", "my/new", "num_tokens", "rewards/chosen"]
+        {
             m.set(name, 1.0);
         }
         run.advance(1, 0.1, &m);
@@ -124,7 +131,7 @@ mod tests {
         eval.set("eval_other", 0.5);
         run.measure(1, &eval);
         let titles: Vec<String> = panes(&run).into_iter().map(|p| p.title).collect();
-        assert_eq!(titles, ["loss", "rewards", "gradient norm", "my/new", "other"]);
+        assert_eq!(titles, ["loss", "rewards", "gradient norm", "ifeval/strict", "my/new", "other"]);
     }
 
     #[test]

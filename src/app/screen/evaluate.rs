@@ -246,9 +246,8 @@ impl Screen for EvaluateScreen {
             self.run = evaluations(open).next().map(|run| run.id.clone());
         }
         if let Some(run) = self.shown(open).filter(|_| self.view == EvaluateView::Items) {
-            let (id, state) = (run.id.clone(), &run.state.eval);
-            self.items.follow(&id, state, run.records.len());
-            self.items.lay_out(state, size);
+            self.items.follow(run, &open.session);
+            self.items.lay_out(&run.state.eval, size);
         }
         if self.view == EvaluateView::Form {
             self.form.know(shared);
@@ -361,8 +360,8 @@ impl EvaluateScreen {
                     shared.warn("no evaluation is shown");
                     return Vec::new();
                 };
-                let (id, state) = (run.id.clone(), &run.state.eval);
-                self.items.follow(&id, state, run.records.len());
+                let id = run.id.clone();
+                self.items.follow(run, &open.session);
                 let keys: Vec<ItemKey> = self.items.losses().map(|item| item.key.clone()).collect();
                 if keys.is_empty() {
                     shared.warn("no item is lost so far");
@@ -390,7 +389,9 @@ impl EvaluateScreen {
     fn rows(&self) -> usize {
         let Some(Ok(report)) = &self.report else { return 0 };
         let measures: usize = report.suites.iter().map(|suite| 2 * suite.measures.len() + 2).sum();
-        measures + report.judges.iter().map(|judge| 6 + judge.not_headline.len()).sum::<usize>() + 8
+        let ratings: usize =
+            report.standings.iter().map(|t| 2 * t.rows.len() + t.remarks.len() + t.not_headline.len() + 6).sum();
+        measures + ratings + report.judges.iter().map(|judge| 6 + judge.not_headline.len()).sum::<usize>() + 8
     }
 
     fn in_items(&mut self, shared: &mut Shared, action: EvaluateAction) -> Vec<Effect> {

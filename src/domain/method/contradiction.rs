@@ -107,15 +107,17 @@ fn differs(row: &ParamRow, params: &Params) -> bool {
 
 /// Contradictions among the shared options.
 fn trainer(p: &TrainerParams) -> Option<String> {
+    // Suites have steps and items of their own.
+    let on_rows = !p.metric_for_best_model.starts_with("suite/");
     let sentence = if p.group_by_length && !p.shuffle {
         "group_by_length reorders rows but shuffle=false keeps the file's order; set group_by_length=false or shuffle=true"
     } else if p.max_tokens_per_batch > 0 && !p.shuffle {
         "max_tokens_per_batch reorders rows but shuffle=false keeps the file's order; set it to 0 or set shuffle=true"
     } else if p.early_stopping_patience == 0 {
         return None;
-    } else if p.eval_steps == 0 {
+    } else if on_rows && p.eval_steps == 0 {
         "early_stopping_patience counts evaluations, but eval_steps=0 runs none before the end; set eval_steps"
-    } else if p.eval_fraction == 0.0 {
+    } else if on_rows && p.eval_fraction == 0.0 {
         "early_stopping_patience counts evaluations, but eval_fraction=0 leaves no rows to evaluate; raise it"
     } else if p.metric_for_best_model.is_empty() {
         "early_stopping_patience needs a metric in metric_for_best_model, which is empty"

@@ -43,7 +43,10 @@ impl Evaluation {
         let scored = scoring.next()?;
         self.seconds += began.elapsed().as_secs_f64();
         self.scoring = Some(scoring);
-        let Some(scored) = scored else { return Ok(false) };
+        let Some(scored) = scored else {
+            self.say_unscored(scope, sink)?;
+            return Ok(false);
+        };
         self.scored(&scored, sink)?;
         Ok(true)
     }
@@ -86,9 +89,8 @@ impl Evaluation {
         ItemScoring::open(scope, sides, &readers, &asked, &self.device).map(Some)
     }
 
-    /// Logs the measurements of scores, and says once which items have none.
+    /// Logs the measurements of scores.
     fn scored(&mut self, scored: &[ScoredItem], sink: &mut dyn Sink) -> Result<(), Error> {
-        let mut without = Vec::new();
         for ScoredItem { place: (suite, at), side, scores } in scored {
             let key = self.key(*suite, *at, 0);
             let item = &self.suites[*suite].items[*at];
@@ -96,18 +98,30 @@ impl Evaluation {
             let values = match scores.given() {
                 Ok(given) => (self.suites[*suite].suite.measure)(item, &given)?,
                 Err(why) => {
-                    without.push(format!("{}/{} of {}: {why}", key.suite, key.item, self.spec.side(*side).name));
+                    let name = &self.spec.side(*side).name;
+                    self.unscored.get_or_insert_with(|| format!("{}/{} of {name}: {why}", key.suite, key.item));
                     Metrics::new()
                 }
             };
             self.log(Measurement { key, side: *side, cluster: item.cluster(), values }, sink)?;
         }
-        let Some(first) = without.first() else { return Ok(()) };
+        Ok(())
+    }
+
+    /// Says once, when all are scored, which items have no numbers; those of an earlier attempt count.
+    fn say_unscored(&mut self, scope: ScoringScope, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some(first) = self.unscored.take() else { return Ok(()) };
+        let within = |side: Contestant| match scope {
+            ScoringScope::Alone(own) => own == side,
+            ScoringScope::Together => true,
+        };
+        let empty = |m: &&Measurement| within(m.side) && m.values.iter().next().is_none();
+        let without = self.state.measurements().filter(empty).count();
         sink.emit(RunEvent::Found(Finding {
             rule: "unscored".into(),
             step: self.done(),
             severity: Severity::Warn,
-            text: format!("No numbers for {}, the first {first}.", counted(without.len(), "item")),
+            text: format!("No numbers for {}, the first {first}.", counted(without, "item")),
             remedy: "Shorten the texts, or use a model with a longer context.".into(),
             pair: None,
         }))

@@ -1,4 +1,4 @@
-//! Mistral without a sliding window: Llama with other class defaults. Its GGUF files call themselves `llama` and are read as such.
+//! Mistral up to its attention window: Llama with other class defaults. Its GGUF files call themselves `llama` and are read as such.
 
 use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 use crate::model::layer::LayerSpec;
@@ -11,13 +11,7 @@ pub static FAMILY: Family = Family {
         let bias = f.flag("attention_bias", false);
         (layer.qkv_bias, layer.o_bias) = (bias, bias);
         layer.mlp_bias = f.flag("mlp_bias", false);
-        match f.size_or("sliding_window", FAMILY.defaults.sliding_window)? {
-            None => Ok(()),
-            Some(w) => {
-                let known = "only full attention is; `sliding_window: null` turns the window off";
-                Err(f.refuse(format!("sliding-window attention (`sliding_window={w}`)"), known))
-            }
-        }
+        Ok(())
     },
     // `MistralConfig` (`models/mistral/configuration_mistral.py`): 8 key heads, a window of 4096, a context of 4096 · 32.
     defaults: Defaults { kv_heads: Some(8), context: 4096 * 32, sliding_window: Some(4096), ..Defaults::LLAMA },

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{LanguageModel, Tune};
+use candle_core::Device;
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u64).to_le_bytes());
@@ -33,8 +34,13 @@ fn put(out: &mut Vec<u8>, key: &str, value: &Value) {
 
 /// A one-layer Llama of hidden width 32; tensor `n` counts up from `n·1000` in f32, the embedding is Q8_0.
 fn file(pre: &str) -> Vec<u8> {
+    file_with(pre, &[])
+}
+
+/// As [`file`], with more metadata.
+fn file_with(pre: &str, more: &[(&str, Value)]) -> Vec<u8> {
     let tokens: Vec<Value> = (0..300u32).map(|i| format!("<t{i}>").into()).collect();
-    let meta = [
+    let mut meta = vec![
         ("general.architecture", "llama".into()),
         ("llama.block_count", 1.into()),
         ("llama.embedding_length", 32.into()),
@@ -48,6 +54,7 @@ fn file(pre: &str) -> Vec<u8> {
         ("tokenizer.ggml.merges", Vec::<Value>::new().into()),
         ("tokenizer.ggml.eos_token_id", 2.into()),
     ];
+    meta.extend(more.iter().cloned());
     let tensors: [(&str, &[u64]); 11] = [
         ("token_embd.weight", &[32, 300]),
         ("output_norm.weight", &[32]),
@@ -147,6 +154,44 @@ fn a_whole_file_loads_and_an_unknown_pre_tokenizer_is_named() {
     let (dir, _) = opened(&file("jais-9"));
     let message = LanguageModel::open(&dir.path().join("m.gguf")).err().unwrap().to_string();
     assert!(message.contains("`jais-9`"), "{message}");
+}
+
+#[test]
+fn a_stretching_factor_without_a_type_is_linear() {
+    let scaling = |more: &[(&str, Value)]| {
+        let (_dir, gguf) = opened(&file_with("smollm", more));
+        gguf.unwrap().config().map(|config| config.rope_scaling)
+    };
+    let kind = |name: &str| ("llama.rope.scaling.type", Value::from(name));
+    assert_eq!(scaling(&[("llama.rope.scaling.factor", 4.5.into())]).unwrap(), RopeScaling::Linear(4.5));
+    assert_eq!(scaling(&[("llama.rope.scale_linear", 2.5.into())]).unwrap(), RopeScaling::Linear(2.5));
+    assert_eq!(scaling(&[("llama.rope.scaling.factor", 1.0.into())]).unwrap(), RopeScaling::None);
+    assert_eq!(scaling(&[kind("none"), ("llama.rope.scaling.factor", 4.5.into())]).unwrap(), RopeScaling::None);
+    let refused = scaling(&[kind("yarn"), ("llama.rope.scaling.factor", 4.5.into())]).unwrap_err().to_string();
+    assert!(refused.contains("yarn"), "{refused}");
+}
+
+#[test]
+fn a_part_of_a_split_model_says_which_part_it_is() {
+    let part = [("split.no", 1.into()), ("split.count", 3.into())];
+    let (dir, _) = opened(&file_with("smollm", &part));
+    let message = LanguageModel::open(&dir.path().join("m.gguf")).err().unwrap().to_string();
+    assert!(message.contains("part 2 of 3") && message.contains("--merge"), "{message}");
+    let (_dir, whole) = opened(&file_with("smollm", &[("split.count", 1.into())]));
+    assert!(whole.unwrap().config().is_ok());
+}
+
+#[test]
+fn pre_tokenizers_have_the_names_that_llama_cpp_knows() {
+    for (names, skips_merges) in [
+        (["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "lfm2"].as_slice(), true),
+        (&["qwen2", "deepseek-r1-qwen"], false),
+    ] {
+        let all: Vec<(Value, bool)> = names.iter().map(|name| pre_tokenizer(name).unwrap()).collect();
+        assert!(all.iter().all(|found| *found == all[0] && found.1 == skips_merges), "{names:?}");
+    }
+    let (llama, smaug) = (pre_tokenizer("llama-bpe").unwrap(), pre_tokenizer("smaug-bpe").unwrap());
+    assert!(llama.0 == smaug.0 && llama.1 != smaug.1);
 }
 
 #[test]

@@ -13,11 +13,18 @@ pub struct EvalArgs {
     pub session: String,
     /// The model in question: a training run of this session (RUN@best takes its best checkpoint), a model, or URL#NAME for one
     /// behind a server.
-    #[arg(long, value_name = "RUN|MODEL|URL#NAME", required_unless_present = "show")]
+    #[arg(long, value_name = "RUN|MODEL|URL#NAME", required_unless_present_any = ["show", "contest", "ratings"])]
     pub a: Option<String>,
     /// Print the report of an earlier evaluation, and launch nothing.
     #[arg(long, value_name = "RUN", conflicts_with = "a")]
     pub show: Option<String>,
+    /// Three models or more against each other, the one to measure by first: an evaluation for every two, then Bradley–Terry
+    /// ratings. Finished evaluations with the same settings count and are not repeated.
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', conflicts_with_all = ["a", "b", "show", "detach"])]
+    pub contest: Vec<String>,
+    /// Print the ratings that follow from the session's evaluations, and launch nothing.
+    #[arg(long, conflicts_with_all = ["a", "b", "show", "contest", "detach"])]
+    pub ratings: bool,
     /// What it is compared with (default: the model that RUN was trained on).
     #[arg(long, value_name = "RUN|MODEL|URL#NAME")]
     pub b: Option<String>,

@@ -2,8 +2,9 @@
 
 use super::super::cli::EvalArgs;
 use super::super::error::{Error, Result};
-use super::super::evaluation::{EvalOrder, others, plan};
+use super::super::evaluation::{CONTEST, EvalOrder, others, plan, standings_of};
 use super::super::{out, supervisor};
+use super::contest;
 use super::context::CommandContext;
 use super::launch::launched;
 use crate::domain::{
@@ -20,6 +21,9 @@ pub fn evaluate(context: &CommandContext, args: EvalArgs) -> Result<()> {
     out::warn_of_damage(&dir.state()?.1);
     if let Some(id) = &args.show {
         return print(context, &dir, &dir.run(&RunId::new(id))?);
+    }
+    if args.ratings {
+        return contest::ratings(context, &dir);
     }
     let sampler = Sampler {
         temperature: args.temperature,
@@ -42,6 +46,9 @@ pub fn evaluate(context: &CommandContext, args: EvalArgs) -> Result<()> {
         device: args.device,
         upto: None,
     };
+    if !args.contest.is_empty() {
+        return contest::run(context, &dir, &args.contest, &order);
+    }
     let (spec, files, notes) = plan(&context.home, &dir, order)?;
     notes.0.iter().for_each(|note| out::note(note));
     let run = supervisor::launch(&dir, None, &spec, &files)?;
@@ -60,7 +67,9 @@ fn print(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<()>
     };
     let (state, status) = supervisor::state_of(run)?;
     let (session, _) = dir.state()?;
-    let report = eval_report(&with_people(&state.eval, &session), &others(dir, &run.id())?);
+    let mut report = eval_report(&with_people(&state.eval, &session), &others(dir, &run.id())?);
+    report.standings = standings_of(dir, &session, Some(&dir.meta()?.model), CONTEST, None)?;
+    report.standings.retain(|table| table.counts(run.id().as_str()));
     if context.json {
         return out::json(&json!({
             "session": dir.name(), "run": run.id(), "status": status.word(), "a": spec.a.name, "b": spec.b.name,
@@ -72,6 +81,7 @@ fn print(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<()>
     if report.judges.iter().any(|judge| judge.judge.starts_with("human") && judge.unjudged > 0) {
         out::line(&format!("judge them blind: tiebreak label {} --filter eval:{}", dir.name(), run.id()))?;
     }
+    report.standings.iter().flat_map(contest::lines).try_for_each(|line| out::line(&line))?;
     state.findings.iter().filter_map(warning).try_for_each(|line| out::line(&line))
 }
 

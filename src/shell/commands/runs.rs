@@ -2,12 +2,15 @@
 
 use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
-use super::super::{inputs, out, plan, servers, supervisor};
+use super::super::{inputs, out, plan, report, servers, supervisor};
 use super::context::{CommandContext, run_named};
 use crate::domain::{RunId, RunStatus, sanitise};
 use crate::protocol::{RunCommand, RunEvent, Task};
-use crate::storage::SessionDir;
+use crate::storage::{RunDir, SessionDir};
 use serde_json::json;
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 
 /// Lists a session's runs in order of launch.
 pub fn list(context: &CommandContext, session: &str) -> Result<()> {
@@ -108,10 +111,40 @@ pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
     });
     bar.finish_and_clear();
     merged?;
+    let card = write_card(&dir, run, &id, args, &to)?;
     if context.json {
-        out::json(&json!({ "run": args.run, "format": args.format, "path": to }))
+        out::json(&json!({ "run": args.run, "format": args.format, "path": to, "card": card }))
     } else {
-        out::line(&format!("merged {} into {} ({})", args.run, to.display(), args.format))
+        out::line(&format!("merged {} into {} ({})", args.run, to.display(), args.format))?;
+        match card {
+            Some(path) => out::line(&format!(
+                "model card: {} (it shows prompts, answers and names of your session: read it before you publish it)",
+                path.display()
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes the model card beside the weights; none where the folder already has a README.md, which stays.
+fn write_card(dir: &SessionDir, run: RunDir, id: &RunId, args: &MergeArgs, to: &Path) -> Result<Option<PathBuf>> {
+    let path = to.join("README.md");
+    let failed = |why: String| {
+        Error::failed(format!("{} is merged, but its model card could not be written: {why}", to.display()))
+    };
+    let text = report::model_card(dir, run, id, &args.format).map_err(|e| failed(e.to_string()))?;
+    match File::create_new(&path) {
+        Ok(mut file) => {
+            file.write_all(text.as_bytes())
+                .and_then(|()| file.sync_all())
+                .map_err(|e| failed(format!("{}: {e}", path.display())))?;
+            Ok(Some(path))
+        }
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            out::note(&format!("{} exists and stays as it is: no model card was written", path.display()));
+            Ok(None)
+        }
+        Err(e) => Err(failed(format!("{}: {e}", path.display()))),
     }
 }
 

@@ -36,12 +36,13 @@ pub(super) fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<
             let path = run.path().join(&data.file);
             let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
             let fraction = train.params.f64("eval_fraction");
-            let mut prompts: Vec<_> = text.lines().filter_map(|line| trained_prompt(line, fraction)).collect();
-            if prompts.is_empty() {
-                // A run trains on something even where the split would hold out all: which of them is not told apart here.
-                prompts = text.lines().filter_map(|line| trained_prompt(line, 0.0)).collect();
-            }
-            for body in prompts {
+            let rows: Vec<_> = text.lines().filter_map(trained_prompt).collect();
+            let id_of = |(id, body): &(PromptId, PromptBody)| {
+                if train.split_by_text { body.derived_id() } else { id.clone() }
+            };
+            // A run trains on something even where the split would hold out all: which of them is not told apart here.
+            let some = rows.iter().any(|row| !is_held_out(&id_of(row), fraction));
+            for (_, body) in rows.iter().filter(|row| !some || !is_held_out(&id_of(row), fraction)) {
                 out.ids.insert(body.derived_id());
                 out.asked.insert(body.asked_hash());
             }
@@ -51,16 +52,14 @@ pub(super) fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<
     Ok(out)
 }
 
-/// The prompt of a training row; none for a row that the run held out.
-fn trained_prompt(line: &str, fraction: f64) -> Option<PromptBody> {
+/// The prompt of a training row, and its id.
+fn trained_prompt(line: &str) -> Option<(PromptId, PromptBody)> {
     let row: Value = serde_json::from_str(line).ok()?;
-    let name = row.get("prompt_id").or_else(|| row.get("id"))?.as_str()?;
-    if is_held_out(&PromptId::new(name), fraction) {
-        return None;
-    }
+    let id = PromptId::new(row.get("prompt_id").or_else(|| row.get("id"))?.as_str()?);
     let body = row.get("prompt").or_else(|| row.get("body")).cloned()?;
-    match serde_json::from_value(body) {
-        Ok(body) => Some(body),
-        Err(_) => Some(serde_json::from_value::<SftRow>(row).ok()?.body.prompt()),
-    }
+    let prompt = match serde_json::from_value(body) {
+        Ok(body) => body,
+        Err(_) => serde_json::from_value::<SftRow>(row).ok()?.body.prompt(),
+    };
+    Some((id, prompt))
 }

@@ -152,7 +152,7 @@ fn tick(value: f64) -> String {
 
 fn open(height: f64, title: &str) -> String {
     format!(
-        "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{0}\"><text class=\"t\" x=\"{LEFT}\" y=\"14\">{0}</text>",
+        "<svg class=\"v\" viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{0}\"><text class=\"t\" x=\"{LEFT}\" y=\"14\">{0}</text>",
         escape(title)
     )
 }

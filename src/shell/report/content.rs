@@ -5,9 +5,12 @@ use super::super::error::Result;
 use super::super::{evaluation, supervisor};
 use super::chart::{ChartInterval, ChartLine, ReportChart};
 use super::document::{Document, SampleAnswer};
+use super::ratings;
+use super::results;
+use super::words::{conclusion, number, percent, signed};
 use crate::domain::{
-    Conclusion, Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, agreement_report,
-    counted, eval_report, method, with_people,
+    Contestant, EvalReport, EvalState, Finish, ItemKey, Outcome, RunState, Session, SuiteRow, agreement_report,
+    counted, eval_report, method, suite, with_people,
 };
 use crate::protocol::{EvalSpec, Integrity, JudgeSpec, RunSpec, Task, TrainSpec};
 use crate::storage::{RunDir, SessionDir, utc_time};
@@ -27,11 +30,15 @@ const CURVES: &[(&str, &str)] = &[
 ];
 
 /// A run with everything that the report needs of it.
-struct ReportedRun {
-    dir: RunDir,
-    spec: RunSpec,
-    state: RunState,
-    status: String,
+pub(super) struct ReportedRun {
+    /// Its folder.
+    pub(super) dir: RunDir,
+    /// Its specification.
+    pub(super) spec: RunSpec,
+    /// Its folded log.
+    pub(super) state: RunState,
+    /// Its status in a word.
+    pub(super) status: String,
 }
 
 /// The report of a session, or of one of its runs.
@@ -65,6 +72,15 @@ pub fn document(dir: &SessionDir, only: Option<&RunDir>) -> Result<Document> {
         .iter()
         .filter_map(|run| if let Task::Train(train) = &run.spec.task { Some((run, train)) } else { None })
         .collect();
+    let mut reports = Vec::new();
+    for run in &runs {
+        if let Task::Eval(spec) = &run.spec.task {
+            let eval = with_people(&run.state.eval, &session);
+            reports.push((run, spec, eval_report(&eval, &evaluation::others(dir, &run.dir.id())?)));
+        }
+    }
+    let results = reports.iter().map(|(run, spec, report)| (run.dir.id().0, *spec, report));
+    results::results(&mut out, &results.collect::<Vec<_>>());
     if only.is_none() {
         labels(&mut out, &session, &name);
     }
@@ -72,13 +88,14 @@ pub fn document(dir: &SessionDir, only: Option<&RunDir>) -> Result<Document> {
     settings(&mut out, &trained);
     curves(&mut out, &trained, &name);
     let mut points = Vec::new();
-    for run in &runs {
-        if let Task::Eval(spec) = &run.spec.task {
-            let eval = with_people(&run.state.eval, &session);
-            let report = eval_report(&eval, &evaluation::others(dir, &run.dir.id())?);
-            evaluated(&mut out, run, spec, &report, &name);
-            points.extend(trade_off_point(run, spec, &report));
-        }
+    for (run, spec, report) in &reports {
+        evaluated(&mut out, run, spec, report, &name);
+        points.extend(trade_off_point(run, spec, report));
+    }
+    if only.is_none() {
+        let anchor = dir.meta()?.model;
+        let tables = evaluation::standings_of(dir, &session, Some(&anchor), evaluation::CONTEST, None)?;
+        ratings::ratings(&mut out, &tables, &name);
     }
     trade_off(&mut out, &points);
     if trained.len() == 1 && only.is_some() {
@@ -94,7 +111,7 @@ fn damage(out: &mut Document, found: &Integrity, session: &str) {
     }
 }
 
-fn labels(out: &mut Document, session: &Session, name: &str) {
+pub(super) fn labels(out: &mut Document, session: &Session, name: &str) {
     out.heading(2, "Labels");
     let outcomes = session.outcomes();
     let of = |wanted: fn(Outcome) -> bool| outcomes.values().filter(|found| wanted(found.outcome)).count().to_string();
@@ -127,7 +144,11 @@ fn labels(out: &mut Document, session: &Session, name: &str) {
         let interval = c.interval.map_or_else(String::new, |(low, high)| format!("{low:.3} … {high:.3}"));
         vec![c.name.clone(), value, interval, c.items.to_string()]
     });
-    out.table(&["agreement", "value", "95 % interval", "pairs"], coefficients.collect());
+    if report.coefficients.iter().all(|c| c.items == 0) {
+        out.text("No pair was judged by two raters, so nothing is known of their agreement.");
+    } else {
+        out.table(&["agreement", "value", "95 % interval", "pairs"], coefficients.collect());
+    }
     out.command(&format!("tiebreak agreement {name}"));
 }
 
@@ -161,18 +182,21 @@ fn training(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)], name: &str)
         if let Some(plan) = run.state.plan.as_ref().filter(|plan| !plan.objective.is_empty()) {
             out.text(&format!("{}: {}", run.dir.id(), plan.objective));
         }
-        out.list(
-            run.state
-                .findings
-                .iter()
-                .map(|finding| format!("{}, step {}: {} {}", run.dir.id(), finding.step, finding.text, finding.remedy)),
-        );
+        run_findings(out, run);
         out.command(&train_command(name, &run.dir.id().0, train));
     }
 }
 
+/// What the run found.
+pub(super) fn run_findings(out: &mut Document, run: &ReportedRun) {
+    let line = |finding: &crate::domain::Finding| {
+        format!("{}, step {}: {} {}", run.dir.id(), finding.step, finding.text, finding.remedy)
+    };
+    out.list(run.state.findings.iter().map(line));
+}
+
 /// The command that trains it again: settings that are not the method's defaults.
-fn train_command(session: &str, run: &str, train: &TrainSpec) -> String {
+pub(super) fn train_command(session: &str, run: &str, train: &TrainSpec) -> String {
     let mut out = format!("tiebreak train {session} {} --name {run}-again", train.method);
     if let Some(init) = &train.init {
         out.push_str(&format!(" --init {init}"));
@@ -189,7 +213,7 @@ fn train_command(session: &str, run: &str, train: &TrainSpec) -> String {
 }
 
 /// A word of a shell command.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
@@ -208,7 +232,7 @@ fn changed(train: &TrainSpec) -> Vec<(&'static str, String, &'static str)> {
     rows.into_iter().filter_map(differs).collect()
 }
 
-fn settings(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)]) {
+pub(super) fn settings(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)]) {
     if runs.is_empty() {
         return;
     }
@@ -277,7 +301,7 @@ fn curves(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)], name: &str) {
     }
 }
 
-fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, report: &EvalReport, name: &str) {
+pub(super) fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, report: &EvalReport, name: &str) {
     out.heading(2, &format!("Evaluation {}: {} against {}", run.dir.id(), spec.a.name, spec.b.name));
     if run.status != "finished" {
         out.warning(&format!("This evaluation is {}: its numbers may change.", run.status));
@@ -311,7 +335,7 @@ fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, report: &Ev
             "at equal length",
             "characters a / b",
             "p",
-            "a is",
+            "conclusion",
         ],
         judges,
     );
@@ -339,7 +363,7 @@ fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, report: &Ev
                 conclusion(&m.conclusion),
             ]
         });
-        out.table(&["measure", "a", "b", "a − b", "95 % interval", "items", "p", "a is"], rows.collect());
+        out.table(&["measure", "a", "b", "a − b", "95 % interval", "items", "p", "conclusion"], rows.collect());
     }
     if report.tests > 1 {
         out.text(&format!("p-values are corrected by Holm for the {} tests of this session.", report.tests));
@@ -351,11 +375,15 @@ fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, report: &Ev
 }
 
 /// The command that evaluates again.
-fn eval_command(session: &str, spec: &EvalSpec) -> String {
+pub(super) fn eval_command(session: &str, spec: &EvalSpec) -> String {
     let mut out = format!("tiebreak eval {session} --a {} --b {}", quoted(&spec.a.name), quoted(&spec.b.name));
     for suite in &spec.suites {
         let own = suite.name == "own";
         out.push_str(&format!(" --suite {}", quoted(if own { &suite.file } else { &suite.name })));
+    }
+    let asked = spec.suites.iter().find(|s| suite(&s.name).is_some_and(SuiteRow::takes_prompts));
+    if let Some(prompts) = asked.filter(|suite| !suite.file.starts_with("session ")) {
+        out.push_str(&format!(" --prompts {}", quoted(&prompts.file)));
     }
     for judge in &spec.judges {
         out.push_str(&format!(" --judge {}", quoted(&JudgeSpec::name(judge))));
@@ -489,7 +517,7 @@ fn trade_off(out: &mut Document, points: &[TradeOff]) {
 }
 
 /// The answers that a run showed while it trained: first and last of each prompt.
-fn samples(out: &mut Document, run: &ReportedRun) {
+pub(super) fn samples(out: &mut Document, run: &ReportedRun) {
     let mut prompts: Vec<&str> = run.state.samples.iter().map(|sample| sample.prompt.as_str()).collect();
     let mut seen = std::collections::BTreeSet::new();
     prompts.retain(|prompt| seen.insert(*prompt));
@@ -506,30 +534,6 @@ fn samples(out: &mut Document, run: &ReportedRun) {
             text: sample.text.clone(),
         });
         out.answers(prompt, answers.collect());
-    }
-}
-
-fn conclusion(conclusion: &Conclusion) -> String {
-    match &conclusion.detail {
-        Some(detail) => format!("{}: {detail}", conclusion.word),
-        None => conclusion.word.to_owned(),
-    }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
-}
-
-fn signed(x: f64) -> String {
-    format!("{x:+.3}")
-}
-
-/// A value with its significant digits: a learning rate is not rounded to zero, a count has no fraction.
-pub(super) fn number(x: f64) -> String {
-    match x.abs() {
-        size if x.fract() == 0.0 && size < 1e15 => format!("{x:.0}"),
-        size if (1e-3..1e5).contains(&size) => format!("{x:.4}"),
-        _ => format!("{x:.2e}"),
     }
 }
 

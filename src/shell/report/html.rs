@@ -8,7 +8,7 @@ const STYLE: &str = "\
 :root{color-scheme:light dark}\
 body{max-width:54rem;margin:2rem auto;padding:0 1rem;font:16px/1.5 system-ui,sans-serif}\
 h1,h2,h3{line-height:1.25;margin:1.6em 0 .4em}\
-table{border-collapse:collapse;display:block;overflow-x:auto;font-size:.9em;font-variant-numeric:tabular-nums}\
+table{border-collapse:collapse;margin:0 0 1em;display:block;overflow-x:auto;font-size:.9em;font-variant-numeric:tabular-nums}\
 th,td{padding:.25em .7em;border-bottom:1px solid #8886;text-align:left;vertical-align:top}\
 pre,code{font:.9em/1.4 ui-monospace,monospace}\
 pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}\
@@ -19,9 +19,9 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}\
 .s>div{border:1px solid #8886;border-radius:4px;padding:.5em .8em}\
 .s small{color:#777}\
 svg{width:100%;height:auto}\
-svg text{fill:currentColor;font:12px system-ui,sans-serif}\
-svg .t{font-weight:600}svg .a{opacity:.7;font-size:11px}\
-svg .g{stroke:currentColor;opacity:.15}svg .n{stroke:currentColor;opacity:.5;stroke-dasharray:3 3}\
+.v text{fill:currentColor;font:12px system-ui,sans-serif}\
+.v .t{font-weight:600}.v .a{opacity:.7;font-size:11px}\
+.v .g{stroke:currentColor;opacity:.15}.v .n{stroke:currentColor;opacity:.5;stroke-dasharray:3 3}\
 .k svg{width:28px}.k span{margin-right:1em;white-space:nowrap}.k{margin:0 0 1em;font-size:.9em}\
 @media print{:root{color-scheme:light}body{max-width:none;margin:0;font-size:11pt}a{color:inherit}h2,h3{break-after:avoid}figure,table,.s{break-inside:avoid}}\
 ";

@@ -3,6 +3,7 @@
 //! Owns the length limits, the counts of rows left out, and the split into training and evaluation. Refuses texts.
 
 use crate::domain::{DroppedRows, Finding, PairId, PromptId, Severity, TrainerParams, hash64, is_held_out};
+use crate::model::error::Error;
 use crate::nn::policy::Row;
 
 /// How rows are tokenised.
@@ -12,6 +13,8 @@ pub struct TokeniseOptions {
     pub max_length: usize,
     /// Share of prompts held out for evaluation.
     pub eval_fraction: f64,
+    /// Whether the prompts' texts decide which are held out; else their ids.
+    pub split_by_text: bool,
     /// Pairs: score the chosen side's prompt too.
     pub score_prompt: bool,
     /// Pairs: read the scalar head at each answer's last token instead of scoring tokens.
@@ -27,6 +30,11 @@ pub struct TokeniseOptions {
 }
 
 impl TokeniseOptions {
+    /// What decides whether a prompt's rows are held out: its text, or its id.
+    pub(super) fn split_id(&self, id: &PromptId, of_text: impl FnOnce() -> PromptId) -> PromptId {
+        if self.split_by_text { of_text() } else { id.clone() }
+    }
+
     /// The defaults of every offline method.
     #[must_use]
     pub fn from_params(shared: &TrainerParams) -> Self {
@@ -39,6 +47,7 @@ impl TokeniseOptions {
         Self {
             max_length,
             eval_fraction: 0.0,
+            split_by_text: true,
             score_prompt: false,
             read_value: false,
             assistant_only: false,
@@ -131,6 +140,23 @@ impl Tokenised {
         }
     }
 
+    /// Leaves a row out that the chat template refuses; any other error ends the run. `kind` names the row for people.
+    pub(super) fn refused(&mut self, kind: &str, id: &PairId, error: &Error) -> Result<(), Error> {
+        let Error::Template { why, .. } = error else { return Err(Error::Invalid(format!("{kind} {id}: {error}"))) };
+        self.drop(&format!("refused by the chat template: {why}"));
+        if !self.findings.iter().any(|finding| finding.rule == "template_refused") {
+            self.findings.push(Finding {
+                rule: "template_refused".into(),
+                step: 0,
+                severity: Severity::Warn,
+                text: format!("The chat template refuses {kind} {id}: {why}. Such rows are left out."),
+                remedy: "Change the conversation's roles, or use a model whose template takes them.".into(),
+                pair: Some(id.clone()),
+            });
+        }
+        Ok(())
+    }
+
     /// Moves one prompt's examples to training where every prompt was held out: the prompt that a growing fraction would hold out last.
     pub(super) fn train_on_something(&mut self) {
         let place = |example: &Example| hash64(example.prompt_id.as_str().as_bytes());
@@ -142,8 +168,12 @@ impl Tokenised {
             rule: "all_rows_held_out".into(),
             step: 0,
             severity: Severity::Warn,
-            text: format!("The split held out all {all} rows; {} of one prompt train all the same.", self.train.len()),
-            remedy: "Add rows, or lower eval_fraction.".into(),
+            text: if self.eval.is_empty() {
+                format!("Nothing is held out: {}", of_one_prompt(all))
+            } else {
+                format!("The split held out all {all} rows; {} of one prompt train all the same.", self.train.len())
+            },
+            remedy: "Add rows of other prompts to measure on.".into(),
             pair: None,
         });
     }
@@ -160,6 +190,10 @@ impl Tokenised {
             self.train.push(example);
         }
     }
+}
+
+fn of_one_prompt(rows: usize) -> String {
+    if rows == 1 { "the only row trains.".into() } else { format!("all {rows} rows have one prompt, and train.") }
 }
 
 /// Length of the common prefix.

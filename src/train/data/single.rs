@@ -30,42 +30,20 @@ pub(super) fn example(
     out: &mut Tokenised,
     boundary_shifts: &mut Vec<PairId>,
 ) -> Result<(), Error> {
-    let fail = |e: Error| Error::Invalid(format!("example {}: {e}", row.id));
-    let (ids, scored, prompt) = match &row.body {
-        SftBody::Text(text) => {
-            let ids = encode.text(text).map_err(fail)?;
-            let scored = (1..ids.len()).collect();
-            (ids, scored, 0)
-        }
-        SftBody::Messages(messages) => {
-            let ids = encode.conversation(messages, false).map_err(fail)?;
-            // A row that says which of its turns train is asked for those turns alone.
-            let scored = if options.assistant_only || messages.iter().any(|turn| turn.trains().is_some()) {
-                assistant(encode, messages, 0, &ids).map_err(fail)?
-            } else {
-                (1..ids.len()).collect()
-            };
-            (ids, scored, 0)
-        }
-        SftBody::Completion { prompt, completion } => {
-            let prompt_ids = encode.prompt(prompt).map_err(fail)?;
-            let ids = encode.answered(prompt, completion).map_err(fail)?;
-            let boundary = common_prefix(&prompt_ids, &ids);
-            if boundary < prompt_ids.len() {
-                boundary_shifts.push(row.id.clone());
-            }
-            let from = if options.completion_only { boundary } else { 1 };
-            let scored = (from.max(1)..ids.len()).collect();
-            (ids, scored, boundary)
-        }
+    let (ids, scored, prompt, shifted) = match read(encode, row, options) {
+        Ok(read) => read,
+        Err(e) => return out.refused("example", &row.id, &e),
     };
+    if shifted {
+        boundary_shifts.push(row.id.clone());
+    }
     if scored.is_empty() {
         out.drop("no tokens in the loss mask");
         return Ok(());
     }
     let example = Example {
         id: row.id.clone(),
-        prompt_id: row.prompt_id.clone(),
+        prompt_id: options.split_id(&row.prompt_id, || row.body.prompt().derived_id()),
         row: i,
         prompt,
         rows: vec![Row::new(ids, scored)],
@@ -76,6 +54,40 @@ pub(super) fn example(
     };
     out.push(example, options, encode.context());
     Ok(())
+}
+
+/// The tokens of a text, the scored ones, the prompt's length, and whether the prompt is not a prefix.
+fn read(
+    encode: &dyn Encode,
+    row: &SftRow,
+    options: &TokeniseOptions,
+) -> Result<(Vec<u32>, Vec<usize>, usize, bool), Error> {
+    Ok(match &row.body {
+        SftBody::Text(text) => {
+            let ids = encode.text(text)?;
+            let scored = (1..ids.len()).collect();
+            (ids, scored, 0, false)
+        }
+        SftBody::Messages(messages) => {
+            let ids = encode.conversation(messages, false)?;
+            // A row that says which of its turns train is asked for those turns alone.
+            let flagged = messages.iter().any(|turn| turn.trains().is_some());
+            let scored = if options.assistant_only || flagged {
+                assistant(encode, messages, 0, &ids)?
+            } else {
+                (1..ids.len()).collect()
+            };
+            (ids, scored, 0, false)
+        }
+        SftBody::Completion { prompt, completion } => {
+            let prompt_ids = encode.prompt(prompt)?;
+            let ids = encode.answered(prompt, completion)?;
+            let boundary = common_prefix(&prompt_ids, &ids);
+            let from = if options.completion_only { boundary } else { 1 };
+            let scored = (from.max(1)..ids.len()).collect();
+            (ids, scored, boundary, boundary < prompt_ids.len())
+        }
+    })
 }
 
 /// The assistant mask: of each assistant turn from the turn `first` on that does not say otherwise (`weight`, `train`), the
@@ -124,9 +136,11 @@ pub(super) fn rating(
         out.drop("an empty answer");
         return Ok(());
     }
-    let fail = |e: Error| Error::Invalid(format!("rating {}: {e}", row.id));
-    let prompt = encode.prompt(&row.prompt).map_err(fail)?;
-    let ids = encode.replied(&row.prompt, row.reply()).map_err(fail)?;
+    let encoded = || Ok((encode.prompt(&row.prompt)?, encode.replied(&row.prompt, row.reply())?));
+    let (prompt, ids) = match encoded() {
+        Ok(encoded) => encoded,
+        Err(e) => return out.refused("rating", &row.id, &e),
+    };
     let boundary = common_prefix(&prompt, &ids);
     if boundary < prompt.len() {
         boundary_shifts.push(row.id.clone());
@@ -135,14 +149,17 @@ pub(super) fn rating(
         out.drop("an empty answer");
         return Ok(());
     }
-    let scored = answer_mask(encode, &row.prompt, row.reply(), boundary, &ids).map_err(fail)?;
+    let scored = match answer_mask(encode, &row.prompt, row.reply(), boundary, &ids) {
+        Ok(scored) => scored,
+        Err(e) => return out.refused("rating", &row.id, &e),
+    };
     if scored.is_empty() {
         out.drop("no tokens in the loss mask");
         return Ok(());
     }
     let example = Example {
         id: row.id.clone(),
-        prompt_id: row.prompt_id.clone(),
+        prompt_id: options.split_id(&row.prompt_id, || row.prompt.derived_id()),
         row: i,
         prompt: boundary,
         rows: vec![Row::new(ids, scored)],
@@ -183,14 +200,17 @@ pub(super) fn prompt(
     options: &TokeniseOptions,
     out: &mut Tokenised,
 ) -> Result<(), Error> {
-    let ids = encode.prompt(&row.body).map_err(|e| Error::Invalid(format!("prompt {}: {e}", row.id)))?;
+    let ids = match encode.prompt(&row.body) {
+        Ok(ids) => ids,
+        Err(e) => return out.refused("prompt", &PairId::new(row.id.as_str()), &e),
+    };
     if ids.is_empty() {
         out.drop("an empty prompt");
         return Ok(());
     }
     let example = Example {
         id: PairId::new(row.id.as_str()),
-        prompt_id: row.id.clone(),
+        prompt_id: options.split_id(&row.id, || row.body.derived_id()),
         row: i,
         prompt: ids.len(),
         rows: vec![Row::new(ids, Vec::new())],

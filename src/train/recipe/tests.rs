@@ -92,7 +92,7 @@ fn split_error(name: &str, settings: &[(&str, &str)]) -> (Separable, f64) {
     }
     let prepared = prepare(name, &params).unwrap();
     let recipe = &prepared.recipe;
-    let all = batch(name, prepared.tokenise_options().mismatch_block > 0);
+    let all = batch(name, prepared.tokenise_options(true).mismatch_block > 0);
     let seen: Vec<ScoredExample<'_>> = (0..all.examples.len())
         .map(|i| ScoredExample {
             example: &all.examples[i],

@@ -83,6 +83,7 @@ fn defaults_and_runs_from_before_an_option_agree_with_themselves() {
     }
     for agree in [
         ("dpo", &[("early_stopping_patience", "2"), ("eval_steps", "5")][..]),
+        ("dpo", &[("early_stopping_patience", "2"), ("metric_for_best_model", "suite/ifeval/prompt_strict")]),
         ("dpo", &[("tune", "full"), ("lora_r", "16"), ("lora_alpha", "32.0")]),
         ("dpo", &[("mix_ratio", "0.2"), ("mix_weight", "0.5"), ("mix_order", "sequential")]),
         ("dpo", &[("eval_fraction", "0"), ("metric_for_best_model", "")]),

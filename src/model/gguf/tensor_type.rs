@@ -1,0 +1,143 @@
+//! The tensor types of GGUF files: which can be read, how large they are, and the names of the others.
+
+use candle_core::quantized::GgmlDType;
+use candle_core::quantized::ggml_file::qtensor_from_ggml;
+use candle_core::{Device, Tensor};
+
+/// How a type's blocks are decoded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Decoder {
+    Candle(GgmlDType),
+    /// A scale and 32 indices of 4 bits into [`IQ4_NL`].
+    Iq4Nl,
+}
+
+/// A tensor type that can be read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct TensorType {
+    decoder: Decoder,
+    /// Numbers in a block.
+    pub(super) block: usize,
+    /// Bytes of a block.
+    pub(super) bytes: usize,
+}
+
+/// Number in the file, name, and how it is decoded: the block's numbers and bytes.
+const READ: &[(u32, &str, Decoder, usize, usize)] = &[
+    (0, "F32", Decoder::Candle(GgmlDType::F32), 1, 4),
+    (1, "F16", Decoder::Candle(GgmlDType::F16), 1, 2),
+    (2, "Q4_0", Decoder::Candle(GgmlDType::Q4_0), 32, 18),
+    (3, "Q4_1", Decoder::Candle(GgmlDType::Q4_1), 32, 20),
+    (6, "Q5_0", Decoder::Candle(GgmlDType::Q5_0), 32, 22),
+    (7, "Q5_1", Decoder::Candle(GgmlDType::Q5_1), 32, 24),
+    (8, "Q8_0", Decoder::Candle(GgmlDType::Q8_0), 32, 34),
+    (10, "Q2_K", Decoder::Candle(GgmlDType::Q2K), 256, 84),
+    (11, "Q3_K", Decoder::Candle(GgmlDType::Q3K), 256, 110),
+    (12, "Q4_K", Decoder::Candle(GgmlDType::Q4K), 256, 144),
+    (13, "Q5_K", Decoder::Candle(GgmlDType::Q5K), 256, 176),
+    (14, "Q6_K", Decoder::Candle(GgmlDType::Q6K), 256, 210),
+    (20, "IQ4_NL", Decoder::Iq4Nl, 32, 18),
+    (30, "BF16", Decoder::Candle(GgmlDType::BF16), 1, 2),
+];
+
+/// The types that are refused by name (`enum ggml_type` of ggml.h).
+const REFUSED: &[(u32, &str)] = &[
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+];
+
+/// The values of IQ4_NL's indices (`kvalues_iq4nl` of ggml).
+const IQ4_NL: [f32; 16] = [-127., -104., -83., -65., -49., -35., -22., -10., 1., 13., 25., 38., 53., 69., 89., 113.];
+
+impl TensorType {
+    /// The type of that number.
+    ///
+    /// # Errors
+    /// When it cannot be read; the message names it, and a file of the same model that can be.
+    pub(super) fn of(kind: u32) -> Result<Self, String> {
+        if let Some((.., decoder, block, bytes)) = READ.iter().find(|(number, ..)| *number == kind) {
+            return Ok(Self { decoder: *decoder, block: *block, bytes: *bytes });
+        }
+        let name = REFUSED.iter().find(|(number, _)| *number == kind).map_or("unknown", |(_, name)| *name);
+        let known: Vec<&str> = READ.iter().map(|(_, name, ..)| *name).collect();
+        Err(format!(
+            "holds a tensor of type {name} ({kind}), which is not supported: take the model's Q8_0 or Q4_K_M file ({} are read)",
+            known.join(", ")
+        ))
+    }
+
+    /// The name of the type of that number; none for one that cannot be read.
+    pub(super) fn name_of(kind: u32) -> Option<&'static str> {
+        READ.iter().find(|(number, ..)| *number == kind).map(|(_, name, ..)| *name)
+    }
+
+    /// The numbers of a tensor of that shape, from its bytes.
+    ///
+    /// # Errors
+    /// When there are too few bytes.
+    pub(super) fn decode(self, raw: &[u8], shape: Vec<usize>) -> Result<Tensor, candle_core::Error> {
+        match self.decoder {
+            Decoder::Candle(dtype) => qtensor_from_ggml(dtype, raw, shape, &Device::Cpu)?.dequantize(&Device::Cpu),
+            Decoder::Iq4Nl => Tensor::from_vec(iq4_nl(raw), shape, &Device::Cpu),
+        }
+    }
+}
+
+/// Numbers i and i + 16 of a block are the low and the high half of byte i.
+fn iq4_nl(raw: &[u8]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(raw.len() / 18 * 32);
+    for block in raw.chunks_exact(18) {
+        let scale = half::f16::from_le_bytes([block[0], block[1]]).to_f32();
+        out.extend(block[2..].iter().map(|byte| scale * IQ4_NL[usize::from(byte & 15)]));
+        out.extend(block[2..].iter().map(|byte| scale * IQ4_NL[usize::from(byte >> 4)]));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_that_is_read_decodes_a_block_of_its_size() {
+        for (kind, name, _, block, bytes) in READ {
+            let decoded = TensorType::of(*kind).unwrap().decode(&vec![0; 2 * bytes], vec![2, *block]).unwrap();
+            assert_eq!(decoded.dims(), [2, *block], "{name}");
+        }
+    }
+
+    #[test]
+    fn the_values_of_a_block_are_as_ggml_decodes_them() {
+        let mut raw = half::f16::from_f32(0.5).to_le_bytes().to_vec();
+        raw.extend((0..16).map(|i| i | (15 - i) << 4));
+        let numbers: Vec<f32> = TensorType::of(20).unwrap().decode(&raw, vec![32]).unwrap().to_vec1().unwrap();
+        let halves: Vec<f32> = IQ4_NL.iter().map(|value| value / 2.0).collect();
+        assert_eq!(numbers[..16], halves);
+        assert!(numbers[16..].iter().eq(halves.iter().rev()));
+    }
+
+    #[test]
+    fn a_type_that_is_not_read_is_named() {
+        for (kind, name) in REFUSED {
+            let why = TensorType::of(*kind).unwrap_err();
+            assert!(why.contains(&format!("type {name} ({kind})")) && why.contains("Q8_0"), "{why}");
+        }
+        assert!(TensorType::of(99).unwrap_err().contains("type unknown (99)"));
+    }
+}
