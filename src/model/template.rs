@@ -355,6 +355,24 @@ mod tests {
     }
 
     #[test]
+    fn tools_variables_and_other_fields_of_messages_reach_the_template() {
+        let source = "{{ tools[0].function.name }} {{ enable_thinking }} {{ messages[1].reasoning_content }} \
+                      {{ messages[1].tool_calls[0].function.arguments | tojson }} {{ messages[0].tool_calls }}";
+        let talk: Conversation = serde_json::from_value(serde_json::json!({
+            "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "", "reasoning_content": "Look.",
+                "tool_calls": [{"function": {"name": "f", "arguments": {"b": 1, "a": "x"}}}]}],
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+            "chat_template_kwargs": {"enable_thinking": false},
+        }))
+        .unwrap();
+        let template = Template::new(source, "m", &SpecialTokens::default()).unwrap();
+        let out = template.render_conversation(&talk, false).unwrap();
+        assert_eq!(out, r#"f False Look. {"b": 1, "a": "x"} "#);
+        let none = Template::new("{{ tools is none }}", "m", &SpecialTokens::default()).unwrap();
+        assert_eq!(none.render_conversation(&talk.turns.clone().into(), false).unwrap(), "True");
+    }
+
+    #[test]
     fn generation_tags_are_ignored() {
         let out = render("a\n{%- generation %}\nb\n{% endgeneration %}\nc").unwrap();
         assert_eq!(out, "ab\nc");

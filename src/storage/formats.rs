@@ -44,6 +44,18 @@ pub fn export_named(name: &str) -> Result<&'static Format> {
     named(name, exports())
 }
 
+/// The formats as a table in Markdown.
+#[must_use]
+pub fn markdown() -> String {
+    let mut out = String::from("| format | import | export | holds |\n|---|---|---|---|\n");
+    for format in FORMATS {
+        let mark = |is: bool| if is { "yes" } else { "" };
+        let (reads, writes) = (mark(format.reads.is_some()), mark(format.writes.is_some()));
+        out.push_str(&format!("| `{}` | {reads} | {writes} | {} |\n", format.name, format.help));
+    }
+    out
+}
+
 fn named(name: &str, mut formats: impl Iterator<Item = &'static Format> + Clone) -> Result<&'static Format> {
     let known = formats.clone();
     formats.find(|format| format.name == name).ok_or_else(|| Error::Format {

@@ -245,7 +245,7 @@ mod tests {
             }
             Ok(match prompt {
                 PromptBody::Text(t) => t.bytes().map(u32::from).collect(),
-                PromptBody::Chat(m) => m.iter().flat_map(|m| m.content.bytes().map(u32::from).chain([0])).collect(),
+                PromptBody::Chat(talk) => self.conversation(talk, true)?,
             })
         }
 
@@ -346,6 +346,35 @@ mod tests {
         let below =
             |id: &PromptId| (1..1000).map(|i| f64::from(i) / 1000.0).find(|f| is_held_out(id, *f)).unwrap_or(1.0);
         assert!(all.eval.iter().all(|e| below(&e.prompt_id) <= below(kept)));
+    }
+
+    #[test]
+    fn turns_say_whether_they_are_learned_and_answers_of_several_turns_learn_the_assistants() {
+        let mut draft = Message::assistant("DRAFT");
+        draft.more.set("weight", 0.into());
+        let talk = vec![Message::new("user", "u"), draft, Message::new("user", "v"), Message::assistant("ok")];
+        let row = SftRow {
+            id: PairId::new("t1"),
+            prompt_id: PromptId::new("p1"),
+            body: crate::domain::SftBody::Messages(talk.into()),
+        };
+        let learned = |row: &Row| row.scored.iter().filter_map(|at| char::from_u32(row.ids[*at])).collect::<String>();
+        // Without `assistant_only_loss` too: the row says itself what it trains.
+        let out = tokenise(&Bytes, &Rows::Examples(vec![row]), &TokeniseOptions::new(50), |_| Ok(())).unwrap();
+        assert_eq!(learned(&out.train[0].rows[0]), "ok\0");
+        let mut pair = row_of_turns();
+        let several = vec![Message::assistant("x"), Message::new("user", "y"), Message::assistant("z")];
+        pair.turns = Some(Box::new(crate::domain::PairTurns { chosen: several, rejected: Vec::new() }));
+        let out = tokenise(&Bytes, &Rows::Pairs(vec![pair.clone()]), &TokeniseOptions::new(50), |_| Ok(())).unwrap();
+        assert_eq!(learned(&out.train[0].rows[0]), "x\0z\0");
+        // A prompt of plain text has no turns to follow: the row is left out, the run goes on.
+        pair.prompt = PromptBody::Text("q".into());
+        let out = tokenise(&Bytes, &Rows::Pairs(vec![pair]), &TokeniseOptions::new(50), |_| Ok(())).unwrap();
+        assert_eq!((out.train.len(), out.dropped.len()), (0, 1));
+    }
+
+    fn row_of_turns() -> PairRow {
+        PairRow { prompt: PromptBody::user("q"), ..row(1, "", "readable", "no") }
     }
 
     #[test]

@@ -33,6 +33,8 @@ type Choosable<'a> = (String, &'a Map<String, Value>);
 
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     let fields = record.row()?;
+    // Prodigy keeps its own notes under names that begin so.
+    fields.names().filter(|name| name.starts_with('_')).for_each(|name| fields.mark(name));
     let options = options(&fields)?;
     // An option whose text says that neither is better is no answer.
     let other = |(id, option): &Choosable<'_>| {

@@ -48,7 +48,7 @@ impl PromptView {
                 [one] if one.role == "user" => out.turn("", &one.content),
                 turns => {
                     for turn in turns {
-                        out.turn(&turn.role, &turn.content);
+                        out.turn(&turn.role, &turn.readable());
                     }
                     let user = turns.iter().rposition(|turn| turn.role == "user");
                     out.last = user.unwrap_or(turns.len().saturating_sub(1));
