@@ -144,6 +144,20 @@ pub enum Msg {
         /// Whether it is held.
         alive: bool,
     },
+    /// Whether a process carries out this loop.
+    LoopAlive {
+        /// The loop.
+        name: String,
+        /// Whether it is alive.
+        alive: bool,
+    },
+    /// The answer to [`super::Effect::PlanLoop`].
+    LoopPlanned {
+        /// The request's ticket.
+        ticket: u64,
+        /// The plan in words, or why there is none.
+        answer: Result<Vec<String>, String>,
+    },
     /// The last lines of a run's worker.log.
     WorkerLog {
         /// The run.

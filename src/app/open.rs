@@ -10,7 +10,7 @@ use crate::protocol::{
     Envelope, Integrity, LogFold, NumberSet, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record,
     apply_run, apply_run_event,
 };
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// A run of the open session.
 #[derive(Debug, Clone)]
@@ -108,6 +108,8 @@ pub struct OpenSession {
     pub records: Vec<Envelope<SessionRecord>>,
     /// Its runs in order of launch.
     pub runs: Vec<RunView>,
+    /// Whether a process carries out each loop, as far as that was said.
+    pub live_loops: BTreeMap<String, bool>,
     /// What the runs are writing at this moment.
     pub growing: GrowingPairs,
     /// The records not on disk yet.
@@ -146,6 +148,7 @@ impl OpenSession {
             session: Session::default(),
             records: Vec::new(),
             runs: Vec::new(),
+            live_loops: BTreeMap::new(),
             growing: GrowingPairs::default(),
             outbox: Outbox::default(),
             queue: Vec::new(),

@@ -153,6 +153,13 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.touch();
             return refresh(model);
         }
+        Msg::LoopAlive { name, alive } => {
+            if let Some(open) = &mut model.open {
+                open.live_loops.insert(name, alive);
+            }
+            model.touch();
+            return refresh(model);
+        }
         Msg::RunGrowing { run, growing } => {
             if let Some(open) = &mut model.open {
                 open.growing.set(run, growing);
@@ -205,6 +212,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         | Msg::ServerListed { .. }
         | Msg::EvalReportReady { .. }
         | Msg::SuitesFound { .. }
+        | Msg::LoopPlanned { .. }
         | Msg::EvaluationPlanned { .. } => {
             return model.screen.any_mut().on_reply(&mut model.shared, msg);
         }

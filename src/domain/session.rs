@@ -13,6 +13,7 @@ mod corrections;
 mod find;
 mod held_out;
 mod labelled;
+mod loops;
 mod partial;
 mod pool;
 mod posed_pairs;
@@ -40,6 +41,7 @@ pub use tags::{TagChange, tag_problem};
 use super::canonical::canonical_json;
 use super::hash::IdMap;
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
+use super::loop_spec::LoopSpec;
 use super::posed::EVALUATION;
 use super::rubric::Criterion;
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
@@ -123,6 +125,7 @@ pub struct Session {
     /// The latest score of each run.
     scores_by_run: HashMap<RunId, HashMap<CompletionId, f64>>,
     runs: Vec<RunId>,
+    loops: Vec<LoopSpec>,
     settings: Option<CollectionSettings>,
     adjudications: BTreeMap<u64, Adjudicated>,
     criteria: Vec<Criterion>,

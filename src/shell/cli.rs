@@ -5,12 +5,14 @@
 mod bench;
 mod choice;
 mod evaluate;
+mod rounds;
 mod server;
 mod values;
 
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
 pub use choice::{ChoiceArgs, RubricArgs, TagArgs};
 pub use evaluate::EvalArgs;
+pub use rounds::LoopArgs;
 pub use server::ServerArgs;
 pub use values::span_words;
 
@@ -85,6 +87,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Compare two models: is one better?
     Eval(Box<EvalArgs>),
+    /// Sample, pair, judge, train and evaluate in rounds, each from the model of the round before.
+    Loop(Box<LoopArgs>),
     /// Score a session's answers with a trained run, or judge its pairs with a run or a judge model.
     Score(ScoreArgs),
     /// Choose pairs of a session's answers and put them up for labelling.

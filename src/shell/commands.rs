@@ -17,6 +17,7 @@ mod models;
 mod pair;
 mod picture;
 mod report;
+mod rounds;
 mod rubric;
 mod runs;
 mod score;
@@ -64,6 +65,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Sample(args) => launch::sample(&context, args),
         Command::Train(args) => launch::train(&context, args),
         Command::Eval(args) => evaluate::evaluate(&context, *args),
+        Command::Loop(args) => rounds::run(&context, *args),
         Command::Merge(args) => {
             rustix::process::umask(users);
             runs::merge(&context, &args)

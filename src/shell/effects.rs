@@ -4,7 +4,7 @@
 use super::error::{Error, Result};
 use super::eval_jobs::EvalQuestion;
 use super::intake;
-use super::jobs::{Job, run_in_background};
+use super::jobs::{Job, LoopJob, run_in_background};
 use super::journal::Journal;
 use super::paths::{complete_model, home_path};
 use super::reply::{Replies, Reply};
@@ -150,6 +150,10 @@ impl Effects {
                 WriterRequest::Start(Job::Evaluation(EvalQuestion::Plan { ticket, request }))
             }
             Effect::Evaluate(request) => WriterRequest::Start(Job::Evaluate(request)),
+            Effect::PlanLoop { ticket, request } => WriterRequest::Start(Job::Loop(LoopJob::Plan { ticket, request })),
+            Effect::StartLoop(request) => WriterRequest::Start(Job::Loop(LoopJob::Start(request))),
+            Effect::ResumeLoop { name } => WriterRequest::Start(Job::Loop(LoopJob::Resume(name))),
+            Effect::StopLoop { name } => WriterRequest::Start(Job::Loop(LoopJob::Stop(name))),
             Effect::Masks { ticket, request } => WriterRequest::Start(Job::Masks { ticket, ask: request }),
         };
         self.writer.send(request);

@@ -499,7 +499,10 @@ impl Writer {
             journal.append(&SessionRecord::Launched(Box::new(spec)))?;
             appended = true;
         }
-        if appended { journal.sync() } else { Ok(()) }
+        if appended {
+            journal.sync()?;
+        }
+        journal.take_inbox().map(drop)
     }
 
     /// Starts a job. A job that freezes the log needs every record on disk.

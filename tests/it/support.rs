@@ -309,6 +309,7 @@ pub fn sampling(id: &str) -> RunSpec {
             per_prompt: 2,
             sampler: Sampler::default(),
             data,
+            unpaired: false,
         }),
         device: "auto".into(),
         created_ms: BEGIN_MS,

@@ -147,6 +147,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('w'), LabelAction::Go("watch"), "", "watch the session's runs").named("watch"),
         on(c('A'), LabelAction::Go("agreement"), "", "agreement between raters, and the disputes").named("agreement"),
         on(c('E'), LabelAction::Go("evaluate"), "", "compare two models: evaluations of the session").named("evaluate"),
+        on(c('O'), LabelAction::Go("loop"), "", "rounds of sampling, judging, training, evaluation").named("loop"),
         on(c('r'), LabelAction::Go("replay"), "", "replay the session").named("replay"),
         on(c('i'), LabelAction::Import, "", "import prompts or pairs from a file").named("import"),
         on(k(Code::Esc), LabelAction::Back, "", "back to the sessions").named("home"),
