@@ -80,6 +80,7 @@ fn write(home: &Home, pairs: usize) -> SessionDir {
         let ids = ["a", "b"].map(|side| CompletionId::new(format!("i{}.{side}", i + 1)));
         for (at, id) in ids.iter().enumerate() {
             let answer = Completion {
+                turns: Vec::new(),
                 id: id.clone(),
                 prompt: prompt.clone(),
                 model: "m".into(),

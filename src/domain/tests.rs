@@ -15,6 +15,7 @@ fn session() -> (Session, Rater) {
         });
         for k in 0..2 {
             s.add_completion(Completion {
+                turns: Vec::new(),
                 id: CompletionId::new(format!("c{p}.{k}")),
                 prompt: prompt.clone(),
                 model: "m".into(),

@@ -204,7 +204,7 @@ fn a_conversation_is_rendered_by_the_template_that_is_named_default() {
         let folder = Folder::new().set("tokenizer_config.json", json!({"chat_template": templates}));
         let _ = std::fs::remove_file(folder.0.path().join("chat_template.jinja"));
         let model = folder.open().unwrap();
-        let turn = Message { role: "user".into(), content: "Why?".into() };
+        let turn = Message::new("user", "Why?");
         assert_eq!(model.render(&[turn], true).unwrap(), "user: Why?<|im_end|>\nassistant:");
     }
 }

@@ -26,6 +26,7 @@ pub fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
             ))
             .unwrap();
         let side = |name: &str| Completion {
+            turns: Vec::new(),
             id: CompletionId(format!("i{i}.{name}")),
             prompt: prompt.clone(),
             model: "test".into(),

@@ -56,6 +56,7 @@ fn training(sets: &[&str]) -> (TempDir, RunDir) {
     }
     let data: String = (0..10)
         .map(|i| PairRow {
+            turns: None,
             pair: PairId(format!("i{i}")),
             prompt_id: PromptId(format!("p{i}")),
             prompt: PromptBody::user(format!("What is {i} + {i}?")),

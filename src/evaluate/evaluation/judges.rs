@@ -176,6 +176,7 @@ impl Evaluation {
             let (answer, text) = answers[i];
             number.set(number.get() + 1);
             Completion {
+                turns: Vec::new(),
                 id: CompletionId::new(format!("{name}.{}", number.get())),
                 prompt: prompt.clone(),
                 model: self.spec.side(answer.side).name.clone(),

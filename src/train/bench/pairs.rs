@@ -82,6 +82,7 @@ fn alike(model: &LanguageModel, all: &[PairRow], tokens: usize, count: usize) ->
             rejected.push('.');
         }
         out.push(PairRow {
+            turns: None,
             pair: PairId::new(format!("cut{i}")),
             prompt_id: PromptId(format!("cut{i}")),
             prompt,
@@ -135,6 +136,7 @@ mod tests {
 
     fn row(i: usize, words: usize) -> PairRow {
         PairRow {
+            turns: None,
             pair: PairId::new(format!("p{i}")),
             prompt_id: PromptId(format!("p{i}")),
             prompt: PromptBody::user("Say it."),

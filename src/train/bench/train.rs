@@ -204,6 +204,7 @@ mod tests {
         };
         let pairs: Vec<PairRow> = (0..7)
             .map(|i| PairRow {
+                turns: None,
                 pair: PairId::new(format!("p{i}")),
                 prompt_id: PromptId(format!("p{i}")),
                 prompt: PromptBody::user(format!("What is {i}?")),

@@ -194,6 +194,7 @@ fn labels(home: &Home, pairs: u32) -> Result<()> {
             ids.push(id.clone());
             journal.append(&SessionRecord::Completed(
                 Completion {
+                    turns: Vec::new(),
                     id,
                     prompt: prompt.clone(),
                     model: "bench".into(),
