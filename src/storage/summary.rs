@@ -106,10 +106,10 @@ impl SessionSummary {
             }
             runs += 1;
             if is_locked(&dir.join("lock")) {
-                running.push(RunId(name.clone()));
+                running.push(RunId::new(name.clone()));
             }
             if let Some(log) = newest(&dir.join("metrics"))? {
-                logs.push((modified_ms(&log), RunId(name), log));
+                logs.push((modified_ms(&log), RunId::new(name), log));
             }
         }
         logs.sort();

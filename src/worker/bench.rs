@@ -50,7 +50,7 @@ fn pairs(ask: &TrainBench) -> Result<Vec<PairRow>, Error> {
         .enumerate()
         .map(|(i, pair)| PairRow {
             pair: PairId::new(format!("row{}", i + 1)),
-            prompt_id: PromptId(format!("row{}", i + 1)),
+            prompt_id: PromptId::new(format!("row{}", i + 1)),
             prompt: pair.prompt,
             chosen: pair.chosen,
             rejected: pair.rejected,

@@ -26,6 +26,7 @@ mod ifeval;
 mod inputs;
 mod judge;
 mod keys;
+mod long;
 mod methods;
 mod models;
 mod places;

@@ -148,8 +148,8 @@ impl AgreementScreen {
             return Next::default();
         };
         if let Some(open) = &mut shared.open {
-            open.order = QueueOrder::Disputed;
-            open.requeue();
+            open.set_order(QueueOrder::Disputed);
+            open.finish_queue();
         }
         shared.order = QueueOrder::Disputed;
         Next::go(Goal::with("label", Show::Pairs(vec![dispute.pair.clone()])))
