@@ -21,6 +21,8 @@ mod health;
 mod hyper;
 mod identity;
 mod ids;
+mod loop_progress;
+mod loop_spec;
 mod measured;
 mod method;
 mod metric;
@@ -75,6 +77,10 @@ pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
 pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
+pub use loop_progress::{
+    LOOP_SUITE, LoopProgress, LoopPrompts, LoopState, LoopStep, RoundProgress, RoundRuns, RoundWin, sampled_prompts,
+};
+pub use loop_spec::{LOOP_HELD_OUT, LoopRows, LoopSpec, PEOPLE};
 pub use measured::{Comparison, EvalAnswer, EvalState, GatePair, Measurement};
 pub use method::{
     Condition, Dependency, EngineKind, Method, MixOrder, MixParams, Needs, ProbeParams, RolloutParams, SchedulerKind,

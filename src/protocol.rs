@@ -24,7 +24,7 @@ mod spec;
 mod tagged;
 
 pub use crate::domain::{DroppedRows, Plan};
-pub use answer::{Estimate, GpuCard, MaskPiece, MaskedRow, Masks, ModelCard, Scoring};
+pub use answer::{Estimate, GpuCard, MaskPiece, MaskedRow, Masks, ModelCard, ModelDescription, Scoring};
 pub use bench::{
     BenchAnswer, BenchSpec, Flops, PairChoice, ProductFigures, RowsFigures, SampleBench, SampleFigures, SampleRun,
     StepFigures, TrainBench, TrainFigures,

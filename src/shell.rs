@@ -34,6 +34,7 @@ mod plan;
 mod reply;
 mod report;
 mod reports;
+mod rounds;
 mod run;
 mod scoring;
 mod servers;

@@ -30,7 +30,7 @@ pub use loss::{
     Tally, calibrate, fit_temperature, gae, group_advantages, leave_one_out, reward_metrics, rollout_metrics,
     token_rewards, whiten,
 };
-pub use masks::masks;
+pub use masks::{as_read, masks};
 pub(crate) use recipe::METHODS;
 pub use recipe::SampledAnswer;
 pub use reference::{CacheStats, Reference, ReferenceCache};

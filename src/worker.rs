@@ -8,6 +8,7 @@
 
 mod answer;
 mod bench;
+mod describe;
 mod drive;
 mod error;
 mod evaluate;
@@ -57,15 +58,19 @@ fn dispatch(args: &[OsString]) -> ExitCode {
             answer::models(&roots)
         }
         ["model", _] => answer::model(path(1)),
+        ["describe", _] => describe::describe(path(1)),
+        ["render", _, _, format, most] => describe::render(path(1), path(2), format, most),
         ["gpus"] => answer::gpus(),
         ["estimate", _] => answer::estimate(path(1)),
         ["masks", _] => answer::masks(path(1)),
         ["verify", _] => answer::verify(path(1)),
         ["verify-models", _] => answer::verify_models(path(1)),
-        ["score", _, id] => score::score(path(1), &RunId::new(*id)),
+        ["score", _, id] => score::score(path(1), &RunId::new(*id), None),
+        ["score", _, id, of] => score::score(path(1), &RunId::new(*id), Some(&RunId::new(*of))),
         ["merge", _, id, _, format] => answer::merge(path(1), &RunId::new(*id), path(3), format),
         ["make", _, spec] => answer::make(path(1), spec),
-        ["judge", _, model, rater] => score::judge(path(1), model, rater),
+        ["judge", _, model, rater] => score::judge(path(1), model, rater, None),
+        ["judge", _, model, rater, of] => score::judge(path(1), model, rater, Some(&RunId::new(*of))),
         ["judge-inputs", _, model] => score::judge_inputs(path(1), model),
         ["server", spec] => servers::server(spec),
         ["server-models", spec] => servers::models(spec),

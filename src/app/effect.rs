@@ -1,6 +1,7 @@
 //! Requests from the state machine to the shell, which answers with messages, never by a return value.
 
 use super::evaluation::EvalRequest;
+use super::loop_request::LoopRequest;
 use super::requests::{PairRequest, SampleRequest, ScoreRequest};
 use crate::domain::{Params, RowChoice, RunId};
 use crate::protocol::{RunCommand, ServerOptions, SessionRecord};
@@ -38,7 +39,7 @@ pub enum Effect {
     },
     /// Release the lock and stop sending records.
     CloseSession,
-    /// Create a session, import its prompts, and answer with [`super::Msg::Created`].
+    /// Create a session, import its prompts, and answer with [`super::Msg::Created`] or [`super::Msg::NotCreated`].
     CreateSession {
         /// Its name.
         name: String,
@@ -151,6 +152,25 @@ pub enum Effect {
     },
     /// Launch an evaluation.
     Evaluate(EvalRequest),
+    /// Check this loop without starting it. Answer with [`super::Msg::LoopPlanned`]; a newer request replaces an older one.
+    PlanLoop {
+        /// Identifies it in the answer.
+        ticket: u64,
+        /// The loop.
+        request: LoopRequest,
+    },
+    /// Plan this loop and start its process. Answer with [`super::Msg::Note`].
+    StartLoop(LoopRequest),
+    /// Start the process of a planned loop where it broke off. Answer with [`super::Msg::Note`].
+    ResumeLoop {
+        /// Its name.
+        name: String,
+    },
+    /// Stop the process of a loop, after a checkpoint of its run.
+    StopLoop {
+        /// Its name.
+        name: String,
+    },
     /// Compute the masks of this run's first rows. Answer with [`super::Msg::MasksReady`].
     Masks {
         /// Identifies it in the answer.

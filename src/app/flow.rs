@@ -2,6 +2,7 @@
 
 use super::edit::EditBuffer;
 use super::effect::Effect;
+use super::msg::Unmade;
 use super::palette::{Palette, PaletteEntry, Pick};
 use super::popup::{InputPurpose, Popup, TextInput};
 use super::shared::{ImportFormat, Shared};
@@ -13,7 +14,7 @@ pub fn writable(model: &mut Shared) -> bool {
     match model.open.as_ref().map(|open| open.read_only.clone()) {
         Some(None) => true,
         Some(Some(holder)) => {
-            model.warn(format!("read-only: {holder} holds this session; close it there to write here"));
+            model.warn(format!("read-only: {holder} holds this session; once it is closed there, you can write here"));
             false
         }
         None => {
@@ -106,9 +107,11 @@ pub fn typed(model: &mut Shared, input: TextInput) -> Vec<Effect> {
             vec![Effect::Import { path: text }]
         }
         // The label screen handles these.
-        InputPurpose::Note { .. } | InputPurpose::Filter | InputPurpose::Tags { .. } | InputPurpose::Correct { .. } => {
-            Vec::new()
-        }
+        InputPurpose::Note { .. }
+        | InputPurpose::Filter
+        | InputPurpose::Criterion
+        | InputPurpose::Tags { .. }
+        | InputPurpose::Correct { .. } => Vec::new(),
     }
 }
 
@@ -144,9 +147,9 @@ fn choose_model(model: &mut Shared, name: String) {
     entries.push(PaletteEntry::new(
         "another: give a folder or a .gguf path".into(),
         String::new(),
-        Pick::Model { name, model: None },
+        Pick::Model { name: name.clone(), model: None },
     ));
-    model.popups.push(Popup::Palette(Palette::new("which model", entries)));
+    model.popups.push(Popup::Palette(Palette::new("which model", entries).or_path(name)));
 }
 
 /// Asks for the file of prompts of a new session.
@@ -171,6 +174,27 @@ pub fn pick_model(model: &mut Shared, name: String, of: Option<String>) {
             InputPurpose::NewModel { name },
             "",
         ),
+    }
+}
+
+/// Asks again for what a new session could not be made with; what was typed is kept.
+pub fn not_created(model: &mut Shared, unmade: Unmade) {
+    let Unmade { name, model: of, prompts, error, at_prompts } = unmade;
+    if let Some(prompts) = prompts.filter(|_| at_prompts) {
+        ask_prompts(model, name, of);
+        retype(model, &prompts, error);
+    } else {
+        pick_model(model, name, None);
+        retype(model, &of, error);
+    }
+    model.touch();
+}
+
+/// Puts a text and what is wrong with it into the topmost input.
+fn retype(model: &mut Shared, text: &str, error: String) {
+    if let Some(Popup::Input(input)) = model.popups.last_mut() {
+        input.buffer = EditBuffer::line(text);
+        input.error = Some(error);
     }
 }
 

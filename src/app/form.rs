@@ -136,13 +136,15 @@ pub struct Form {
     /// The fields in order.
     pub fields: Vec<Field>,
     focus: usize,
+    /// Whether the next character replaces a number: the focus has just come to it.
+    fresh: bool,
 }
 
 impl Form {
     /// A form with the focus on its first field.
     #[must_use]
     pub fn new(fields: Vec<Field>) -> Self {
-        Self { fields, focus: 0 }
+        Self { fields, focus: 0, fresh: true }
     }
 
     /// The field with the focus.
@@ -183,7 +185,9 @@ impl Form {
 
     /// Puts the focus on a field.
     pub fn focus_on(&mut self, key: &str) {
-        self.focus = self.fields.iter().position(|field| field.key == key).unwrap_or(self.focus);
+        let to = self.fields.iter().position(|field| field.key == key).unwrap_or(self.focus);
+        self.fresh |= to != self.focus;
+        self.focus = to;
     }
 
     /// Moves the focus by `by` shown fields, wrapping at the ends.
@@ -192,12 +196,13 @@ impl Form {
         let Some(last) = shown.len().checked_sub(1) else { return };
         let at = shown.iter().position(|i| *i == self.focus).unwrap_or(last.min(self.focus)) as isize;
         self.focus = shown[(at + by).rem_euclid(shown.len() as isize) as usize];
+        self.fresh = true;
     }
 
     /// Replaces the fields whose keys begin with `prefix` by others, before the field `before`. What was typed, chosen and
     /// marked in a field that stays is kept, and so is the focus.
     pub fn replace(&mut self, prefix: &str, before: &str, fields: Vec<Field>) {
-        let focused = self.focused().map(|field| field.key.clone());
+        let (focused, fresh) = (self.focused().map(|field| field.key.clone()), self.fresh);
         let old: Vec<Field> = self.fields.extract_if(.., |field| field.key.starts_with(prefix)).collect();
         let at = self.fields.iter().position(|field| field.key == before).unwrap_or(self.fields.len());
         let kept = |field: Field| match old.iter().find(|known| known.key == field.key) {
@@ -209,6 +214,8 @@ impl Form {
             self.focus_on(&key);
         }
         self.focus = self.focus.min(self.fields.len().saturating_sub(1));
+        // The field with the focus is the same.
+        self.fresh = fresh;
     }
 
     /// Sets a field's choices; the chosen one stays if it is still among them.
@@ -247,7 +254,7 @@ impl Form {
         }
     }
 
-    /// Handles a key in the focused field.
+    /// Handles a key in the focused field. The first character typed into a number replaces it.
     pub fn press(&mut self, key: Key) -> FormKey {
         let Some(field) = self.fields.get_mut(self.focus) else { return FormKey::Ignored };
         let step: isize = match key.code {
@@ -261,11 +268,17 @@ impl Form {
                 *at = (*at as isize + step).rem_euclid(options.len() as isize) as usize;
             }
             FieldValue::Number(_) if key.typed().is_some_and(|c| !is_number(c)) => return FormKey::Ignored,
-            FieldValue::Text(buffer) | FieldValue::Number(buffer) => {
+            FieldValue::Text(_) | FieldValue::Number(_) => {
+                let replaces = self.fresh && key.typed().is_some() && matches!(field.value, FieldValue::Number(_));
+                let Some(buffer) = field.buffer() else { return FormKey::Ignored };
                 let before = buffer.text().len();
+                if replaces {
+                    *buffer = EditBuffer::line("");
+                }
                 if !buffer.press(key) {
                     return FormKey::Ignored;
                 }
+                self.fresh = false;
                 if key.typed().is_none() && buffer.text().len() == before {
                     return FormKey::Moved;
                 }
@@ -278,8 +291,14 @@ impl Form {
 
     /// Inserts pasted text into the focused field; false if it takes none.
     pub fn insert(&mut self, text: &str) -> bool {
-        let Some(buffer) = self.fields.get_mut(self.focus).and_then(Field::buffer) else { return false };
+        let Some(field) = self.fields.get_mut(self.focus) else { return false };
+        let replaces = self.fresh && matches!(field.value, FieldValue::Number(_));
+        let Some(buffer) = field.buffer() else { return false };
+        if replaces {
+            *buffer = EditBuffer::line("");
+        }
         buffer.insert(text);
+        self.fresh = false;
         true
     }
 }
@@ -324,7 +343,9 @@ mod tests {
         form.move_focus(1);
         assert_eq!(form.press(Key::char('?')), FormKey::Ignored, "help opens");
         assert_eq!(form.press(Key::char('5')), FormKey::Changed);
+        assert_eq!(form.content("n"), "5", "the first character replaces a number, the next ones do not");
         assert_eq!(form.press(Key::plain(Code::Left)), FormKey::Moved);
+        assert_eq!(form.press(Key::char('2')), FormKey::Changed);
         assert_eq!(form.content("n"), "25");
         form.move_focus(1);
         assert_eq!(form.press(Key::char('?')), FormKey::Changed);

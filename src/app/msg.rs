@@ -26,8 +26,8 @@ pub struct SessionCard {
     pub name: String,
     /// Its model.
     pub model: String,
-    /// Verdicts not undone.
-    pub labels: usize,
+    /// Verdicts not undone, by rater, the most first.
+    pub labels: Vec<(Rater, usize)>,
     /// What is wrong with its log.
     pub integrity: Integrity,
     /// Runs of every kind.
@@ -38,6 +38,29 @@ pub struct SessionCard {
     pub changed_ms: u64,
     /// The last losses of its last training run, oldest first.
     pub losses: Vec<f64>,
+}
+
+impl SessionCard {
+    /// The labels of all raters.
+    #[must_use]
+    pub fn label_count(&self) -> usize {
+        self.labels.iter().map(|(_, n)| n).sum()
+    }
+}
+
+/// A session that could not be created: what was asked, and why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmade {
+    /// Its name.
+    pub name: String,
+    /// Its model's name or path.
+    pub model: String,
+    /// The file of prompts.
+    pub prompts: Option<String>,
+    /// Why not, as one sentence.
+    pub error: String,
+    /// Whether it is the file of prompts; otherwise the model or the name.
+    pub at_prompts: bool,
 }
 
 /// A session that the shell opened.
@@ -121,6 +144,20 @@ pub enum Msg {
         /// Whether it is held.
         alive: bool,
     },
+    /// Whether a process carries out this loop.
+    LoopAlive {
+        /// The loop.
+        name: String,
+        /// Whether it is alive.
+        alive: bool,
+    },
+    /// The answer to [`super::Effect::PlanLoop`].
+    LoopPlanned {
+        /// The request's ticket.
+        ticket: u64,
+        /// The plan in words, or why there is none.
+        answer: Result<Vec<String>, String>,
+    },
     /// The last lines of a run's worker.log.
     WorkerLog {
         /// The run.
@@ -135,6 +172,8 @@ pub enum Msg {
         /// Its sequence number in the session's log.
         seq: u64,
     },
+    /// The process that held the open session's lock has ended, and the shell took the lock: from now on it can be written.
+    Writable,
     /// The disk failed: records not acknowledged are not saved. The writer keeps them and retries by itself.
     SaveDelayed {
         /// Why, as one sentence.
@@ -228,6 +267,8 @@ pub enum Msg {
         /// Its name.
         name: String,
     },
+    /// [`super::Effect::CreateSession`] created none.
+    NotCreated(Unmade),
     /// [`super::Effect::Import`] imported a file; one sentence with the result.
     Imported(String),
     /// A notice: what was done, in a few words.

@@ -13,7 +13,7 @@ use crate::protocol::{
     Envelope, Integrity, LogFold, NumberSet, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record,
     apply_run, apply_run_event,
 };
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// A run of the open session.
 #[derive(Debug, Clone)]
@@ -126,6 +126,8 @@ pub struct OpenSession {
     pub records: Vec<Envelope<SessionRecord>>,
     /// Its runs in order of launch.
     pub runs: Vec<RunView>,
+    /// Whether a process carries out each loop, as far as that was said.
+    pub live_loops: BTreeMap<String, bool>,
     /// What the runs are writing at this moment.
     pub growing: GrowingPairs,
     /// The records not on disk yet.
@@ -169,6 +171,7 @@ impl OpenSession {
             session: Session::default(),
             records: Vec::new(),
             runs: Vec::new(),
+            live_loops: BTreeMap::new(),
             growing: GrowingPairs::default(),
             outbox: Outbox::default(),
             queue: Vec::new(),
@@ -383,7 +386,12 @@ impl OpenSession {
 
     /// Sets the filter of the queue.
     pub fn set_filter(&mut self, filter: Option<Filter>) {
-        self.build(QueueRequest { filter, ..self.request() }, true);
+        let mut request = QueueRequest { filter, ..self.request() };
+        // Pairs of an evaluation have a queue of their own: nothing among them is a dispute or contested.
+        if request.filter.as_ref().is_some_and(Filter::names_evaluation) {
+            request.order = QueueOrder::Arrival;
+        }
+        self.build(request, true);
     }
 
     fn build(&mut self, request: QueueRequest, asked: bool) {
@@ -504,6 +512,12 @@ impl OpenSession {
     #[must_use]
     pub fn matches(&self, pair: &PairId) -> bool {
         self.filter.is_none() || self.matching.contains(pair)
+    }
+
+    /// Whether it shows the pairs of an evaluation.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        self.filter.as_ref().is_some_and(Filter::names_evaluation)
     }
 
     /// After a verdict or a note only its own pair has to be looked up again. False where all of them have to be.

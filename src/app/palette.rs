@@ -31,6 +31,8 @@ pub enum Pick {
     Pair(PairId),
     /// Ask this of each pair.
     Rubric(RubricPass),
+    /// Add a criterion.
+    NewCriterion,
 }
 
 /// A command of the command line that no screen has.
@@ -80,13 +82,45 @@ pub struct Palette {
     moved: Option<usize>,
     /// Whether the first entry is selected while the query is empty.
     preselect: bool,
+    /// The new session for which a query that matches nothing is the path of a model.
+    path_for: Option<String>,
 }
 
 impl Palette {
     /// A list of entries with an empty query.
     #[must_use]
     pub fn new(title: impl Into<String>, entries: Vec<PaletteEntry>) -> Self {
-        Self { title: title.into(), query: EditBuffer::default(), entries, moved: None, preselect: true }
+        Self {
+            title: title.into(),
+            query: EditBuffer::default(),
+            entries,
+            moved: None,
+            preselect: true,
+            path_for: None,
+        }
+    }
+
+    /// The same for a model of the session `name`: a query that matches no entry is a path.
+    #[must_use]
+    pub fn or_path(self, name: String) -> Self {
+        Self { path_for: Some(name), ..self }
+    }
+
+    /// Whether a query can be a path.
+    #[must_use]
+    pub fn takes_paths(&self) -> bool {
+        self.path_for.is_some()
+    }
+
+    /// What enter chooses now.
+    #[must_use]
+    pub fn chosen(&self) -> Option<Pick> {
+        if let Some(entry) = self.current() {
+            return Some(entry.pick.clone());
+        }
+        let path = self.query.text().trim();
+        let name = self.path_for.clone().filter(|_| !path.is_empty() && self.matches().is_empty())?;
+        Some(Pick::Model { name, model: Some(path.to_owned()) })
     }
 
     /// The command palette: actions of the screen, global actions, the other screens, the sessions, and what only the
@@ -207,7 +241,9 @@ fn substring_rank(query: &str, entry: &PaletteEntry) -> Option<u32> {
     if name.contains(query) {
         return Some(2);
     }
-    let all = format!("{name} {} {}", entry.about, entry.detail).to_lowercase();
+    // The detail of a command of the command line is the program's name.
+    let detail = if matches!(entry.pick, Pick::CommandLine(_)) { "" } else { &entry.detail };
+    let all = format!("{name} {} {detail}", entry.about).to_lowercase();
     let words = || query.split_whitespace();
     match () {
         () if words().all(|word| starts(&all, word)) => Some(3),
@@ -267,6 +303,9 @@ mod tests {
         assert_eq!(found("udo"), Some(Pick::Screen(1)), "a fuzzy match without a substring");
         assert_eq!(found("expor"), Some(Pick::CommandLine(1)));
         assert_eq!(found("zzzz"), None);
+        let all = palette("tie");
+        let tie: Vec<&str> = all.matches().iter().map(|entry| entry.title.as_str()).collect();
+        assert!(!tie.contains(&"export"), "the program's name stands at every command: {tie:?}");
         let all = palette("");
         let names: Vec<&str> = all.entries.iter().map(|entry| entry.title.as_str()).collect();
         assert_eq!(names, ["tie", "undo", "diff", "launch", "home", "open session kids", "export"], "nothing twice");

@@ -219,7 +219,7 @@ impl Popup {
             }
             Self::Palette(palette) => match action {
                 Some(A::Accept) => {
-                    if let Some(pick) = palette.current().map(|entry| entry.pick.clone()) {
+                    if let Some(pick) = palette.chosen() {
                         return Pressed::Answered(PopupAnswer::Picked(pick));
                     }
                 }
@@ -343,6 +343,8 @@ pub enum InputPurpose {
     },
     /// The filter of the queue.
     Filter,
+    /// A criterion to judge by.
+    Criterion,
     /// The tags of a prompt.
     Tags {
         /// The prompt.
@@ -364,7 +366,7 @@ impl InputPurpose {
     #[must_use]
     pub fn is_from_screen(&self) -> bool {
         match self {
-            Self::Note { .. } | Self::Filter | Self::Tags { .. } | Self::Correct { .. } => true,
+            Self::Note { .. } | Self::Filter | Self::Criterion | Self::Tags { .. } | Self::Correct { .. } => true,
             Self::NewName | Self::NewModel { .. } | Self::NewPrompts { .. } | Self::Import => false,
         }
     }

@@ -23,6 +23,7 @@ macro_rules! screens {
             replay::ReplayScreen
             agreement::AgreementScreen
             evaluate::EvaluateScreen
+            rounds::LoopScreen
             rank::RankScreen
         }
     };

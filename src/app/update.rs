@@ -166,6 +166,13 @@ fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.touch();
             return refresh(model);
         }
+        Msg::LoopAlive { name, alive } => {
+            if let Some(open) = &mut model.open {
+                open.live_loops.insert(name, alive);
+            }
+            model.touch();
+            return refresh(model);
+        }
         Msg::RunGrowing { run, growing } => {
             if let Some(open) = &mut model.open {
                 open.growing.set(run, growing);
@@ -177,6 +184,12 @@ fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
             let now = model.now_ms;
             model.touch();
             return model.open.as_mut().map_or_else(Vec::new, |open| open.acknowledge(ticket, seq, now));
+        }
+        Msg::Writable => {
+            if let Some(open) = &mut model.open {
+                open.read_only = None;
+                model.say("the session is free now: what you do here is saved");
+            }
         }
         Msg::SaveDelayed { error, in_ms } => {
             let retry_ms = model.clock_ms + in_ms;
@@ -212,6 +225,7 @@ fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
         | Msg::ServerListed { .. }
         | Msg::EvalReportReady { .. }
         | Msg::SuitesFound { .. }
+        | Msg::LoopPlanned { .. }
         | Msg::EvaluationPlanned { .. } => {
             return model.screen.any_mut().on_reply(&mut model.shared, msg);
         }
@@ -242,6 +256,10 @@ fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
             effects.push(Effect::ListSessions);
             return effects;
         }
+        Msg::NotCreated(unmade) => {
+            model.notice = None;
+            flow::not_created(model, unmade);
+        }
         Msg::Imported(text) | Msg::Note(text) => model.say(text),
         Msg::Failed(sentence) => {
             // A session that failed to open leaves no destination.
@@ -251,6 +269,8 @@ fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
                     travel::show(model, Goal::to("home"));
                 }
             }
+            // What was under way is not.
+            model.notice = None;
             model.popups.push(Popup::Message { title: "Error".into(), body: sentence });
             model.touch();
         }
@@ -411,7 +431,7 @@ fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
             flow::pick_model(shared, name, of);
             Next::default()
         }
-        PopupAnswer::Picked(pick @ (Pick::Pair(_) | Pick::Rubric(_))) => {
+        PopupAnswer::Picked(pick @ (Pick::Pair(_) | Pick::Rubric(_) | Pick::NewCriterion)) => {
             model.screen.any_mut().on_answer(shared, PopupAnswer::Picked(pick))
         }
         PopupAnswer::Typed(input) if input.purpose.is_from_screen() => {

@@ -3,7 +3,7 @@
 use super::open::RunView;
 use super::wrap::presentable;
 use crate::domain::model_name;
-use crate::protocol::{EvalSpec, JudgeSpec, ModelCard, RunSpec, ServerRef, Task};
+use crate::protocol::{EvalSpec, JudgeSpec, ModelCard, RunSpec, ServerOptions, ServerRef, Task};
 
 /// A run's settings to show beside its curves, as name and value.
 #[must_use]
@@ -11,9 +11,14 @@ pub fn run_facts(run: &RunView) -> Vec<(&'static str, String)> {
     run.spec.as_ref().map_or_else(Vec::new, spec_facts)
 }
 
-/// A model's name without its folders; `owner/name` stays whole.
+/// A model's name without its folders; `owner/name` stays whole, and a server's model is `NAME@HOST:PORT`.
 #[must_use]
 pub fn short_model_name(name: &str) -> String {
+    if ServerRef::is_address(name)
+        && let Ok(server) = ServerRef::parse(name, &ServerOptions::default())
+    {
+        return server.name();
+    }
     let path = name.starts_with(['/', '.', '~']) || name.matches('/').count() > 1;
     if path { model_name(name) } else { name.to_owned() }
 }
@@ -81,4 +86,15 @@ pub fn model_summary(card: &ModelCard) -> String {
         n => format!("{:.0} M  ", n as f64 / 1e6),
     };
     format!("{size}{}  {}", card.family, card.format)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_behind_a_server_keeps_its_name() {
+        assert_eq!(short_model_name("http://127.0.0.1:8080/v1#qwen/qwen3"), "qwen/qwen3@127.0.0.1:8080");
+        assert_eq!(short_model_name("org/name"), "org/name");
+    }
 }

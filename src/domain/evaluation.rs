@@ -53,7 +53,7 @@ pub enum Undefined {
     #[error("one prompt gives no interval: compare on two or more prompts")]
     OnePrompt,
     /// Too few rows for this figure.
-    #[error("{have} rows are too few: this figure needs {need} or more")]
+    #[error("it needs {need} rows or more and has {have}")]
     TooFew {
         /// Rows given.
         have: usize,

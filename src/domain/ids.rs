@@ -61,6 +61,14 @@ id!(
     Rater
 );
 
+impl CompletionId {
+    /// Whether this sampling run drew the completion.
+    #[must_use]
+    pub fn is_of(&self, run: &RunId) -> bool {
+        self.0.strip_prefix(run.as_str()).is_some_and(|rest| rest.starts_with('.'))
+    }
+}
+
 /// Whether a text can name a session, a run or a file of one: up to 64 letters, digits, `-`, `_` and `.`, beginning with a
 /// letter or digit. Such a name joined to a folder stays in that folder.
 #[must_use]

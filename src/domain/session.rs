@@ -14,6 +14,7 @@ mod find;
 mod held_out;
 mod labelled;
 mod lacking;
+mod loops;
 mod partial;
 mod pool;
 mod posed_pairs;
@@ -41,6 +42,7 @@ pub use tags::{TagChange, tag_problem};
 use super::canonical::canonical_json;
 use super::hash::IdMap;
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
+use super::loop_spec::LoopSpec;
 use super::posed::EVALUATION;
 use super::rubric::Criterion;
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
@@ -126,6 +128,7 @@ pub struct Session {
     /// The latest score of each run.
     scores_by_run: HashMap<RunId, IdMap<CompletionId, f64>>,
     runs: Vec<RunId>,
+    loops: Vec<LoopSpec>,
     settings: Option<CollectionSettings>,
     adjudications: BTreeMap<u64, Adjudicated>,
     criteria: Vec<Criterion>,

@@ -293,8 +293,10 @@ impl Sampling {
         if same > 0 {
             sink.emit(RunEvent::Deduplicated { prompt: prompt.id.clone(), count: same })?;
         }
-        for pair in pairs(&self.run, &prompt, &distinct, self.spec.per_prompt, self.spec.sampler.seed) {
-            sink.emit(RunEvent::Paired(pair))?;
+        if !self.spec.unpaired {
+            for pair in pairs(&self.run, &prompt, &distinct, self.spec.per_prompt, self.spec.sampler.seed) {
+                sink.emit(RunEvent::Paired(pair))?;
+            }
         }
         let (done, total) = (self.next as u64, self.prompts.len() as u64);
         let mut metrics = Metrics::new();
@@ -398,7 +400,9 @@ impl Sampling {
                 Decoding::Queued(_, queue) => queue.push(request),
                 Decoding::Stepwise(decoder, generated) => {
                     let (run, prompt, most) = (&self.run, &self.prompts[number], sampler.max_new_tokens);
-                    let (per_prompt, seed) = (self.spec.per_prompt, self.spec.sampler.seed);
+                    // Without candidates no pair is foreseen.
+                    let per_prompt = if self.spec.unpaired { 0 } else { self.spec.per_prompt };
+                    let seed = self.spec.sampler.seed;
                     let tokenizer = &model.tokenizer;
                     let so_far =
                         |g: &Generated| SoFar::of(tokenizer, &g.ids, g.finish == Finish::Eos || g.ids.len() >= most);
@@ -507,7 +511,7 @@ impl Sampling {
             }
             (prompt, parts)
         });
-        let begun = prompts.filter(|(_, parts)| !parts.is_empty());
+        let begun = prompts.filter(|(_, parts)| !parts.is_empty() && !self.spec.unpaired);
         growing(&self.run, begun, self.spec.per_prompt, self.spec.sampler.seed)
     }
 

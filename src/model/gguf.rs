@@ -250,6 +250,12 @@ impl Gguf {
         gguf_name(name, config).is_some_and(|n| self.tensors.contains_key(&n))
     }
 
+    /// The name of the type in which the tensor of that Hugging Face name is stored.
+    #[must_use]
+    pub fn stored_type(&self, name: &str, config: &Config) -> Option<&'static str> {
+        self.tensors.get(&gguf_name(name, config)?).and_then(|t| TensorType::name_of(t.kind))
+    }
+
     /// The shape of the tensor of that Hugging Face name.
     #[must_use]
     pub fn shape(&self, name: &str, config: &Config) -> Option<&[usize]> {

@@ -136,6 +136,15 @@ impl LanguageModel {
         Ok(Weights::gguf(Gguf::open(&self.path)?, &self.config, device, dtype))
     }
 
+    /// In which type each tensor is stored, by its Hugging Face name.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::weights`].
+    pub fn stored_types(&self) -> Result<impl Fn(&str) -> Option<String>, Error> {
+        let weights = self.weights(&Device::Cpu, DType::F32)?;
+        Ok(move |name: &str| weights.stored_type(name))
+    }
+
     /// The text of a conversation by the model's chat template.
     ///
     /// # Errors

@@ -83,6 +83,16 @@ impl Weights {
         self.dtype
     }
 
+    /// The type in which a tensor is stored, as its file names it.
+    #[must_use]
+    pub fn stored_type(&self, name: &str) -> Option<String> {
+        match &self.source {
+            Source::Files(files) => files.get(name).ok().map(|view| format!("{:?}", view.dtype())),
+            Source::Memory(tensors) => tensors.get(name).map(|tensor| tensor.dtype().as_str().to_uppercase()),
+            Source::Gguf(file, config) => file.stored_type(name, config).map(str::to_owned),
+        }
+    }
+
     /// Whether both tensors are there with the same bytes; none where one is missing.
     pub(super) fn are_equal(&self, one: &str, other: &str) -> Option<bool> {
         let Source::Files(files) = &self.source else { return None };

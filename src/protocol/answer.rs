@@ -27,6 +27,21 @@ pub struct ModelCard {
     pub problem: Option<String>,
 }
 
+/// A model as a person reads about it before training on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelDescription {
+    /// Its card.
+    pub card: ModelCard,
+    /// Its dimensions and types, as name and value.
+    pub facts: Vec<(String, String)>,
+    /// Texts of the tokens that end an answer. Sanitise before showing.
+    pub ends: Vec<String>,
+    /// How its files are read where they contradict each other, a sentence each.
+    pub notes: Vec<String>,
+    /// What the chat template makes of small conversations, with the loss mask.
+    pub conversations: Vec<MaskedRow>,
+}
+
 /// A GPU of this machine as its driver reports it; values that it does not report are absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuCard {

@@ -75,6 +75,12 @@ pub enum RunEvent {
         /// How many were dropped.
         count: usize,
     },
+    /// A server is about to be asked for an answer (sampling runs). What was asked and has neither answer nor reason was under
+    /// way when its worker ended: a resumed run asks for it again, and says so.
+    Requested {
+        /// The candidate.
+        completion: CompletionId,
+    },
     /// A server gave an answer (sampling runs). A resumed run does not ask for it again.
     Answered(ServerAnswer),
     /// A server did not give an answer, after all retries (sampling runs).

@@ -38,6 +38,7 @@ fn fold(session: &mut Session, seq: u64, record: &SessionRecord) {
         SessionRecord::Tagged(change) => session.tag(seq, change.clone()),
         SessionRecord::Rated(row) => session.add_rating(row.clone()),
         SessionRecord::Scored { completion, run, score } => session.score(completion.clone(), run.clone(), score.0),
+        SessionRecord::LoopPlanned(spec) => session.plan_loop(spec.as_ref().clone()),
         SessionRecord::Launched(spec) => session.launch(spec.id.clone()),
         SessionRecord::JudgeRecorded { .. }
         | SessionRecord::Hashed { .. }
@@ -59,6 +60,7 @@ pub fn apply_run_event(session: &mut Session, event: &RunEvent) {
         | RunEvent::Evaluated { .. }
         | RunEvent::Sampled { .. }
         | RunEvent::Deduplicated { .. }
+        | RunEvent::Requested { .. }
         | RunEvent::Answered(_)
         | RunEvent::Unanswered { .. }
         | RunEvent::EvalAnswered(_)
@@ -96,7 +98,7 @@ pub fn apply_run(run: &mut RunState, envelope: &Envelope<RunEvent>) {
         RunEvent::Paired(_) => run.paired += 1,
         RunEvent::Deduplicated { count, .. } => run.duplicates += *count as u64,
         // An answer counts when it becomes a candidate; the run's last finding counts the missing ones.
-        RunEvent::Answered(_) | RunEvent::Unanswered { .. } => {}
+        RunEvent::Requested { .. } | RunEvent::Answered(_) | RunEvent::Unanswered { .. } => {}
         RunEvent::EvalAnswered(answer) => run.eval.answer(answer.as_ref().clone()),
         RunEvent::Measured(measurement) => run.eval.measure(measurement.clone()),
         RunEvent::Compared(comparison) => run.eval.compare(comparison.clone()),

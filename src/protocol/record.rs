@@ -3,8 +3,8 @@
 use super::inputs::Inputs;
 use super::spec::RunSpec;
 use crate::domain::{
-    Adjudication, CollectionSettings, Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, Repeats,
-    RunId, SftRow, TagChange, TextSet, Verdict,
+    Adjudication, CollectionSettings, Completion, CompletionId, LoopSpec, Num, Pair, PairId, Prompt, RatedRow, Rater,
+    Repeats, RunId, SftRow, TagChange, TextSet, Verdict,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -141,6 +141,8 @@ pub enum SessionRecord {
         /// The files of a local model, or its server's address, name and entry.
         inputs: Box<Inputs>,
     },
+    /// A loop of rounds was planned; where it stands follows from its runs, pairs and verdicts.
+    LoopPlanned(Box<LoopSpec>),
     /// A run was launched; its folder has the same specification.
     Launched(Box<RunSpec>),
     /// The hash of the state folded from this log up to here, as releases up to 2026-11-26 computed it. It is verified

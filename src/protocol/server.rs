@@ -5,7 +5,7 @@
 
 use crate::domain::{Completion, CompletionId, PairId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A model that an OpenAI-compatible server runs: llama.cpp, Ollama, vLLM, LM Studio and others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,6 +209,8 @@ pub struct ServerLog {
     pub answers: Vec<ServerAnswer>,
     /// Answers that could not be had, and why.
     pub unanswered: Vec<(CompletionId, String)>,
+    /// Answers that were asked for and came to nothing before the worker ended.
+    pub under_way: BTreeSet<CompletionId>,
 }
 
 /// A judge model: one on this machine or one behind a server.

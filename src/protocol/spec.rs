@@ -87,6 +87,9 @@ pub struct SampleSpec {
     pub sampler: Sampler,
     /// Rows of [`crate::domain::Prompt`].
     pub data: DataSnapshot,
+    /// Whether it leaves its answers unpaired: somebody chooses the pairs afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unpaired: bool,
 }
 
 impl SampleSpec {

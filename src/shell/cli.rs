@@ -5,12 +5,14 @@
 mod bench;
 mod choice;
 mod evaluate;
+mod rounds;
 mod server;
 mod values;
 
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
 pub use choice::{ChoiceArgs, RubricArgs, TagArgs};
 pub use evaluate::EvalArgs;
+pub use rounds::LoopArgs;
 pub use server::ServerArgs;
 pub use values::span_words;
 
@@ -73,6 +75,8 @@ pub enum Command {
         #[command(subcommand)]
         action: Option<ModelsAction>,
     },
+    /// Print what a model reads of a file's rows, with what is learned of them.
+    Render(RenderArgs),
     /// Create a session.
     New(NewArgs),
     /// Import a file of prompts, labelled pairs, texts or ratings into a session.
@@ -83,6 +87,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Compare two models: is one better?
     Eval(Box<EvalArgs>),
+    /// Sample, pair, judge, train and evaluate in rounds, each from the model of the round before.
+    Loop(Box<LoopArgs>),
     /// Score a session's answers with a trained run, or judge its pairs with a run or a judge model.
     Score(ScoreArgs),
     /// Choose pairs of a session's answers and put them up for labelling.
@@ -176,6 +182,11 @@ pub enum ModelsAction {
         /// Name of the model: smollm2.
         name: String,
     },
+    /// Show how a model reads: dimensions, end tokens, what its template makes of small conversations, and problems.
+    Show {
+        /// A name that `tiebreak models` lists, a folder, or a .gguf file.
+        model: String,
+    },
     /// Create an untrained model and its training texts: the starting point of the bundled model `tiny`.
     Make(MakeArgs),
 }
@@ -217,6 +228,21 @@ pub struct MakeArgs {
     /// Feed-forward size.
     #[arg(long, value_name = "N", default_value_t = 448, value_parser = values::at_most(16_384))]
     pub ff: u64,
+}
+
+/// `render`.
+#[derive(Debug, Args)]
+pub struct RenderArgs {
+    /// A name that `tiebreak models` lists, a folder, or a .gguf file.
+    pub model: String,
+    /// A file of prompts, pairs, texts or ratings.
+    pub file: PathBuf,
+    /// Format of the file (default: detected as `import` does).
+    #[arg(long = "as", value_name = "KIND", value_parser = values::import_format())]
+    pub format: Option<&'static Format>,
+    /// Maximum number of rows.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = values::at_most(1000))]
+    pub limit: u64,
 }
 
 /// `new`.
@@ -533,7 +559,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
     /// The screen in the picture (default: label for a session, watch for a run, evaluate for an evaluation).
-    #[arg(long, value_parser = ["label", "launch", "watch", "evaluate", "replay"])]
+    #[arg(long, value_parser = values::screens())]
     pub screen: Option<String>,
     /// Columns and rows of the picture.
     #[arg(long, value_name = "WxH", default_value = "100x30", value_parser = values::size)]

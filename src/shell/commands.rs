@@ -14,7 +14,9 @@ mod launch;
 mod make;
 mod models;
 mod pair;
+mod picture;
 mod report;
+mod rounds;
 mod rubric;
 mod runs;
 mod score;
@@ -55,12 +57,14 @@ pub fn run(cli: Cli) -> Result<()> {
             }
             models::run(&context, action)
         }
+        Command::Render(args) => models::render(&context, &args),
         Command::New(args) => session::new(&context, &args),
         Command::Import(args) => session::import(&context, &args),
         Command::Export(args) => session::export(&context, &args),
         Command::Sample(args) => launch::sample(&context, args),
         Command::Train(args) => launch::train(&context, args),
         Command::Eval(args) => evaluate::evaluate(&context, *args),
+        Command::Loop(args) => rounds::run(&context, *args),
         Command::Merge(args) => {
             rustix::process::umask(users);
             runs::merge(&context, &args)

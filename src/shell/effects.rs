@@ -4,13 +4,13 @@
 use super::error::{Error, Result};
 use super::eval_jobs::EvalQuestion;
 use super::intake;
-use super::jobs::{Job, run_in_background};
+use super::jobs::{Job, LoopJob, run_in_background};
 use super::journal::Journal;
 use super::paths::{complete_model, home_path};
 use super::reply::{Replies, Reply};
 use super::writer::{WriterHandle, WriterRequest};
 use super::{models, plan, servers, system, tails};
-use crate::app::{Effect, Msg, SessionCard};
+use crate::app::{Effect, Msg, SessionCard, Unmade};
 use crate::domain::{Rater, counted};
 use crate::protocol::{SCHEMA_VERSION, SessionMeta};
 use crate::storage::{Home, SessionDir, formats, list_sessions};
@@ -150,6 +150,10 @@ impl Effects {
                 WriterRequest::Start(Job::Evaluation(EvalQuestion::Plan { ticket, request }))
             }
             Effect::Evaluate(request) => WriterRequest::Start(Job::Evaluate(request)),
+            Effect::PlanLoop { ticket, request } => WriterRequest::Start(Job::Loop(LoopJob::Plan { ticket, request })),
+            Effect::StartLoop(request) => WriterRequest::Start(Job::Loop(LoopJob::Start(request))),
+            Effect::ResumeLoop { name } => WriterRequest::Start(Job::Loop(LoopJob::Resume(name))),
+            Effect::StopLoop { name } => WriterRequest::Start(Job::Loop(LoopJob::Stop(name))),
             Effect::Masks { ticket, request } => WriterRequest::Start(Job::Masks { ticket, ask: request }),
         };
         self.writer.send(request);
@@ -189,7 +193,11 @@ impl Effects {
     }
 }
 
-fn sessions(home: &Home) -> Result<Msg> {
+/// The list of sessions.
+///
+/// # Errors
+/// When their folder cannot be read.
+pub fn sessions(home: &Home) -> Result<Msg> {
     let cards = list_sessions(home)?.into_iter().map(|summary| SessionCard {
         running: match SessionDir::open(&summary.path) {
             Ok(dir) => summary.running.iter().map(|run| tails::running(&dir, run)).collect(),
@@ -206,13 +214,26 @@ fn sessions(home: &Home) -> Result<Msg> {
     Ok(Msg::SessionsListed(cards.collect()))
 }
 
+/// Creates a session. A file of prompts without a usable row leaves no half-made session.
 fn create(home: &Home, name: &str, model: &str, prompts: Option<&str>) -> Result<Msg> {
-    let prompts = prompts.filter(|path| !path.trim().is_empty()).map(home_path);
-    prompts.as_deref().map_or(Ok(()), check_prompts)?;
-    let dir = make_session(home, name, model)?;
-    if let Some(path) = prompts {
+    let unmade = |error: Error, at_prompts| {
+        let (name, model, prompts) = (name.to_owned(), model.to_owned(), prompts.map(str::to_owned));
+        Msg::NotCreated(Unmade { name, model, prompts, error: error.to_string(), at_prompts })
+    };
+    let format = formats::import_named("prompts")?;
+    let path = prompts.filter(|path| !path.trim().is_empty()).map(home_path);
+    let rows = path.as_deref().map(|path| check_prompts(path).and_then(|()| intake::read(path, Some(format), None)));
+    let rows = match rows.transpose() {
+        Ok(rows) => rows,
+        Err(error) => return Ok(unmade(error, true)),
+    };
+    let dir = match make_session(home, name, model) {
+        Ok(dir) => dir,
+        Err(error) => return Ok(unmade(error, false)),
+    };
+    if let Some(rows) = rows {
         let mut journal = Journal::require(&dir)?;
-        let intake = intake::bring_in(&mut journal, &path, Some(formats::import_named("prompts")?), None);
+        let intake = intake::add(&rows, &mut journal);
         journal.close()?;
         intake?;
     }
@@ -250,7 +271,8 @@ pub fn make_session(home: &Home, name: &str, model: &str) -> Result<SessionDir> 
 }
 
 /// The devices of this machine, in a few words.
-fn device() -> String {
+#[must_use]
+pub fn device() -> String {
     let cores = system::threads();
     let mut text = format!("CPU {cores} core{}", if cores == 1 { "" } else { "s" });
     let (_, available) = system::memory();

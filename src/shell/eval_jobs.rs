@@ -246,7 +246,7 @@ fn plan_all(asked: &Receiver<(JobContext, EvalQuestion)>, home: &Home, replies: 
             replies.of(context.opening, Msg::SuitesFound { ticket, files });
         }
         if let Some((context, ticket, request)) = plan {
-            let answer = estimate(home, &context, request).map_err(|e| e.to_string());
+            let answer = plan_estimate(home, &context, request).map_err(|e| e.to_string());
             replies.of(context.opening, Msg::EvaluationPlanned { ticket, answer });
         }
     }
@@ -281,7 +281,10 @@ fn typed_file(name: &str) -> String {
 }
 
 /// What an evaluation would take: the plan that a launch makes, without the launch.
-fn estimate(home: &Home, context: &JobContext, request: EvalRequest) -> Result<EvalEstimate> {
+///
+/// # Errors
+/// When it cannot start: one sentence.
+pub fn plan_estimate(home: &Home, context: &JobContext, request: EvalRequest) -> Result<EvalEstimate> {
     let (spec, _, notes) = evaluation::plan(home, &context.dir, order(home, request, context.upto))?;
     let Task::Eval(eval) = spec.task else {
         return Err(Error::failed("the plan is not an evaluation"));

@@ -21,6 +21,7 @@ use crate::storage::import::{self, ImportedRows};
 use crate::storage::{DataFile, Home, SessionDir, sha256};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 mod contest;
 mod gates;
@@ -64,7 +65,29 @@ pub struct EvalOrder {
 /// # Errors
 /// When a name is unknown, a file is missing, or no prompt is held out.
 pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec, Vec<DataFile>, EvalNotes)> {
-    plan_among(home, dir, order, &[])
+    plan_with(home, dir, order, &[], None)
+}
+
+/// An evaluation as a round of a loop wants it.
+#[derive(Debug)]
+pub struct RoundEvaluation<'a> {
+    /// Its name.
+    pub id: RunId,
+    /// The prompts that the loop holds out.
+    pub prompts: &'a [Arc<Prompt>],
+}
+
+/// As [`plan`]; a round of a loop is compared on the loop's held-out prompts.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_on(
+    home: &Home,
+    dir: &SessionDir,
+    order: EvalOrder,
+    round: RoundEvaluation<'_>,
+) -> Result<(RunSpec, Vec<DataFile>, EvalNotes)> {
+    plan_with(home, dir, order, &[], Some(round))
 }
 
 /// As [`plan`], on prompts that these runs were not trained on either.
@@ -73,6 +96,16 @@ fn plan_among(
     dir: &SessionDir,
     order: EvalOrder,
     others: &[RunId],
+) -> Result<(RunSpec, Vec<DataFile>, EvalNotes)> {
+    plan_with(home, dir, order, others, None)
+}
+
+fn plan_with(
+    home: &Home,
+    dir: &SessionDir,
+    order: EvalOrder,
+    others: &[RunId],
+    round: Option<RoundEvaluation<'_>>,
 ) -> Result<(RunSpec, Vec<DataFile>, EvalNotes)> {
     if order.seeds > 1 && order.sampler.temperature == 0.0 {
         return Err(Error::Usage(format!(
@@ -87,7 +120,10 @@ fn plan_among(
         None => base_of(home, dir, &a)?,
     };
     if (&a.model, &a.adapter, &a.server) == (&b.model, &b.adapter, &b.server) && order.b.is_none() {
-        return Err(Error::Usage(format!("{} would be compared with itself: name another model with --b", a.name)));
+        return Err(Error::Usage(format!(
+            "{} would be compared with itself: name another model to compare it with",
+            a.name
+        )));
     }
     let mut notes = EvalNotes::default();
     let mut files = Vec::new();
@@ -100,9 +136,10 @@ fn plan_among(
         takes(dir, row, &a)?;
         takes(dir, row, &b)?;
         let (bytes, file, rows) = if row.takes_prompts() {
-            let prompts = match &order.prompts {
-                Some(path) => read_prompts(path)?,
-                None => session.prompts().iter().map(|prompt| (**prompt).clone()).collect(),
+            let prompts = match (&order.prompts, &round) {
+                (Some(path), _) => read_prompts(path)?,
+                (None, Some(round)) => round.prompts.iter().map(|prompt| (**prompt).clone()).collect(),
+                (None, None) => session.prompts().iter().map(|prompt| (**prompt).clone()).collect(),
             };
             let from =
                 order.prompts.as_ref().map_or_else(|| format!("session {}", dir.name()), |p| p.display().to_string());
@@ -151,7 +188,8 @@ fn plan_among(
         .collect();
     servers::remember_keys(home, &servers)?;
     let task = Task::Eval(EvalSpec { a, b, suites: specs, judges, seeds: order.seeds });
-    Ok((new_spec(dir.next_run_id("eval")?, task, order.device), files, notes))
+    let id = round.map_or_else(|| dir.next_run_id("eval"), |round| Ok(round.id))?;
+    Ok((new_spec(id, task, order.device), files, notes))
 }
 
 /// A contestant by its name: a run of the session, a model, or a server's model.
@@ -205,7 +243,10 @@ fn base_of(home: &Home, dir: &SessionDir, a: &EvalSide) -> Result<EvalSide> {
 }
 
 /// The judge named by `KIND` or `KIND:OPERAND`.
-fn judge(home: &Home, dir: &SessionDir, word: &str, options: &ServerOptions) -> Result<JudgeSpec> {
+///
+/// # Errors
+/// When there is none of that name, or its operand is missing or unusable.
+pub fn judge(home: &Home, dir: &SessionDir, word: &str, options: &ServerOptions) -> Result<JudgeSpec> {
     let (kind, operand) = word.split_once(':').map_or((word, None), |(kind, operand)| (kind, Some(operand)));
     let rows = judges();
     let names: Vec<&str> = rows.iter().map(|row| row.name).collect();

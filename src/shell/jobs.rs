@@ -5,9 +5,11 @@
 //! older one.
 
 mod context;
+mod rounds;
 mod score;
 
 pub use context::{ForLog, run_in_background};
+pub use rounds::LoopJob;
 
 use super::error::{Error, Result};
 use super::estimate::estimate;
@@ -62,6 +64,8 @@ pub enum Job {
     Evaluate(EvalRequest),
     /// A question about an evaluation.
     Evaluation(EvalQuestion),
+    /// Plan, start, resume or stop a loop.
+    Loop(LoopJob),
     /// Resume a run that has no worker.
     Resume(RunId),
     /// Send a command to a run's worker.
@@ -203,6 +207,10 @@ impl Jobs {
             Job::Evaluate(ask) => self.launches.send((context, LaunchRequest::Evaluate(ask))).map_err(drop),
             Job::Evaluation(question) => {
                 self.evaluations.ask(context, question);
+                Ok(())
+            }
+            Job::Loop(job) => {
+                rounds::start(&self.home, context, job, &self.replies, &self.tails);
                 Ok(())
             }
             Job::Command(run, command) => self.commands.send((context, run, command)).map_err(drop),

@@ -10,7 +10,7 @@
 use super::error::{Error, Result};
 use crate::domain::{RunId, Session};
 use crate::protocol::{Envelope, SessionRecord, apply_record};
-use crate::storage::{self, Lock, LogTail, LogWriter, SessionDir, wall_ms};
+use crate::storage::{self, Inbox, Lock, LogTail, LogWriter, SessionDir, wall_ms};
 
 /// Records between two state hashes.
 const HASH_EVERY: u64 = 1000;
@@ -28,7 +28,7 @@ pub struct Journal {
     state: Session,
     /// Whether `state` holds the log.
     folded: bool,
-    /// Whether `state` leaves prompts, completions and pairs out: no hash covers them, and a long session's are large.
+    /// Whether `state` leaves prompts and completions out: no hash covers them, and a long session's texts are large.
     lean: bool,
     since_hash: u64,
     /// The last record read from the log …
@@ -60,6 +60,7 @@ impl Journal {
         };
         journal.fold_log()?;
         journal.adopt_runs()?;
+        journal.take_inbox()?;
         Ok(Some(journal))
     }
 
@@ -193,6 +194,45 @@ impl Journal {
         Ok(records.len())
     }
 
+    /// Appends what waits in the session's inbox and is not in the log yet. Returns the number of records.
+    ///
+    /// # Errors
+    /// When the inbox cannot be read or the log cannot be written; the batch stays.
+    pub fn take_inbox(&mut self) -> Result<usize> {
+        let inbox = Inbox::of(&self.dir);
+        let mut taken = 0;
+        for batch in inbox.waiting()? {
+            let Some(records) = inbox.read(&batch)? else { continue };
+            self.fold_log()?;
+            for record in records.iter().filter(|record| may_wait(record)) {
+                if !self.has(record) {
+                    self.append(record)?;
+                    taken += 1;
+                }
+            }
+            self.sync()?;
+            inbox.remove(&batch)?;
+        }
+        Ok(taken)
+    }
+
+    /// Whether the log has what a record of the inbox says.
+    fn has(&self, record: &SessionRecord) -> bool {
+        let state = &self.state;
+        match record {
+            SessionRecord::LoopPlanned(spec) => state.planned_loop(&spec.name).is_some(),
+            SessionRecord::Paired(pair) => state.pair(&pair.id).is_some(),
+            SessionRecord::Judged(verdict) => {
+                let mut given = state.verdicts_on(&verdict.pair).filter(|judged| !judged.undone);
+                given.any(|judged| judged.verdict.rater == verdict.rater)
+            }
+            SessionRecord::Scored { completion, run, score } => {
+                state.score_by(run, completion).is_some_and(|known| known.to_bits() == score.0.to_bits())
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the log has the launch of this run.
     ///
     /// # Errors
@@ -273,13 +313,25 @@ impl Journal {
     }
 
     fn fold(&mut self, seq: u64, wall_ms: u64, record: &SessionRecord) {
-        use SessionRecord::{Completed, Paired, Prompted};
-        if !(self.lean && matches!(record, Prompted(_) | Completed(_) | Paired(_))) {
+        use SessionRecord::{Completed, Prompted};
+        if !(self.lean && matches!(record, Prompted(_) | Completed(_))) {
             apply_record(&mut self.state, seq, wall_ms, record);
         }
         match record {
             SessionRecord::StateHashed { .. } => self.since_hash = 0,
             _ => self.since_hash += 1,
         }
+    }
+}
+
+/// Whether a record may come by the inbox: what a loop does, and nothing that a person does.
+fn may_wait(record: &SessionRecord) -> bool {
+    match record {
+        SessionRecord::Judged(verdict) => verdict.rater.is_model(),
+        SessionRecord::LoopPlanned(_)
+        | SessionRecord::Paired(_)
+        | SessionRecord::Scored { .. }
+        | SessionRecord::JudgeRecorded { .. } => true,
+        _ => false,
     }
 }

@@ -4,7 +4,7 @@ use super::error::{Error, Result};
 use super::supervisor::{Deadline, ask_within};
 use super::{embedded, fetch};
 use crate::domain::nearest;
-use crate::protocol::{ModelCard, ModelRef};
+use crate::protocol::{MaskedRow, ModelCard, ModelDescription, ModelRef};
 use crate::storage::Home;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -116,6 +116,36 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
         Some(near) => format!("there is no model `{name}` on this machine; did you mean `{near}`?"),
         None => format!("there is no model `{name}` on this machine: get one with `tiebreak models get smollm2`"),
     }))
+}
+
+/// Asks a worker how a model reads.
+///
+/// # Errors
+/// When it cannot be loaded, with the reason.
+pub fn describe(model: &ModelRef) -> Result<ModelDescription> {
+    let mut found = None;
+    let question = [OsStr::new("describe"), OsStr::new(&model.path)];
+    ask_within(Some(&Deadline::of(ASK_TIME)), &question, |description| {
+        found = Some(description);
+        Ok(())
+    })?;
+    found.ok_or_else(|| Error::failed(format!("the worker said nothing about {}: try again", model.name)))
+}
+
+/// Asks a worker for the first `most` rows of a file as a model reads them; an empty format is found out.
+///
+/// # Errors
+/// When the model cannot be loaded or the file cannot be read, with the reason.
+pub fn render(model: &ModelRef, file: &Path, format: &str, most: u64) -> Result<Vec<MaskedRow>> {
+    let mut rows = Vec::new();
+    let most = most.to_string();
+    let question =
+        ["render".as_ref(), OsStr::new(&model.path), file.as_os_str(), OsStr::new(format), OsStr::new(&most)];
+    ask_within(Some(&Deadline::of(ASK_TIME)), &question, |row| {
+        rows.push(row);
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
 /// Asks a worker whether a model can be loaded. The worker reads configuration, tokenizer and template, and checks the

@@ -244,8 +244,30 @@ fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &L
 /// # Errors
 /// When there is no prompt, a model cannot be found, or the session cannot be read.
 pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunSpec, Vec<DataFile>)> {
+    sample_on(home, dir, order, None)
+}
+
+/// A sampling run as a round of a loop wants it.
+#[derive(Debug)]
+pub struct RoundSampling<'a> {
+    /// Its name.
+    pub id: RunId,
+    /// The prompts that it asks.
+    pub prompts: &'a [Arc<Prompt>],
+}
+
+/// As [`sample`]; a round of a loop asks its own prompts, and chooses the pairs afterwards.
+///
+/// # Errors
+/// As [`sample`].
+pub fn sample_on(
+    home: &Home,
+    dir: &SessionDir,
+    order: SampleOrder,
+    round: Option<RoundSampling<'_>>,
+) -> Result<(RunSpec, Vec<DataFile>)> {
     let (session, _, seq) = dir.snapshot(order.upto)?;
-    let prompts = session.prompts();
+    let prompts = round.as_ref().map_or_else(|| session.prompts(), |round| round.prompts);
     if prompts.is_empty() {
         return Err(Error::failed(format!(
             "session {0} has no prompts: add some with `tiebreak import {0} FILE`",
@@ -295,8 +317,10 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
     let mut frozen = Frozen { seq, files: Vec::new() };
     let data = frozen.add("data.jsonl", prompts)?;
     let per_prompt = order.per_prompt;
-    let task = Task::Sample(SampleSpec { models, servers, adapter, adapters, per_prompt, sampler, data });
-    Ok((new_spec(dir.next_run_id("sample")?, task, order.device), frozen.files))
+    let unpaired = round.is_some();
+    let task = Task::Sample(SampleSpec { models, servers, adapter, adapters, per_prompt, sampler, data, unpaired });
+    let id = round.map_or_else(|| dir.next_run_id("sample"), |round| Ok(round.id))?;
+    Ok((new_spec(id, task, order.device), frozen.files))
 }
 
 /// Milliseconds since 1970.
@@ -364,7 +388,7 @@ pub fn trained_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
 
 impl TrainedRun {
     /// Refuses another kind of adapter than the parent run's.
-    fn check_adapter(&self, params: &Params) -> Result<()> {
+    pub(super) fn check_adapter(&self, params: &Params) -> Result<()> {
         let same = |key: &str| match (self.params.f64(key), params.f64(key)) {
             (a, b) if a.is_nan() || b.is_nan() => self.params.text(key) == params.text(key),
             (a, b) => a == b,

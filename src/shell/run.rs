@@ -155,7 +155,7 @@ fn import_formats() -> Vec<ImportFormat> {
 
 /// The commands of the command line that no screen has, for the palette.
 fn command_line() -> Vec<CommandLine> {
-    let on_screens = ["label", "watch", "replay", "agreement", "train", "sample", "import", "new"];
+    let on_screens = ["label", "watch", "replay", "agreement", "train", "sample", "import", "new", "loop"];
     let command = super::cli::definition();
     let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set() && !on_screens.contains(&sub.get_name()));
     shown

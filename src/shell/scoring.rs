@@ -15,11 +15,23 @@ use super::supervisor::{Deadline, ask_within, restore_models};
 use super::{inputs, plan};
 use crate::app::ScoreRequest;
 use crate::domain::{CompletionId, Rater, RunId, Session, counted};
-use crate::protocol::{Scoring, SessionRecord};
+use crate::protocol::{Scoring, ServerOptions, SessionRecord};
 use crate::storage::{Home, SessionDir};
 use serde_json::json;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use vote::Votes;
+
+/// The rater's name of a judge model.
+///
+/// # Errors
+/// When there is no such model or server.
+pub fn judge_rater(home: &Home, word: &str, servers: &ServerOptions) -> Result<Rater> {
+    let servers = servers.clone();
+    let request = ScoreRequest { with: format!("judge:{word}"), vote: true, tie_band: None, servers };
+    let (_, name) = judge::named(home, word, &request)?;
+    Ok(Rater::model(&format!("judge:{name}")))
+}
 
 /// Checks a request before anything is opened.
 ///
@@ -49,9 +61,25 @@ pub fn run(
     deadline: Option<&Deadline>,
     sink: &mut dyn ScoreSink,
 ) -> Result<Vec<String>> {
+    run_on(home, dir, session, request, None, deadline, sink)
+}
+
+/// As [`run`], of the answers and pairs of the sampling run `of` alone.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(
+    home: &Home,
+    dir: &SessionDir,
+    session: &Session,
+    request: &ScoreRequest,
+    of: Option<&RunId>,
+    deadline: Option<&Deadline>,
+    sink: &mut dyn ScoreSink,
+) -> Result<Vec<String>> {
     check(request)?;
     if let Some(judge) = request.with.strip_prefix("judge:") {
-        return judge::judge(home, dir, session, judge, request, deadline, sink).map(|said| vec![said]);
+        return judge::judge(home, dir, session, judge, request, of, deadline, sink).map(|said| vec![said]);
     }
     let id = RunId::new(&request.with);
     let run = plan::scoring_run(dir, &id)?;
@@ -59,31 +87,30 @@ pub fn run(
         sink.note(&text);
     }
     restore_models(&run)?;
-    let answers = session.completions();
+    let mut answers = session.completions();
+    answers.retain(|c| of.is_none_or(|run| c.id.is_of(run)));
     let mut scores: HashMap<CompletionId, f64> =
         answers.iter().filter_map(|c| Some((c.id.clone(), session.score_by(&id, &c.id)?))).collect();
     let known = scores.len();
     sink.begin("answers", answers.len() - known, id.as_str());
     let (mut scored, mut unfit) = (0, 0);
-    ask_within(
-        deadline,
-        &["score".as_ref(), run.path().as_os_str(), id.as_str().as_ref()],
-        |Scoring { completion, score }| {
-            sink.advance();
-            let Some(score) = score else {
-                unfit += 1;
-                return Ok(());
-            };
-            scored += 1;
-            scores.insert(completion.clone(), score.0);
-            let object = json!({ "completion": completion, "run": id, "score": score });
-            sink.record(SessionRecord::Scored { completion, run: id.clone(), score }, object)
-        },
-    )?;
+    let mut question = vec!["score".as_ref(), run.path().as_os_str(), id.as_str().as_ref()];
+    question.extend(of.map(|run| OsStr::new(run.as_str())));
+    ask_within(deadline, &question, |Scoring { completion, score }| {
+        sink.advance();
+        let Some(score) = score else {
+            unfit += 1;
+            return Ok(());
+        };
+        scored += 1;
+        scores.insert(completion.clone(), score.0);
+        let object = json!({ "completion": completion, "run": id, "score": score });
+        sink.record(SessionRecord::Scored { completion, run: id.clone(), score }, object)
+    })?;
     let mut said = Vec::new();
     if request.vote {
         let mut votes = Votes::new(session, Rater::model(id.as_str()), sink);
-        said.push(votes.by_scores(&scores, request.tie_band)?);
+        said.push(votes.by_scores(&scores, request.tie_band, of)?);
     }
     let before = if known > 0 { format!(", {known} already scored") } else { String::new() };
     let unfit =

@@ -9,7 +9,7 @@ use super::system;
 use super::{embedded, inputs};
 use crate::domain::{RunState, RunStatus, Severity, sanitise};
 use crate::protocol::{RunEvent, RunSpec, SessionRecord, apply_run};
-use crate::storage::{DataFile, Home, RunDir, SessionDir, temp_dir, write_private};
+use crate::storage::{DataFile, Home, Inbox, LoopFolder, RunDir, SessionDir, temp_dir, write_private};
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
 use std::fmt;
@@ -114,6 +114,47 @@ pub fn start(run: &RunDir) -> Result<()> {
 /// When the specification cannot be parsed, or the files cannot be written.
 pub fn restore_models(run: &RunDir) -> Result<()> {
     run.resolved_spec()?.models().iter().try_for_each(|model| embedded::restore(Path::new(&model.path)))
+}
+
+/// Starts the process of a loop in the background. Waits until it holds the loop's lock or has ended.
+///
+/// # Errors
+/// When it is running already or does not start; the error has the end of its log.
+pub fn start_loop(home: &Home, dir: &SessionDir, name: &str, key_envs: &[String]) -> Result<()> {
+    let folder = LoopFolder::of(dir, name);
+    if folder.is_running() {
+        return Err(Error::failed(format!("{name} is running already")));
+    }
+    if Inbox::of(dir).waiting_from(name)?.is_empty() && dir.state()?.0.planned_loop(name).is_none() {
+        return Err(Error::failed(format!("session {} has no loop {name}", dir.name())));
+    }
+    let log_path = folder.log()?;
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600);
+    let open = || options.open(&log_path).map_err(|e| Error::io("open", &log_path, e));
+    let from = std::fs::metadata(&log_path).map_or(0, |m| m.len());
+    let mut command = this_program()?;
+    command.arg("--home").arg(home.root()).arg("loop").arg(dir.path()).args(["--resume", name, "--background"]);
+    for key in key_envs {
+        command.args(["--key-env", key]);
+    }
+    let child = command.current_dir("/").stdin(Stdio::null()).stdout(open()?).stderr(open()?).spawn();
+    let mut child = child.map_err(|e| Error::Io { doing: "start a loop".into(), source: e })?;
+    let until = Instant::now() + START_TIME;
+    while Instant::now() < until && !folder.is_running() {
+        if let Ok(Some(status)) = child.try_wait() {
+            if status.success() {
+                return Ok(());
+            }
+            let bytes = std::fs::read(&log_path).unwrap_or_default();
+            let text = String::from_utf8_lossy(bytes.get(from as usize..).unwrap_or_default()).into_owned();
+            let last = text.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or("it said nothing");
+            return Err(Error::failed(sanitise(last.strip_prefix("tiebreak: ").unwrap_or(last))));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    reap(child);
+    Ok(())
 }
 
 /// Waits for a child in its own thread, so that it does not become a zombie.

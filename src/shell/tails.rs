@@ -7,20 +7,24 @@ use super::supervisor;
 use crate::app::Msg;
 use crate::domain::{RunId, sanitise};
 use crate::protocol::{Envelope, Integrity, LogFold, RunEvent, RunSpec, SessionRecord};
-use crate::storage::{GrowingTail, LogTail, RunDir, SessionDir};
+use crate::storage::{GrowingTail, Inbox, LogTail, RunDir, SessionDir};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
+mod loops;
 mod opening;
 
+use loops::LoopsAlive;
 use opening::OpeningRead;
 
 /// Time between two polls.
 const POLL: Duration = Duration::from_millis(200);
 /// Time between two checks of the runs' locks.
 const CHECK_ALIVE: Duration = Duration::from_millis(400);
+/// Time between two requests to take what waits in the inbox.
+const TAKE_INBOX: Duration = Duration::from_millis(500);
 /// The most records in a message: a long one would block the screen.
 const CHUNK: usize = 2000;
 /// Bytes shown of the end of worker.log.
@@ -131,6 +135,10 @@ struct Following {
     integrity: Integrity,
     /// The last error, so that a poll does not repeat it.
     last_error: String,
+    /// The loops' processes.
+    loops: LoopsAlive,
+    /// When the writer was last told that something waits in the inbox.
+    inbox_taken: Option<Instant>,
 }
 
 impl Following {
@@ -150,6 +158,8 @@ impl Following {
             loaded: false,
             integrity: Integrity::default(),
             last_error: String::new(),
+            loops: LoopsAlive::default(),
+            inbox_taken: None,
         }
     }
 
@@ -183,6 +193,14 @@ impl Following {
             }
         }
         ok &= self.find_runs(replies, adopt);
+        ok &= self.loops.poll(self.opening, &self.dir, replies);
+        if self.inbox_taken.is_none_or(|at| at.elapsed() >= TAKE_INBOX)
+            && Inbox::of(&self.dir).waiting().is_ok_and(|batches| !batches.is_empty())
+        {
+            self.inbox_taken = Some(Instant::now());
+            // The writer takes what waits whenever it is told of runs.
+            adopt(self.opening, Vec::new());
+        }
         let check_alive = self.checked_alive.is_none_or(|at| at.elapsed() >= CHECK_ALIVE);
         if check_alive {
             self.checked_alive = Some(Instant::now());

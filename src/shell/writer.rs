@@ -21,6 +21,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How often a session that is open for reading only is tried again: its holder may have ended.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 /// The wait before the first retry; each further failure doubles it.
 const RETRY: Duration = Duration::from_secs(1);
 /// The longest wait between two retries.
@@ -272,11 +274,15 @@ impl Writer {
             let first = match (self.deferred.pop_front(), self.queue.retry_at) {
                 (Some(request), _) => Ok(request),
                 (None, Some(at)) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+                (None, None) if self.reads_only() => inbox.recv_timeout(TAKE_OVER),
                 (None, None) => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             let mut next = match first {
                 Ok(request) => Some(request),
-                Err(RecvTimeoutError::Timeout) => Some(WriterRequest::SaveNow),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.take_over();
+                    Some(WriterRequest::SaveNow)
+                }
                 Err(RecvTimeoutError::Disconnected) => return self.shut_down(inbox),
             };
             while let Some(request) = next {
@@ -340,6 +346,23 @@ impl Writer {
         let _ = self.answers.send(Outgoing::Tails(tails::TailRequest::Follow { opening, dir: dir.clone() }));
         self.open = Some(OpenJournal { opening, dir, journal });
         Ok(())
+    }
+
+    /// Whether the open session's lock is another process's.
+    fn reads_only(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.journal.is_none())
+    }
+
+    /// Opens the session for writing if the process that held it has ended.
+    fn take_over(&mut self) {
+        let Some(OpenJournal { opening, dir, journal: journal @ None }) = &mut self.open else { return };
+        // A failure is said when the session is opened again; it stays open for reading.
+        if let Ok(Some(taken)) = Journal::open_unfolded(dir) {
+            *journal = Some(taken);
+            // The last records of the other process come first.
+            let _ = self.answers.send(Outgoing::Tails(tails::TailRequest::Poll));
+            let _ = self.answers.send(Outgoing::ForOpening(*opening, Msg::Writable));
+        }
     }
 
     /// Closes the session and appends the hash of its state.
@@ -475,7 +498,10 @@ impl Writer {
             journal.append(&SessionRecord::Launched(Box::new(spec)))?;
             appended = true;
         }
-        if appended { journal.sync() } else { Ok(()) }
+        if appended {
+            journal.sync()?;
+        }
+        journal.take_inbox().map(drop)
     }
 
     /// Starts a job. A job that freezes the log needs every record on disk.

@@ -9,10 +9,10 @@ use super::home::Home;
 use super::lock::is_locked;
 use super::log::{Listing, newest};
 use super::session::SessionDir;
-use crate::domain::{Choice, RunId, Session};
+use crate::domain::{Choice, Rater, RunId, Session};
 use crate::protocol::{Integrity, RunEvent, SessionRecord, apply_record, decode, verify};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -35,8 +35,8 @@ pub struct SessionSummary {
     pub model: String,
     /// Last change of its log or of a run's log, milliseconds since 1970.
     pub changed_ms: u64,
-    /// Verdicts that count: neither undone nor skipped.
-    pub labels: usize,
+    /// Verdicts that count, by rater, the most first: neither undone nor skipped.
+    pub labels: Vec<(Rater, usize)>,
     /// The damage in its own log.
     pub integrity: Integrity,
     /// Runs of every kind.
@@ -57,9 +57,15 @@ struct Stamp {
     changed_ms: u64,
 }
 
+/// The form of [`Counted`]: counts of another form are made again.
+const VERSION: u32 = 2;
+
 /// The cached counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Counted {
+    /// [`VERSION`] when it was written.
+    #[serde(default)]
+    version: u32,
     /// The counted segments.
     stamps: Vec<Stamp>,
     /// Bytes counted of the last one …
@@ -68,20 +74,45 @@ struct Counted {
     sum: u32,
     /// Number of the last record counted: an intact log has all from 1 to it.
     last: u64,
-    /// Verdicts other than skips, undone or not.
-    judged: usize,
+    /// Verdicts other than skips, undone or not, by rater.
+    judged: BTreeMap<String, usize>,
+    /// The numbers of records from which on another rater judged: whose verdict an undo names.
+    hands: BTreeMap<u64, String>,
+    /// Skips and decisions on disputes: their undo takes no label back.
     skipped: BTreeSet<u64>,
     undone: BTreeSet<u64>,
-    /// Result of folding a damaged log: verdicts that count, and the damage.
-    folded: Option<(usize, Integrity)>,
+    /// Result of folding a damaged log: verdicts that count by rater, and the damage.
+    folded: Option<(BTreeMap<String, usize>, Integrity)>,
 }
 
 impl Counted {
-    fn result(&self) -> (usize, Integrity) {
+    fn result(&self) -> (BTreeMap<String, usize>, Integrity) {
         self.folded.clone().unwrap_or_else(|| {
-            (self.judged.saturating_sub(self.undone.difference(&self.skipped).count()), Integrity::default())
+            let mut labels = self.judged.clone();
+            for of in self.undone.difference(&self.skipped) {
+                let hand = self.hands.range(..=of).next_back().and_then(|(_, rater)| labels.get_mut(rater));
+                if let Some(n) = hand {
+                    *n = n.saturating_sub(1);
+                }
+            }
+            (labels, Integrity::default())
         })
     }
+
+    fn judge(&mut self, n: u64, rater: &Rater) {
+        let rater = rater.as_str();
+        if self.hands.last_key_value().is_none_or(|(_, last)| last != rater) {
+            self.hands.insert(n, rater.to_owned());
+        }
+        *self.judged.entry(rater.to_owned()).or_default() += 1;
+    }
+}
+
+/// The raters who have labels, the most first.
+fn ranked(labels: BTreeMap<String, usize>) -> Vec<(Rater, usize)> {
+    let mut out: Vec<_> = labels.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (Rater::new(name), n)).collect();
+    out.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
+    out
 }
 
 impl SessionSummary {
@@ -121,7 +152,7 @@ impl SessionSummary {
             path: session.path().to_owned(),
             model: meta.model,
             changed_ms,
-            labels,
+            labels: ranked(labels),
             integrity,
             runs,
             running,
@@ -160,18 +191,19 @@ fn modified_ms(path: &Path) -> u64 {
 }
 
 /// Verdicts that count, counted on from the cache, and the damage in the log.
-fn labels(session: &SessionDir) -> Result<(usize, Integrity)> {
+fn labels(session: &SessionDir) -> Result<(BTreeMap<String, usize>, Integrity)> {
     let cache = session.path().join("summary.json");
     let dir = session.events();
     let listing = Listing::of(&dir)?;
     let stamps: Vec<Stamp> = listing.segments.iter().map(|segment| stamp(&dir, &segment.name)).collect();
     let before: Counted = read_json(&cache, "counts").unwrap_or_default();
+    let before = if before.version == VERSION { before } else { Counted::default() };
     if before.stamps == stamps && listing.is_pure() {
         return Ok(before.result());
     }
     let counted = match count_on(&before, &dir, &stamps).filter(|_| listing.is_pure()) {
         Some(counted) => counted,
-        None => Counted { folded: Some(fold(session)?), stamps, ..Counted::default() },
+        None => Counted { version: VERSION, folded: Some(fold(session)?), stamps, ..Counted::default() },
     };
     if counted != before {
         // A session on a read-only disk is recounted each time: slower, not wrong.
@@ -187,7 +219,7 @@ fn stamp(dir: &Path, name: &str) -> Stamp {
 }
 
 /// The same by folding the log.
-fn fold(session: &SessionDir) -> Result<(usize, Integrity)> {
+fn fold(session: &SessionDir) -> Result<(BTreeMap<String, usize>, Integrity)> {
     let mut state = Session::default();
     let mut tail = session.tail();
     for envelope in tail.finish()? {
@@ -195,7 +227,10 @@ fn fold(session: &SessionDir) -> Result<(usize, Integrity)> {
             apply_record(&mut state, envelope.n, envelope.w, record);
         }
     }
-    let labels = state.verdicts().filter(|(_, j)| !j.undone && j.verdict.choice != Choice::Skip).count();
+    let mut labels = BTreeMap::new();
+    for (_, judged) in state.verdicts().filter(|(_, j)| !j.undone && j.verdict.choice != Choice::Skip) {
+        *labels.entry(judged.verdict.rater.as_str().to_owned()).or_default() += 1;
+    }
     Ok((labels, tail.integrity()))
 }
 
@@ -208,7 +243,7 @@ fn count_on(before: &Counted, dir: &Path, stamps: &[Stamp]) -> Option<Counted> {
             let now = &stamps[closed.len()];
             closed == &stamps[..closed.len()] && now.name == last.name && now.len >= before.offset
         });
-    let mut counted = if grew { before.clone() } else { Counted::default() };
+    let mut counted = if grew { before.clone() } else { Counted { version: VERSION, ..Counted::default() } };
     let first = counted.stamps.len().saturating_sub(1);
     for (at, stamp) in stamps.iter().enumerate().skip(first) {
         if at > first || counted.stamps.is_empty() {
@@ -255,7 +290,10 @@ fn count_lines(bytes: &[u8], counted: &mut Counted) -> Option<usize> {
             SessionRecord::Judged(v) if v.choice == Choice::Skip => {
                 counted.skipped.insert(n);
             }
-            SessionRecord::Judged(_) => counted.judged += 1,
+            SessionRecord::Adjudicated(_) => {
+                counted.skipped.insert(n);
+            }
+            SessionRecord::Judged(v) => counted.judge(n, &v.rater),
             // Whether an undo from another copy counts depends on times that are not kept here.
             SessionRecord::Undone { .. } | SessionRecord::Redone { .. } if collected => return None,
             SessionRecord::Undone { of } => {
@@ -272,7 +310,7 @@ fn count_lines(bytes: &[u8], counted: &mut Counted) -> Option<usize> {
 }
 
 /// The kinds of record that change the count.
-const KINDS: [&[u8]; 5] = [b"judged", b"undone", b"redone", b"collected", b"repaired"];
+const KINDS: [&[u8]; 6] = [b"judged", b"adjudicated", b"undone", b"redone", b"collected", b"repaired"];
 
 /// A line's kind without decoding it: the text after `"k":"`, the fourth of the codec's fields.
 fn kind(line: &[u8]) -> &[u8] {

@@ -140,7 +140,7 @@ fn pair(
     };
     let (prompt, chosen, rejected) = match encoded() {
         Ok(encoded) => encoded,
-        Err(e) => return out.refused("pair", &row.pair, e),
+        Err(e) => return out.refused("pair", &row.pair, &e),
     };
     let boundary = common_prefix(&prompt, &chosen).min(common_prefix(&prompt, &rejected));
     if boundary < prompt.len() {

@@ -51,6 +51,17 @@ pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error
     Ok(Masks { rows: taken, all: rows.rows.len(), mixed: all_mixed })
 }
 
+/// The first `most` rows as a model reads them, and those left out among them. Of conversations the assistant's turns are in the
+/// mask.
+///
+/// # Errors
+/// When a row cannot be tokenised.
+pub fn as_read(model: &LanguageModel, rows: &Rows, most: usize) -> Result<Vec<MaskedRow>, Error> {
+    let options = TokeniseOptions { assistant_only: true, ..TokeniseOptions::new(usize::MAX) };
+    let found = preview(model, rows, &options, most, false)?;
+    Ok(found.taken.into_iter().flatten().chain(found.left_out).collect())
+}
+
 /// The first rows used, each as its sequences, and the first left out.
 #[derive(Default)]
 struct Preview {

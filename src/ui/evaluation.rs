@@ -180,7 +180,8 @@ fn figures(report: &EvalReport, names: [&str; 2], width: usize) -> Vec<Line<'sta
     if !report.suites.is_empty() {
         out.push(heading("suites", width));
         let head = |name: &str| format!("{:>9}", clip(name, 9));
-        out.push(Line::styled(format!("{:24}{} {}   difference [95 %]", "", head(names[0]), head(names[1])), DIM));
+        let beside = if width >= BESIDE { "   difference [95 %]" } else { "" };
+        out.push(Line::styled(format!("{:24}{} {}{beside}", "", head(names[0]), head(names[1])), DIM));
     }
     for suite in &report.suites {
         let items = suite.measures.iter().map(|m| m.items).max().unwrap_or(0);
@@ -331,6 +332,9 @@ fn signed(x: f64) -> String {
     if x < 0.0 { short(x) } else { format!("+{}", short(x)) }
 }
 
+/// From this width on, a difference and its interval stand beside both values.
+const BESIDE: usize = 71;
+
 fn measure_lines(m: &MeasureReport, items: usize, width: usize) -> Vec<Line<'static>> {
     let value = |x: Option<f64>| format!("{:>9}", x.map_or_else(|| "–".into(), short));
     let mut spans = vec![
@@ -340,7 +344,12 @@ fn measure_lines(m: &MeasureReport, items: usize, width: usize) -> Vec<Line<'sta
     let mut says = Vec::new();
     if let Some(difference) = m.difference {
         let ends = m.interval.map_or_else(String::new, |[low, high]| format!(" [{} … {}]", signed(low), signed(high)));
-        spans.push(Span::styled(format!("   {:<24}", format!("{}{ends}", signed(difference))), BOLD));
+        let text = format!("{}{ends}", signed(difference));
+        if width >= BESIDE {
+            spans.push(Span::styled(format!("   {text:<24}"), BOLD));
+        } else {
+            says.push((format!("difference {text}"), BOLD));
+        }
         says.push(conclusion(&m.conclusion));
     }
     says.extend(m.alone.map(|[low, high]| (format!("[{} … {}]", short(low), short(high)), DIM)));

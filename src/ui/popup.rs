@@ -123,10 +123,12 @@ fn palette(buf: &mut Buffer, area: Rect, palette: &Palette) {
     // The sheet keeps its size while the user types.
     let height = (palette.entries.len() as u16 + 2).min(area.height.saturating_sub(2)).min(20);
     let inner = sheet(buf, area, width, height, &palette.title);
-    typed(buf, row(inner, 0), &palette.query, "type to find");
+    let hint = if palette.takes_paths() { "type to find, or a path" } else { "type to find" };
+    typed(buf, row(inner, 0), &palette.query, hint);
     let rows = usize::from(inner.height.saturating_sub(2));
     if found.is_empty() {
-        put(buf, inner.x, inner.y + 2, inner.width, "no matches", DIM);
+        let words = if palette.takes_paths() { "enter takes it as a folder or a .gguf file" } else { "no matches" };
+        put(buf, inner.x, inner.y + 2, inner.width, words, DIM);
     }
     let selected = palette.selected();
     let first = (selected.unwrap_or(0) + 1).saturating_sub(rows);

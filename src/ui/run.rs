@@ -133,7 +133,7 @@ pub fn headline(run: &RunState, status: &RunStatus, sampling: bool, width: u16) 
         None if run.step > 0 => say(format!("{unit} {}", run.step)),
         None => {}
     }
-    if let Some(rate) = run.tokens_per_second().filter(|_| *status == RunStatus::Running) {
+    if let Some(rate) = run.tokens_per_second().filter(|rate| *rate > 0.0 && *status == RunStatus::Running) {
         say(format!("{rate:>4.0} tok/s"));
     }
     let busy = run.latest("gpu/utilisation").filter(|_| *status == RunStatus::Running && width >= 100);

@@ -29,9 +29,9 @@ impl Scorer {
     }
 }
 
-/// `worker score RUN_DIR ID`: a [`Scoring`] for every completion of the session that this run has not scored yet. ID is the run,
-/// or its best checkpoint (`reward-1@best`).
-pub(super) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
+/// `worker score RUN_DIR ID [OF]`: a [`Scoring`] for every completion of the session, or of the sampling run OF, that this run has
+/// not scored yet. ID is the run, or its best checkpoint (`reward-1@best`).
+pub(super) fn score(path: &Path, id: &RunId, of: Option<&RunId>) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = dated(&run, run.resolved_spec()?)?;
     check_models(&run, &mut NoSink)?;
@@ -55,22 +55,24 @@ pub(super) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
     let (session, _) = SessionDir::open(run.session_path())?.state()?;
     for completion in session.completions() {
         let known = session.score_by(id, &completion.id).is_some();
-        let Some(prompt) = session.prompt(&completion.prompt).filter(|_| !known) else { continue };
+        let meant = of.is_none_or(|run| completion.id.is_of(run));
+        let Some(prompt) = session.prompt(&completion.prompt).filter(|_| meant && !known) else { continue };
         let score = scorer.score(prompt, &completion.text)?.map(Num);
         say(&Scoring { completion: completion.id.clone(), score })?;
     }
     Ok(())
 }
 
-/// `worker judge SESSION_DIR MODEL RATER`: a [`Judgement`] for every pair without a verdict of that rater. MODEL is a
-/// [`JudgeModel`] as JSON.
-pub(super) fn judge(path: &Path, judge: &str, rater: &str) -> Result<(), Error> {
+/// `worker judge SESSION_DIR MODEL RATER [OF]`: a [`Judgement`] for every pair, or those of the sampling run OF, without a verdict of
+/// that rater. MODEL is a [`JudgeModel`] as JSON.
+pub(super) fn judge(path: &Path, judge: &str, rater: &str, of: Option<&RunId>) -> Result<(), Error> {
     let judge: JudgeModel = serde_json::from_str(judge).map_err(|e| Error::Failed(format!("invalid judge: {e}")))?;
     let mut judge = Judge::open(&judge, &nn::device("auto")?)?;
     let rater = Rater::new(rater);
     let (session, _) = SessionDir::open(path)?.state()?;
     for pair in session.pairs() {
-        if session.verdict_of(&pair.id, &rater).is_some() {
+        let meant = of.is_none_or(|run| pair.a.is_of(run) && pair.b.is_of(run));
+        if !meant || session.verdict_of(&pair.id, &rater).is_some() {
             continue;
         }
         let (Some((a, b)), Some(prompt)) = (session.sides(pair), session.prompt(&pair.prompt)) else {

@@ -54,8 +54,15 @@ pub(super) fn logged_answers(run: &RunDir) -> Result<ServerLog, Error> {
     let mut log = ServerLog::default();
     for envelope in run.tail().poll()? {
         match envelope.data {
-            Ok(RunEvent::Answered(answer)) => log.answers.push(answer),
-            Ok(RunEvent::Unanswered { completion, reason }) => log.unanswered.push((completion, reason)),
+            Ok(RunEvent::Requested { completion }) => drop(log.under_way.insert(completion)),
+            Ok(RunEvent::Answered(answer)) => {
+                log.under_way.remove(&answer.completion.id);
+                log.answers.push(answer);
+            }
+            Ok(RunEvent::Unanswered { completion, reason }) => {
+                log.under_way.remove(&completion);
+                log.unanswered.push((completion, reason));
+            }
             _ => {}
         }
     }

@@ -48,7 +48,7 @@ impl DamagedSession {
     fn listed(&self) -> (usize, String) {
         let mut all = list_sessions(&Home::resolve(Some(self.home.path())).unwrap()).unwrap();
         let listed = all.remove(0);
-        (listed.labels, listed.integrity.words())
+        (listed.labels.iter().map(|(_, n)| n).sum(), listed.integrity.words())
     }
 
     fn dir(&self) -> SessionDir {

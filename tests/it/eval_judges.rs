@@ -285,9 +285,14 @@ fn the_label_screen_judges_an_evaluation_blind() {
         2,
         "the normal queue is as it was"
     );
+    // Whoever comes from the disputes judges here all the same.
+    desk.model.open.as_mut().unwrap().order = tiebreak::domain::QueueOrder::Disputed;
     desk.keys("f");
     desk.type_text("eval:eval-1");
     desk.keys("enter");
+    desk.keys("o");
+    assert!(desk.screen().contains("an order of their own"), "{}", desk.screen());
+    desk.keys("f enter");
     assert!(desk.screen().contains("3 of"), "{}", desk.screen());
     assert!(desk.screen().contains("says “qwen”") || desk.screen().contains("says “alibaba”"), "{}", desk.screen());
     insta::assert_snapshot!("label_blind_80x24", desk.screen());
@@ -304,6 +309,7 @@ fn the_label_screen_judges_an_evaluation_blind() {
         desk.model.size = (w, h);
         insta::assert_snapshot!(format!("label_blind_end_{w}x{h}"), paint(&desk.model));
     }
+    assert_eq!(desk.session().verdicts().count(), 3, "verdicts, no decisions on disputes");
     desk.keys("u");
     assert!(!desk.screen().contains("dpo-7"), "an undone verdict hides the names again");
     assert!(desk.replayed().rows().0.is_empty() && desk.session().rows().0.is_empty());

@@ -349,7 +349,8 @@ fn the_form_plans_and_starts_once() {
     }
     desk.type_text("3o");
     assert!(desk.screen().contains("limit is `3o`: write a whole number"), "{}", desk.screen());
-    desk.keys("backspace");
+    desk.keys("ctrl-u");
+    desk.type_text("3");
     desk.pass(500);
     let (ticket, request) = plan(&mut desk).expect("it is planned again");
     assert_eq!(request.suites, ["ifeval", "winrate"]);

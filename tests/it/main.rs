@@ -11,6 +11,7 @@
 
 mod agreement;
 mod architecture;
+mod blind_pass;
 mod bundled;
 mod cli;
 mod collection;
@@ -29,6 +30,7 @@ mod keys;
 mod long;
 mod methods;
 mod models;
+mod pictures;
 mod places;
 mod prose;
 mod pty;

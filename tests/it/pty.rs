@@ -255,3 +255,26 @@ fn a_report_respects_no_color() {
     let report = &bytes[bytes.find("\x1b[?1049l").unwrap() + 8..];
     assert!(report.contains("the log is gone") && !report.contains("\x1b["), "{report:?}");
 }
+
+#[test]
+fn a_second_terminal_can_write_once_the_first_is_closed() {
+    let home = tempfile::tempdir().unwrap();
+    session(home.path(), "tone", 3);
+    let mut first = Pty::open(home.path(), &["label", "tone"]);
+    first.wait("session", |t| t.contains("question number 1"));
+    let mut second = Pty::open(home.path(), &["label", "tone", "--rater", "ben"]);
+    second.wait("read-only", |t| t.contains("read-only: held by process") && t.contains("question number 1"));
+    second.keys("1");
+    second.wait("refusal", |t| t.contains("⚠ read-only: process"));
+    first.keys("q");
+    assert_eq!(first.ended().1, 0);
+    second.wait("free", |t| t.contains("the session is free now") && !t.contains("read-only: held"));
+    second.keys("1");
+    second.wait("saved", |t| t.contains("question number 2") && t.contains("✓ saved"));
+    second.keys("q");
+    assert_eq!(second.ended().1, 0);
+    let dir = SessionDir::find(&Home::resolve(Some(home.path())).unwrap(), "tone").unwrap();
+    let (state, _) = dir.state().unwrap();
+    let raters: Vec<String> = state.verdicts().map(|(_, j)| j.verdict.rater.as_str().to_owned()).collect();
+    assert_eq!(raters, ["ben"]);
+}

@@ -370,3 +370,29 @@ fn repeats_and_orders_on_the_command_line() {
         assert!(help.contains(name), "{name}: {help}");
     }
 }
+
+#[test]
+fn a_criterion_is_added_by_keys() {
+    let plain: Vec<SessionRecord> =
+        records().into_iter().filter(|r| !matches!(r, SessionRecord::CriterionSet { .. })).collect();
+    let mut desk = Desk::with_session(80, 24, plain);
+    desk.keys("c");
+    assert!(desk.screen().contains("add a criterion to judge by"), "{}", desk.screen());
+    desk.type_text("kind");
+    desk.keys("enter");
+    assert!(desk.screen().contains("needs a sentence"), "{}", desk.screen());
+    desk.type_text(": Which answer is kinder?");
+    desk.keys("enter");
+    assert!(desk.screen().contains("kind: Which answer is kinder?"), "{}", desk.screen());
+    desk.keys("1");
+    assert_eq!(last_verdict(&desk).asked.criterion.as_deref(), Some("kind"));
+    // The next one is in the list.
+    desk.keys("c");
+    desk.type_text("add");
+    desk.keys("enter");
+    desk.type_text("helpful");
+    desk.keys("enter");
+    let names: Vec<&str> = desk.session().criteria().iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["kind", "helpful"]);
+    assert_eq!(desk.session().state_hash(), desk.replayed().state_hash());
+}

@@ -75,6 +75,7 @@ fn sample_spec(id: &str) -> RunSpec {
             per_prompt: 4,
             sampler: Sampler::default(),
             data: snapshot_of("data.jsonl", 30),
+            unpaired: false,
         }),
         device: "cpu".into(),
         created_ms: T0,

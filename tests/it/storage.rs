@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use tiebreak::domain::{
-    Choice, Metrics, PairId, Params, Prompt, PromptBody, PromptId, Rater, RunId, Seen, Side, Strength, Verdict,
+    Adjudication, Choice, Metrics, PairId, Params, Prompt, PromptBody, PromptId, Rater, RunId, Seen, Side, Strength,
+    Verdict,
 };
 use tiebreak::protocol::{
     DataSnapshot, Inputs, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, TrainSpec,
@@ -316,19 +317,41 @@ fn a_list_counts_what_counts_and_goes_on_from_where_it_was() {
     };
     writer.append(&SessionRecord::Prompted(prompt.into())).unwrap();
     let mut seqs = Vec::new();
+    // Two raters in turns of three: an undo must find whose verdict it takes back.
+    let hands = ["ana", "ben"].map(Rater::new);
     for i in 0..30 {
         let choice = if i % 10 == 9 { Choice::Skip } else { Choice::Prefer(Side::B, Strength::Much) };
-        seqs.push(writer.append(&judged(i, choice)).unwrap());
+        let SessionRecord::Judged(mut verdict) = judged(i, choice) else { panic!("judged makes a verdict") };
+        verdict.rater = hands[i / 3 % 2].clone();
+        seqs.push(writer.append(&SessionRecord::Judged(verdict)).unwrap());
     }
-    let labels = || list_sessions(&home).unwrap()[0].labels;
-    assert_eq!(labels(), 27);
-    writer.append(&SessionRecord::Undone { of: seqs[0] }).unwrap();
-    writer.append(&SessionRecord::Undone { of: seqs[9] }).unwrap();
-    assert_eq!(labels(), 26);
+    let settled =
+        Adjudication { pair: PairId::new("i0"), choice: Choice::Tie, rater: hands[0].clone(), criterion: None };
+    seqs.push(writer.append(&SessionRecord::Adjudicated(settled)).unwrap());
+    let labels = || list_sessions(&home).unwrap().remove(0).labels;
+    let of = |ana: usize, ben: usize| {
+        let mut both = vec![(hands[0].clone(), ana), (hands[1].clone(), ben)];
+        both.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
+        both
+    };
+    let skips = |from: usize| (0..30).filter(|i| i % 10 == 9 && i / 3 % 2 == from).count();
+    let (ana, ben) = (15 - skips(0), 15 - skips(1));
+    assert_eq!(labels(), of(ana, ben));
+    // A verdict, a skip and a decision: only the first was a label.
+    for seq in [seqs[0], seqs[9], seqs[30]] {
+        writer.append(&SessionRecord::Undone { of: seq }).unwrap();
+    }
+    assert_eq!(labels(), of(ana - 1, ben));
+    writer.append(&SessionRecord::Undone { of: seqs[3] }).unwrap();
+    assert_eq!(labels(), of(ana - 1, ben - 1));
     writer.append(&SessionRecord::Redone { of: seqs[0] }).unwrap();
-    assert_eq!(labels(), 27);
+    assert_eq!(labels(), of(ana, ben - 1));
+    let cached = fs::read_to_string(session.path().join("summary.json")).unwrap();
     fs::remove_file(session.path().join("summary.json")).unwrap();
-    assert_eq!(labels(), 27);
+    assert_eq!(labels(), of(ana, ben - 1));
+    // Counts in an older form are made again.
+    fs::write(session.path().join("summary.json"), cached.replace("\"version\":2", "\"version\":1")).unwrap();
+    assert_eq!(labels(), of(ana, ben - 1));
 
     let worker = run.lock().unwrap().unwrap();
     let mut log = run.writer(&worker).unwrap();

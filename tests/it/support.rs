@@ -308,6 +308,7 @@ pub fn sampling(id: &str) -> RunSpec {
             per_prompt: 2,
             sampler: Sampler::default(),
             data,
+            unpaired: false,
         }),
         device: "auto".into(),
         created_ms: BEGIN_MS,
@@ -326,10 +327,10 @@ pub fn sampling_began(total: u64) -> Vec<RunEvent> {
 
 /// Sessions for the list.
 pub fn cards() -> Vec<SessionCard> {
-    let card = |name: &str, labels, runs, ago_ms: u64, losses: Vec<f64>, running| SessionCard {
+    let card = |name: &str, labels: &[(&str, usize)], runs, ago_ms: u64, losses: Vec<f64>, running| SessionCard {
         name: name.into(),
         model: "SmolLM2-135M-Instruct".into(),
-        labels,
+        labels: labels.iter().map(|(rater, n)| (Rater::new(*rater), *n)).collect(),
         integrity: Integrity::default(),
         runs,
         running,
@@ -339,10 +340,10 @@ pub fn cards() -> Vec<SessionCard> {
     let falling: Vec<f64> = (0..40).map(|i| 0.69 - 0.012 * f64::from(i)).collect();
     let live = vec![LiveRun { run: RunId::new("dpo-3"), step: 214, total: 640 }];
     vec![
-        card("story-tone", 48, 3, 120_000, falling, live),
-        card("kitchen-help", 1, 1, 3 * 3_600_000, Vec::new(), Vec::new()),
-        card("a-name-that-goes-on-for-longer-than-any-column-can-hold", 0, 0, 26 * 3_600_000, Vec::new(), Vec::new()),
-        card("safety-probe", 212, 9, 9 * 86_400_000, vec![0.69, 0.66, f64::NAN, 0.7, 0.3], Vec::new()),
+        card("story-tone", &[("ana", 30), ("me", 14), ("model:reward-1", 4)], 3, 120_000, falling, live),
+        card("kitchen-help", &[("me", 1)], 1, 3 * 3_600_000, Vec::new(), Vec::new()),
+        card("a-name-that-goes-on-for-longer-than-any-column-can-hold", &[], 0, 26 * 3_600_000, Vec::new(), Vec::new()),
+        card("safety-probe", &[("me", 212)], 9, 9 * 86_400_000, vec![0.69, 0.66, f64::NAN, 0.7, 0.3], Vec::new()),
     ]
 }
 

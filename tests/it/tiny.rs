@@ -159,3 +159,38 @@ fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
     println!("kind answers on 100 held-out prompts: {before} before, {after} after");
     assert!(after >= before + 30, "{before} of 100 kind before, {after} after");
 }
+
+#[test]
+fn a_model_shows_what_it_reads_and_what_it_learns() {
+    let home = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let out = tiebreak(home.path(), args);
+        assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
+        text(&out.stdout)
+    };
+    let shown = run(&["models", "show", "tiny"]);
+    for line in [
+        "answers end with <|im_end|>",
+        "head             tied to the embedding",
+        "answer · 13 tokens, 4 learned",
+        "  ▌ Hi.<|im_end|>",
+    ] {
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
+    let model: serde_json::Value = serde_json::from_str(&run(&["models", "show", "tiny", "--json"])).unwrap();
+    assert_eq!((&model["ends"][0], model["conversations"].as_array().unwrap().len()), (&"<|im_end|>".into(), 4));
+
+    let file = home.path().join("rows.jsonl");
+    let turn = |role: &str, text: &str| serde_json::json!([{"role": role, "content": text}]);
+    let (chosen, rejected) = (turn("assistant", "Blue."), turn("assistant", "Red \u{1b}[31m."));
+    let row = serde_json::json!({"prompt": turn("user", "Sky?"), "chosen": chosen, "rejected": rejected});
+    std::fs::write(&file, format!("{row}\n")).unwrap();
+    let rendered = run(&["render", "tiny", file.to_str().unwrap()]);
+    for line in ["row 1, chosen", "row 1, rejected", "    Sky?<|im_end|>⏎", "  ▌ Blue.<|im_end|>"] {
+        assert!(rendered.contains(line), "{line}\n{rendered}");
+    }
+    assert!(!rendered.contains('\u{1b}'), "an escape sequence reached the terminal");
+    std::fs::write(&file, "{}\n").unwrap();
+    let odd = tiebreak(home.path(), &["render", "tiny", file.to_str().unwrap(), "--as", "pairs"]);
+    assert!(text(&odd.stderr).contains("holds no usable pairs"), "{}", text(&odd.stderr));
+}

@@ -532,3 +532,46 @@ fn the_palette_finds_actions_by_their_names() {
     assert_eq!(judged(&desk), []);
     assert_eq!(shown(&desk).as_deref(), Some("p1:0-1"));
 }
+
+#[test]
+fn what_was_typed_for_a_new_session_is_kept_when_it_is_wrong() {
+    let mut desk = Desk::new(80, 24);
+    desk.effects();
+    desk.send(Msg::SessionsListed(Vec::new()));
+    desk.send(Msg::ModelsListed(crate::support::models()));
+    desk.keys("n");
+    desk.type_text("week");
+    desk.keys("enter");
+    // A path typed into the list of models is taken as one.
+    desk.type_text("~/models/hf");
+    assert!(desk.screen().contains("enter takes it as a folder"), "{}", desk.screen());
+    desk.keys("enter");
+    desk.type_text("no-file");
+    desk.keys("enter");
+    let create = |model: &str, prompts: &str| Effect::CreateSession {
+        name: "week".into(),
+        model: model.into(),
+        prompts: Some(prompts.into()),
+    };
+    assert_eq!(desk.effects(), [create("~/models/hf", "no-file")]);
+    let unmade = |error: &str, at_prompts| {
+        let (name, model, prompts) = ("week".into(), "~/models/hf".into(), Some("no-file".into()));
+        Msg::NotCreated(tiebreak::app::Unmade { name, model, prompts, error: error.into(), at_prompts })
+    };
+    desk.send(unmade("no-file is not a file", true));
+    assert!(
+        desk.screen().contains("> no-file") && desk.screen().contains("no-file is not a file"),
+        "{}",
+        desk.screen()
+    );
+    desk.keys("ctrl-u");
+    desk.type_text("a-file");
+    desk.keys("enter");
+    assert_eq!(desk.effects(), [create("~/models/hf", "a-file")]);
+    desk.send(unmade("there is no model", false));
+    assert!(
+        desk.screen().contains("> ~/models/hf") && desk.screen().contains("there is no model"),
+        "{}",
+        desk.screen()
+    );
+}

@@ -93,6 +93,7 @@ fn sampling(prompts: usize) -> (TempDir, RunDir) {
         per_prompt: 3,
         sampler,
         data: snapshot(&data),
+        unpaired: false,
     });
     let run = created(&session(dir.path()), task, &data);
     (dir, run)

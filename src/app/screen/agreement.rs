@@ -148,6 +148,9 @@ impl AgreementScreen {
             return Next::default();
         };
         if let Some(open) = &mut shared.open {
+            if open.is_blind() {
+                open.set_filter(None);
+            }
             open.set_order(QueueOrder::Disputed);
             open.finish_queue();
         }

@@ -246,9 +246,8 @@ impl Screen for EvaluateScreen {
             self.run = evaluations(open).next().map(|run| run.id.clone());
         }
         if let Some(run) = self.shown(open).filter(|_| self.view == EvaluateView::Items) {
-            let (id, state) = (run.id.clone(), &run.state.eval);
-            self.items.follow(&id, state, run.records.len());
-            self.items.lay_out(state, size);
+            self.items.follow(run, &open.session);
+            self.items.lay_out(&run.state.eval, size);
         }
         if self.view == EvaluateView::Form {
             self.form.know(shared);
@@ -362,8 +361,8 @@ impl EvaluateScreen {
                     shared.warn("no evaluation is shown");
                     return Vec::new();
                 };
-                let (id, state) = (run.id.clone(), &run.state.eval);
-                self.items.follow(&id, state, run.records.len());
+                let id = run.id.clone();
+                self.items.follow(run, &open.session);
                 let keys: Vec<ItemKey> = self.items.losses().map(|item| item.key.clone()).collect();
                 if keys.is_empty() {
                     shared.warn("no item is lost so far");

@@ -46,6 +46,7 @@ const KEYS: &[Section<HomeAction>] = &[Section { title: "home", rows: &[
     on(c('t'), HomeAction::Go("launch"), "train", "launch a training run").named("launch"),
     on(c('w'), HomeAction::Go("watch"), "watch", "watch its runs"),
     on(c('E'), HomeAction::Go("evaluate"), "", "compare two models: evaluations of the session").named("evaluate"),
+    on(c('O'), HomeAction::Go("loop"), "", "rounds of sampling, judging, training, evaluation").named("loop"),
     on(c('s'), HomeAction::Sample, "", "sample answers in the background").named("sample"),
     on(c('i'), HomeAction::Import, "", "import prompts or pairs from a file").named("import"),
     on(c('r'), HomeAction::Go("replay"), "", "replay the session").named("replay"),

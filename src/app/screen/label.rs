@@ -133,14 +133,14 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('p'), LabelAction::Read(ReadAction::Expand), "", "give the prompt most of the screen, or take it back").named("expand prompt"),
         on(c('R'), LabelAction::Read(ReadAction::Raw), "", "show Markdown as written, or rendered").named("raw"),
         on(c('m'), LabelAction::Read(ReadAction::Thoughts), "", "unfold the answers' thoughts, or fold them").named("thoughts"),
-        on(c('/'), LabelAction::Read(ReadAction::Find), "find", "find in prompts, answers, corrections and notes"),
+        on(c('/'), LabelAction::Read(ReadAction::Find), "find", "search prompts, answers, corrections and notes"),
         on(c('y'), LabelAction::Read(ReadAction::CopyAnswer), "copy", "copy the focused answer as it was written"),
         on(c('Y'), LabelAction::Read(ReadAction::CopyPrompt), "", "copy the prompt").named("copy prompt"),
         on(c('g'), LabelAction::Read(ReadAction::GoTo), "", "go to any pair, labelled ones too").named("go to pair"),
         on(c('o'), LabelAction::ToggleOrder, "", "arrival, least certain first, contested labels, disputes").named("order"),
         on(c('f'), LabelAction::Filter, "", "label only the pairs that match a filter").named("filter"),
         on(c('T'), LabelAction::Tag, "", "set the prompt's tags").named("tags"),
-        on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
+        on(c('c'), LabelAction::Criterion, "", "choose or add a criterion to judge by").named("criterion"),
         on(c('s'), LabelAction::Go("sample"), "", "sample answers in the background").named("sample"),
         on(c('P'), LabelAction::Go("pair"), "", "choose pairs among the answers by a strategy").named("pair"),
         on(c('M'), LabelAction::Go("score"), "", "let a trained run or a judge model score or judge").named("score"),
@@ -148,6 +148,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('w'), LabelAction::Go("watch"), "", "watch the session's runs").named("watch"),
         on(c('A'), LabelAction::Go("agreement"), "", "agreement between raters, and the disputes").named("agreement"),
         on(c('E'), LabelAction::Go("evaluate"), "", "compare two models: evaluations of the session").named("evaluate"),
+        on(c('O'), LabelAction::Go("loop"), "", "rounds of sampling, judging, training, evaluation").named("loop"),
         on(c('r'), LabelAction::Go("replay"), "", "replay the session").named("replay"),
         on(c('i'), LabelAction::Import, "", "import prompts or pairs from a file").named("import"),
         on(k(Code::Esc), LabelAction::Back, "", "back to the sessions").named("home"),
@@ -161,7 +162,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('u'), LabelAction::Undo, "undo", "undo the last verdict or correction"),
         on(c('o'), LabelAction::ToggleOrder, "disputes", "settle the disputes, or label the other pairs"),
         on(c('f'), LabelAction::Filter, "", "change or clear the filter").named("filter"),
-        on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
+        on(c('c'), LabelAction::Criterion, "", "choose or add a criterion to judge by").named("criterion"),
         on(k(Code::Esc), LabelAction::Back, "sessions", "back to the sessions"),
     ] },
 ];
@@ -210,6 +211,9 @@ impl Screen for LabelScreen {
         if action == LabelAction::Skip && open.is_some_and(|open| open.order == QueueOrder::Disputed) {
             return None;
         }
+        if action == LabelAction::ToggleOrder && open.is_some_and(|open| open.order == QueueOrder::Disputed) {
+            return Some("other pairs");
+        }
         let matters = self.card.is_some() || open.is_some_and(|open| works_without_pair(open, action));
         matters.then_some(word)
     }
@@ -251,7 +255,13 @@ fn answered(label: &mut LabelScreen, shared: &mut Shared, answer: PopupAnswer) -
             asking::set_rubric(shared, rubric);
             state::await_queue(label, shared, None);
         }
+        PopupAnswer::Picked(Pick::NewCriterion) => asking::ask_criterion(shared),
         PopupAnswer::Typed(input) => match input.purpose.clone() {
+            InputPurpose::Criterion => {
+                let effects = asking::save_criterion(shared, input);
+                label.card = effects.is_empty().then(|| label.card.take()).flatten();
+                return effects.into();
+            }
             InputPurpose::Note { pair } => {
                 return save_note(shared, pair, input.buffer.text().trim().to_owned()).into();
             }
@@ -290,7 +300,7 @@ fn works_without_pair(open: &OpenSession, action: LabelAction) -> bool {
         }
         LabelAction::Undo => open.session.undoable(&open.rater).is_some(),
         LabelAction::Go("watch") => !open.runs.is_empty(),
-        LabelAction::ToggleOrder => open.order != QueueOrder::Disputed && !open.session.disputes().is_empty(),
+        LabelAction::ToggleOrder => open.order == QueueOrder::Disputed || !open.session.disputes().is_empty(),
         _ => true,
     }
 }

@@ -244,6 +244,7 @@ impl Screen for LaunchScreen {
     fn typed(&mut self, shared: &mut Shared, key: Key) -> Option<Vec<Effect>> {
         let taken = match key.code {
             Code::Backspace => self.form.backspace(),
+            Code::Char('u') if key.ctrl => self.form.clear(),
             _ => key.typed().is_some_and(|c| self.form.type_char(c)),
         };
         if !taken {

@@ -143,6 +143,8 @@ impl Screen for WatchScreen {
         let word = if action == WatchAction::PauseRun && paused { "resume" } else { word };
         let matters = match action {
             WatchAction::Relabel => !self.named_pairs(open).is_empty(),
+            // A sampling run has no curves.
+            WatchAction::Curves(_) if self.view.shown(open).is_some_and(RunView::is_sampling) => false,
             action => is_useful(status.as_ref(), action),
         };
         matters.then_some(word)

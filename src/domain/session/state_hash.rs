@@ -49,6 +49,9 @@ impl Session {
         for (seq, Retagged { change, undone, .. }) in &self.retagged {
             h.add(&json!({"kind": "tag", "n": seq, "tag": change, "undone": undone}));
         }
+        for spec in &self.loops {
+            h.add(&json!({"kind": "loop", "spec": spec}));
+        }
         for (set, row) in &self.texts {
             h.add(&json!({"kind": "taught", "set": set, "row": row}));
         }

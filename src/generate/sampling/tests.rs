@@ -19,6 +19,7 @@ fn spec(per_prompt: usize, temperature: f64, models: usize) -> SampleSpec {
         per_prompt,
         sampler: Sampler { temperature, max_new_tokens: 12, ..Sampler::default() },
         data: DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 3, session_seq: 0 },
+        unpaired: false,
     }
 }
 

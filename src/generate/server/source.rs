@@ -1,7 +1,8 @@
 //! The part of a sampling run that servers answer: who is asked for which candidate, in which order, and what came of it.
 //!
-//! Owns the turns and the count of what is missing. Every answer is logged as it arrives, before anything is made of it, so that
-//! a run that was killed asks for none of them again. Refuses to go on once a server has stopped answering: the run fails with
+//! Owns the turns and the count of what is missing. Every request is logged before it is sent, and every answer as it arrives,
+//! before anything is made of it: a run that was killed asks for no answer again that it has, and counts the requests that were
+//! under way, which it has to send again. Refuses to go on once a server has stopped answering: the run fails with
 //! the reason and resumes where it was.
 
 use super::client::Client;
@@ -50,6 +51,8 @@ pub(crate) struct Servers {
     got: usize,
     thoughts: usize,
     unknown_ends: usize,
+    /// Requests that an earlier worker had under way when it ended; 0 once that was said.
+    again: usize,
 }
 
 impl Servers {
@@ -82,6 +85,7 @@ impl Servers {
             got: 0,
             thoughts: 0,
             unknown_ends: 0,
+            again: 0,
         }))
     }
 
@@ -104,6 +108,7 @@ impl Servers {
             log.answers.into_iter().filter_map(|a| Some((place(&a.completion.id)?, a))).collect();
         let first = self.first;
         self.missing.extend(missing.into_iter().filter(|((number, _), _)| *number < first));
+        self.again = log.under_way.iter().filter_map(place).filter(|(number, _)| *number >= first).count();
         for (place, answer) in answers {
             self.missing.remove(&place);
             self.keep(place, answer);
@@ -116,9 +121,10 @@ impl Servers {
     /// # Errors
     /// When every request of a server fails, or the log cannot be written.
     pub(crate) fn wait_for(&mut self, number: usize, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<bool, Error> {
+        self.say_what_is_asked_again(number, sink)?;
         let until = Instant::now() + SLICE;
         loop {
-            self.hand_over(prompts);
+            self.hand_over(prompts, sink)?;
             if self.is_complete(number) {
                 return Ok(true);
             }
@@ -200,8 +206,28 @@ impl Servers {
         (0..self.spec.per_prompt).all(|k| self.turn_of(k).is_none() || has(k))
     }
 
-    /// Fills the free places of every server.
-    fn hand_over(&mut self, prompts: &[Prompt]) {
+    /// Says once how many requests an earlier worker had under way: whether a server answered them cannot be known.
+    fn say_what_is_asked_again(&mut self, number: usize, sink: &mut dyn Sink) -> Result<(), Error> {
+        let again = std::mem::take(&mut self.again);
+        if again == 0 {
+            return Ok(());
+        }
+        let were = if again == 1 { "was" } else { "were" };
+        sink.emit(RunEvent::Found(Finding {
+            rule: "asked_again".into(),
+            step: (number * self.spec.per_prompt) as u64,
+            severity: Severity::Note,
+            text: format!(
+                "{} {were} under way when the last worker ended, and {were} sent again: the log has no answer.",
+                counted(again, "request")
+            ),
+            remedy: "Nothing needs to be done; a server that bills may bill them twice.".into(),
+            pair: None,
+        }))
+    }
+
+    /// Fills the free places of every server. A request is in the log before it is sent.
+    fn hand_over(&mut self, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<(), Error> {
         for i in 0..self.turns.len() {
             while self.turns[i].pool.pending < self.turns[i].pool.width {
                 let Some((number, k)) = self.next_place(i, prompts.len()) else { break };
@@ -209,10 +235,12 @@ impl Servers {
                 // Servers take seeds of 31 bits.
                 let own = hash64(format!("{} {k}", prompt.id).as_bytes());
                 let seed = mix64(own ^ mix64(self.spec.sampler.seed)) & 0x7fff_ffff;
+                sink.emit(RunEvent::Requested { completion: self.id((number, k), prompt) })?;
                 let (prompt, sampler) = (prompt.body.clone(), self.spec.sampler);
                 self.turns[i].pool.ask(Ask { place: (number, k), prompt, sampler, seed });
             }
         }
+        Ok(())
     }
 
     /// The next candidate that this server has to write.

@@ -82,6 +82,11 @@ impl TensorType {
         ))
     }
 
+    /// The name of the type of that number; none for one that cannot be read.
+    pub(super) fn name_of(kind: u32) -> Option<&'static str> {
+        READ.iter().find(|(number, ..)| *number == kind).map(|(_, name, ..)| *name)
+    }
+
     /// The numbers of a tensor of that shape, from its bytes.
     ///
     /// # Errors

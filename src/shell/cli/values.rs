@@ -18,6 +18,11 @@ fn names(formats: impl Iterator<Item = &'static Format>) -> PossibleValuesParser
     formats.map(|format| PossibleValue::new(format.name).help(format.help)).collect::<Vec<_>>().into()
 }
 
+/// The name of a screen.
+pub(super) fn screens() -> PossibleValuesParser {
+    crate::app::ROUTES.iter().map(|route| route.name).collect::<Vec<_>>().into()
+}
+
 /// The name of an order of the queue.
 pub(super) fn order() -> impl TypedValueParser<Value = QueueOrder> {
     let names: Vec<&str> = QueueOrder::ALL.iter().map(|(name, ..)| *name).collect();

@@ -1,20 +1,16 @@
 //! `report`: exports a session or a run: a picture of a screen, a page, a table, or data.
 //!
-//! Owns the formats. The picture is drawn by the screens' own code from the same logs, without a terminal. Text that a
-//! model wrote is sanitised here as everywhere.
+//! Owns the formats; the picture is `picture.rs`'s. Text that a model wrote is sanitised here as everywhere.
 
 use super::super::cli::ReportArgs;
 use super::super::error::{Error, Result};
-use super::super::evaluation::{CONTEST, others, standings_of};
+use super::super::evaluation::others;
 use super::super::{out, report, supervisor};
 use super::context::CommandContext;
-use crate::app::{Code, Effect, Goal, Key, Model, Msg, Opened, Show, Theme, update};
-use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, eval_report, sanitise, with_people};
+use super::picture::picture;
+use crate::domain::{Metrics, Outcome, RunId, RunState, RunStatus, Session, eval_report, sanitise, with_people};
 use crate::protocol::{Envelope, RunEvent, RunSpec, Task};
 use crate::storage::{Home, RunDir, SessionDir};
-use crate::ui;
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -25,8 +21,8 @@ pub fn run(context: &CommandContext, args: &ReportArgs) -> Result<()> {
     // A page of text suits standard output best.
     let format = if args.to == Path::new("-") { "md".into() } else { ending.unwrap_or_default().to_ascii_lowercase() };
     let text = match format.as_str() {
-        "svg" => picture(&dir, run.as_ref(), args)?,
-        "html" => page(&dir, run.as_ref(), args)?,
+        "svg" => picture(&context.home, &dir, run.as_ref(), args)?,
+        "html" => page(&context.home, &dir, run.as_ref(), args)?,
         "md" => report::markdown(&report::document(&dir, run.as_ref())?),
         "csv" => table(&dir, run.as_ref())?,
         "json" => format!("{:#}\n", data(&dir, run.as_ref())?),
@@ -67,92 +63,6 @@ fn chosen(dir: &SessionDir, run: Option<&RunDir>) -> Result<Option<RunDir>> {
         }
     }
     Ok(last)
-}
-
-/// A screen of the workbench with the session in it, as SVG.
-fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<String> {
-    let (width, height) = args.size;
-    let screen = match (args.screen.as_deref(), run) {
-        (Some(name), _) => name,
-        (None, Some(run)) if matches!(run.spec()?.task, Task::Eval(_)) => "evaluate",
-        (None, Some(_)) => "watch",
-        (None, None) => "label",
-    };
-    let goal = match screen {
-        "label" => Goal::to("label"),
-        "launch" => Goal::to("launch"),
-        "evaluate" => Goal::with("evaluate", run.map_or(Show::Default, |run| Show::Run(run.id()))),
-        "watch" => Goal::with("watch", run.map_or(Show::Default, |run| Show::Run(run.id()))),
-        _ => Goal::to("replay"),
-    };
-    let mut tail = dir.tail();
-    let records = tail.finish()?;
-    let mut integrity = tail.integrity();
-    let mut now = records.last().map_or(0, |e| e.w);
-    let mut messages = Vec::new();
-    for run in dir.runs()? {
-        let mut tail = run.tail();
-        let (id, events) = (run.id(), tail.finish()?);
-        let found = tail.integrity();
-        integrity.merge(&found);
-        now = now.max(events.last().map_or(0, |e| e.w));
-        let has_records = !events.is_empty();
-        messages.push(Msg::RunFound(Box::new(run.spec()?)));
-        messages.push(Msg::RunRecords { run: id.clone(), records: events });
-        messages.push(Msg::RunIntegrity { run: id.clone(), integrity: found });
-        if let Some(alive) = supervisor::liveness(&run, has_records) {
-            messages.push(Msg::RunAlive { run: id, alive });
-        }
-    }
-    let name = dir.name();
-    let rater = rater_of(dir)?;
-    let mut model = Model::new(Theme::default(), (width, height), now);
-    model.goal = Some((name.clone(), goal));
-    let opened = Opened {
-        name: name.clone(),
-        path: dir.path().display().to_string(),
-        meta: dir.meta()?,
-        read_only: None,
-        rater,
-    };
-    let opening = [Msg::Tick { now_ms: now, clock_ms: 0 }, Msg::SessionOpened(opened), Msg::Records(records)];
-    let mut effects = Vec::new();
-    for msg in opening.into_iter().chain(messages).chain([Msg::Integrity(integrity), Msg::SessionLoaded]) {
-        effects.extend(update(&mut model, msg));
-    }
-    // The effects of keys (saving, launching) are dropped: a picture changes nothing.
-    for key in args.keys.chars() {
-        let code = if key == '\n' { Code::Enter } else { Code::Char(key) };
-        effects.extend(update(&mut model, Msg::Key(Key::plain(code))));
-    }
-    for effect in effects {
-        if let Effect::EvalReport { ticket, run, upto: None } = effect {
-            let run = dir.run(&run)?;
-            let eval = with_people(&supervisor::state_of(&run)?.0.eval, &dir.state()?.0);
-            let mut report = eval_report(&eval, &others(dir, &run.id())?);
-            let (session, anchor) = (dir.state()?.0, dir.meta()?.model);
-            report.standings = standings_of(dir, &session, Some(&anchor), CONTEST, None)?;
-            report.standings.retain(|table| table.counts(run.id().as_str()));
-            update(&mut model, Msg::EvalReportReady { ticket, answer: Ok(Box::new(report)) });
-        }
-    }
-    let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
-    let area = buffer.area;
-    ui::paint(&mut buffer, area, &model);
-    Ok(ui::svg(&buffer, &format!("tiebreak: the {screen} screen of session {name}")))
-}
-
-/// The rater with the most labels in the session.
-fn rater_of(dir: &SessionDir) -> Result<Rater> {
-    let (session, _) = dir.state()?;
-    let mut counts: Vec<(usize, Rater)> = Vec::new();
-    for (_, judged) in session.verdicts().filter(|(_, j)| !j.verdict.rater.is_import()) {
-        match counts.iter_mut().find(|(_, r)| *r == judged.verdict.rater) {
-            Some((n, _)) => *n += 1,
-            None => counts.push((1, judged.verdict.rater.clone())),
-        }
-    }
-    Ok(counts.into_iter().max_by_key(|(n, _)| *n).map_or_else(|| Rater::new("me"), |(_, r)| r))
 }
 
 /// The metrics of a run, one line a step, without the steps that a resumed attempt replaced.
@@ -270,8 +180,8 @@ fn data(dir: &SessionDir, run: Option<&RunDir>) -> Result<Value> {
     }))
 }
 
-fn page(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<String> {
-    let picture = picture(dir, chosen(dir, run)?.as_ref(), args)?;
+fn page(home: &Home, dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<String> {
+    let picture = picture(home, dir, chosen(dir, run)?.as_ref(), args)?;
     Ok(report::html(&dir.name(), &report::document(dir, run)?, &[picture]))
 }
 

@@ -4,6 +4,7 @@ use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
 use super::super::{inputs, out, plan, report, servers, supervisor};
 use super::context::{CommandContext, run_named};
+use super::rounds;
 use crate::domain::{RunId, RunStatus, sanitise};
 use crate::protocol::{RunCommand, RunEvent, Task};
 use crate::storage::{RunDir, SessionDir};
@@ -58,6 +59,9 @@ pub fn list(context: &CommandContext, session: &str) -> Result<()> {
 
 /// Sends a command to an active run.
 pub fn send(context: &CommandContext, name: &str, command: RunCommand) -> Result<()> {
+    if rounds::control(context, name, command)?.is_some() {
+        return Ok(());
+    }
     let (_, run) = run_named(context, name)?;
     if !run.is_alive() {
         let (_, status) = supervisor::state_of(&run)?;
@@ -79,6 +83,9 @@ pub fn send(context: &CommandContext, name: &str, command: RunCommand) -> Result
 
 /// Resumes a paused run, or starts a worker for a lost, stopped or failed one.
 pub fn resume(context: &CommandContext, name: &str) -> Result<()> {
+    if rounds::control(context, name, RunCommand::Resume)?.is_some() {
+        return Ok(());
+    }
     let (_, run) = run_named(context, name)?;
     if run.is_alive() {
         return send(context, name, RunCommand::Resume);

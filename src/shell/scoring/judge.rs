@@ -7,9 +7,9 @@ use super::super::error::{Error, Result};
 use super::super::supervisor::{Deadline, ask_within};
 use super::super::{models, servers};
 use super::sink::ScoreSink;
-use super::vote::{Votes, rule};
+use super::vote::{Votes, is_of, rule};
 use crate::app::ScoreRequest;
-use crate::domain::{DISTANCES, Rater, Session, TIE_PROBABILITY, model_name, vote_by_probability};
+use crate::domain::{DISTANCES, Rater, RunId, Session, TIE_PROBABILITY, model_name, vote_by_probability};
 use crate::protocol::{Inputs, JudgeModel, Judgement, ServerRef, SessionRecord};
 use crate::storage::{Home, SessionDir};
 use serde_json::json;
@@ -21,7 +21,9 @@ const LITTLE_MASS: f64 = 0.5;
 const NAMED: usize = 3;
 
 /// The judge that a word names, and its name as a rater.
-fn named(home: &Home, word: &str, request: &ScoreRequest) -> Result<(JudgeModel, String)> {
+/// # Errors
+/// When there is no such model or server.
+pub(super) fn named(home: &Home, word: &str, request: &ScoreRequest) -> Result<(JudgeModel, String)> {
     if ServerRef::is_address(word) {
         let word = word.to_owned();
         let server = servers::find(&[&word], &request.servers)?.pop();
@@ -33,13 +35,15 @@ fn named(home: &Home, word: &str, request: &ScoreRequest) -> Result<(JudgeModel,
     Ok((JudgeModel::Local(model.path), model_name(&model.name)))
 }
 
-/// Judges every pair that the judge has not judged, asked in both orders.
+/// Judges every pair, or those of the sampling run `of`, that the judge has not judged, asked in both orders.
+#[expect(clippy::too_many_arguments, reason = "one caller, which has them all")]
 pub(super) fn judge(
     home: &Home,
     dir: &SessionDir,
     session: &Session,
     word: &str,
     request: &ScoreRequest,
+    of: Option<&RunId>,
     deadline: Option<&Deadline>,
     sink: &mut dyn ScoreSink,
 ) -> Result<String> {
@@ -47,12 +51,15 @@ pub(super) fn judge(
     let rater = Rater::model(&format!("judge:{name}"));
     let json = serde_json::to_string(&judge).map_err(|e| Error::bug("write a judge as JSON", e))?;
     bind(dir, &rater, &json, deadline, sink)?;
-    let before = session.pairs().iter().filter(|p| session.verdict_of(&p.id, &rater).is_some()).count();
-    sink.begin("pairs", session.pairs().len() - before, rater.as_str());
+    let meant = || session.pairs().iter().filter(|pair| is_of(pair, of));
+    let before = meant().filter(|p| session.verdict_of(&p.id, &rater).is_some()).count();
+    sink.begin("pairs", meant().count() - before, rater.as_str());
     let tie = request.tie_band.unwrap_or(TIE_PROBABILITY);
     let mut votes = Votes::new(session, rater.clone(), sink);
     let (mut flips, mut by_text, mut mass) = (0, 0, Vec::new());
-    let question: [&OsStr; 4] = ["judge".as_ref(), dir.path().as_os_str(), json.as_ref(), rater.as_str().as_ref()];
+    let mut question: Vec<&OsStr> =
+        vec!["judge".as_ref(), dir.path().as_os_str(), json.as_ref(), rater.as_str().as_ref()];
+    question.extend(of.map(|run| OsStr::new(run.as_str())));
     ask_within(deadline, &question, |judged: Judgement| {
         votes.sink.advance();
         let Some(probability) = judged.probability() else {

@@ -6,8 +6,8 @@
 use super::super::error::Result;
 use super::sink::ScoreSink;
 use crate::domain::{
-    Asked, Choice, CompletionId, GAPS, PairId, Rater, Seen, Session, Showing, Side, TIE_GAP, Verdict, counted, hash64,
-    vote_by_gap,
+    Asked, Choice, CompletionId, GAPS, Pair, PairId, Rater, RunId, Seen, Session, Showing, Side, TIE_GAP, Verdict,
+    counted, hash64, vote_by_gap,
 };
 use crate::protocol::SessionRecord;
 use serde_json::{Value, json};
@@ -71,14 +71,19 @@ impl<'a> Votes<'a> {
         )
     }
 
-    /// Judges every pair of two scored answers by the gap of their scores.
-    pub(super) fn by_scores(&mut self, scores: &HashMap<CompletionId, f64>, tie_band: Option<f64>) -> Result<String> {
+    /// Judges every pair of two scored answers, or those of the sampling run `of`, by the gap of their scores.
+    pub(super) fn by_scores(
+        &mut self,
+        scores: &HashMap<CompletionId, f64>,
+        tie_band: Option<f64>,
+        of: Option<&RunId>,
+    ) -> Result<String> {
         let finite: Vec<f64> = scores.values().copied().filter(|x| x.is_finite()).collect();
         let mean = finite.iter().sum::<f64>() / finite.len().max(1) as f64;
         let sd = (finite.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / finite.len().max(1) as f64).sqrt();
         let tie = tie_band.unwrap_or(TIE_GAP);
         let mut before = 0;
-        for pair in self.session.pairs() {
+        for pair in self.session.pairs().iter().filter(|pair| is_of(pair, of)) {
             if self.session.verdict_of(&pair.id, &self.rater).is_some() {
                 before += 1;
                 continue;
@@ -94,6 +99,11 @@ impl<'a> Votes<'a> {
         }
         Ok(self.text(before, &rule(tie, GAPS, "standard deviations of its scores"), ""))
     }
+}
+
+/// Whether both answers are of that sampling run, where one is named.
+pub(super) fn is_of(pair: &Pair, run: Option<&RunId>) -> bool {
+    run.is_none_or(|run| pair.a.is_of(run) && pair.b.is_of(run))
 }
 
 /// The rule of the thresholds in words.

@@ -141,8 +141,8 @@ impl Tokenised {
     }
 
     /// Leaves a row out that the chat template refuses; any other error ends the run. `kind` names the row for people.
-    pub(super) fn refused(&mut self, kind: &str, id: &PairId, error: Error) -> Result<(), Error> {
-        let Error::Template { why, .. } = &error else { return Err(Error::Invalid(format!("{kind} {id}: {error}"))) };
+    pub(super) fn refused(&mut self, kind: &str, id: &PairId, error: &Error) -> Result<(), Error> {
+        let Error::Template { why, .. } = error else { return Err(Error::Invalid(format!("{kind} {id}: {error}"))) };
         self.drop(&format!("refused by the chat template: {why}"));
         if !self.findings.iter().any(|finding| finding.rule == "template_refused") {
             self.findings.push(Finding {

@@ -32,7 +32,7 @@ pub(super) fn example(
 ) -> Result<(), Error> {
     let (ids, scored, prompt, shifted) = match read(encode, row, options) {
         Ok(read) => read,
-        Err(e) => return out.refused("example", &row.id, e),
+        Err(e) => return out.refused("example", &row.id, &e),
     };
     if shifted {
         boundary_shifts.push(row.id.clone());
@@ -115,7 +115,7 @@ pub(super) fn rating(
     let encoded = || Ok((encode.prompt(&row.prompt)?, encode.answered(&row.prompt, &row.completion)?));
     let (prompt, ids) = match encoded() {
         Ok(encoded) => encoded,
-        Err(e) => return out.refused("rating", &row.id, e),
+        Err(e) => return out.refused("rating", &row.id, &e),
     };
     let boundary = common_prefix(&prompt, &ids);
     if boundary < prompt.len() {
@@ -171,7 +171,7 @@ pub(super) fn prompt(
 ) -> Result<(), Error> {
     let ids = match encode.prompt(&row.body) {
         Ok(ids) => ids,
-        Err(e) => return out.refused("prompt", &PairId::new(row.id.as_str()), e),
+        Err(e) => return out.refused("prompt", &PairId::new(row.id.as_str()), &e),
     };
     if ids.is_empty() {
         out.drop("an empty prompt");

@@ -37,7 +37,8 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         put(what, Style::default(), &mut rows);
     }
     let mut facts = Vec::new();
-    if let Some(rate) = run.tokens_per_second() {
+    // Some servers do not count tokens: then nothing is known of the rate.
+    if let Some(rate) = run.tokens_per_second().filter(|rate| *rate > 0.0) {
         facts.push(format!("{rate:.0} tok/s"));
     }
     if let Some(waiting) = run.latest("queue_depth").filter(|n| *n > 0.0) {
@@ -75,7 +76,8 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         }
         let (Some(a), Some(b)) = (rows.next(), rows.next()) else { return };
         let end = if done.finish == Finish::Length { " · truncated at the limit" } else { "" };
-        let head = format!("{} · {} tok{end}", done.prompt, done.tokens);
+        let tokens = if done.tokens > 0 { format!(" · {} tok", done.tokens) } else { String::new() };
+        let head = format!("{}{tokens}{end}", done.prompt);
         buf.set_stringn(x, a, clip(&head, width), width, DIM);
         buf.set_stringn(x + 1, b, clip(&presentable(&done.text), width - 1), width, Style::default());
     }

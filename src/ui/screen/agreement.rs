@@ -146,7 +146,9 @@ fn section(buf: &mut Buffer, area: Rect, title: &str, remark: &str, lines: &[Lin
 
 /// A coefficient without the zero before its point: `.71`, `-.05`, `1.00`.
 fn short(x: f64) -> String {
-    format!("{x:.2}").replacen("0.", ".", 1)
+    // A coefficient just below 0 is no negative zero.
+    let text = format!("{x:.2}");
+    text.strip_prefix('-').filter(|rest| *rest == "0.00").unwrap_or(&text).replacen("0.", ".", 1)
 }
 
 fn between(report: &AgreementReport, width: u16) -> Vec<Line<'static>> {

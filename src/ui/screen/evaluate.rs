@@ -81,7 +81,7 @@ fn facts(spec: Option<&EvalSpec>) -> String {
             0.0 => "greedy".to_owned(),
             t => format!("temperature {t}"),
         };
-        let limit = suite.limit.map_or_else(String::new, |n| format!(", first {n}"));
+        let limit = suite.limit.map_or_else(String::new, |n| format!(", at most {n} items"));
         parts.push(format!("{}: {how}, {} tokens{limit}", suite.name, suite.sampler.max_new_tokens));
     }
     parts.join(" · ")

@@ -1,7 +1,7 @@
 //! Draws the home screen: sessions, live runs, models and device.
 
 use crate::app::screen::home::HomeScreen;
-use crate::app::{LiveRun, Model, SessionCard, cells, clip, model_summary};
+use crate::app::{LiveRun, Model, SessionCard, cells, clip, model_summary, presentable};
 use crate::domain;
 use crate::ui::frame::{damage, put, put_line, rule, running, saved};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
@@ -15,6 +15,8 @@ use ratatui::text::{Line, Span};
 const SIDE_BY_SIDE: u16 = 150;
 /// Columns of the header's breadcrumb, with room around it.
 const BREADCRUMB: usize = 25;
+/// Columns of a rater's name.
+const RATER: usize = 24;
 /// Columns of a loss sparkline.
 const SPARK: usize = 12;
 
@@ -68,6 +70,11 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) ->
     match screen.current(model) {
         Some(card) => {
             let mut spans = vec![Span::styled(format!("{}  ·  {}", card.name, card.model), DIM)];
+            let used: usize = spans.iter().map(|span| cells(&span.content)).sum();
+            let by = raters(card, model, usize::from(area.width).saturating_sub(used + 7));
+            if !by.is_empty() {
+                spans.push(Span::styled(format!("  ·  {by}"), DIM));
+            }
             if !card.integrity.is_intact() {
                 spans.push(Span::styled(format!("  ·  ⚠ {}", card.integrity.sentence()), BAD));
             }
@@ -105,6 +112,12 @@ fn sessions(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) {
                 key("watch"),
                 Span::raw(" watches."),
             ],
+            vec![],
+            vec![
+                Span::raw("To look first: "),
+                Span::styled("tiebreak demo", ACCENT),
+                Span::raw(" in a shell, with answers to label at once."),
+            ],
         ];
         for (i, spans) in lines.into_iter().enumerate() {
             let row = Rect { x: area.x + 3, y: area.y + 1 + i as u16, width: area.width.saturating_sub(4), height: 1 };
@@ -133,7 +146,7 @@ fn session(buf: &mut Buffer, row: Rect, card: &SessionCard, selected: bool, mode
     x = x.saturating_sub(11);
     put(buf, x, row.y, 9, &counted(card.runs, "run"), DIM);
     x = x.saturating_sub(13);
-    put(buf, x, row.y, 12, &counted(card.labels, "label"), DIM);
+    put(buf, x, row.y, 12, &counted(card.label_count(), "label"), DIM);
     let name = clip(&card.name, usize::from(x.saturating_sub(row.x + 4)));
     let used = put(buf, row.x + 3, row.y, x.saturating_sub(row.x + 4), &name, name_style);
     let mut at = row.x + 3 + used + 2;
@@ -143,6 +156,28 @@ fn session(buf: &mut Buffer, row: Rect, card: &SessionCard, selected: bool, mode
     if !card.integrity.is_intact() {
         put(buf, at, row.y, x.saturating_sub(at + 1), &format!("⚠ {}", card.integrity.words()), BAD);
     }
+}
+
+/// Whose labels a session's count counts, in at most `room` cells: `labels by ana 24 (you), ben 12`.
+fn raters(card: &SessionCard, model: &Model, room: usize) -> String {
+    let mut out = String::new();
+    for (at, (rater, n)) in card.labels.iter().enumerate() {
+        let you = if model.rater.as_ref() == Some(rater) { " (you)" } else { "" };
+        let name = clip(&presentable(rater.as_str()), RATER);
+        let next = format!("{}{name} {n}{you}", if at == 0 { "labels by " } else { ", " });
+        let left = card.labels.len() - at - 1;
+        let reserve = if left > 0 { " and 99 more".len() } else { 0 };
+        if cells(&out) + cells(&next) + reserve > room {
+            let more = card.labels.len() - at;
+            return if at == 0 {
+                format!("labels by {}", domain::counted(more, "rater"))
+            } else {
+                format!("{out} and {more} more")
+            };
+        }
+        out.push_str(&next);
+    }
+    out
 }
 
 fn counted(n: usize, noun: &str) -> String {

@@ -119,6 +119,8 @@ impl EvalForm {
             let newest = self.players.first().cloned().unwrap_or_default();
             self.typed.insert(EvalField::A, newest);
         }
+        self.focus = EvalField::A;
+        self.fresh = true;
         let mut effects = self.look(shared);
         effects.extend(self.ask(shared));
         effects
@@ -253,6 +255,7 @@ impl EvalForm {
             (Code::Backspace, _) => {
                 text.pop();
             }
+            (Code::Char('u'), None) if key.ctrl => text.clear(),
             // A blank begins no text: it ticks.
             (_, Some(' ')) if text.is_empty() || fresh => {
                 self.fresh = fresh;

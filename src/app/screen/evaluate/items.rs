@@ -4,9 +4,12 @@
 //! measures did.
 
 use crate::app::markup::Markup;
+use crate::app::open::RunView;
 use crate::app::screen::label::{AnswerView, ShownText, TextLine};
 use crate::app::wrap::{presentable, wrap};
-use crate::domain::{Contestant, EvalItem, EvalState, ItemFilter, ItemKey, RunId, eval_items, thoughts};
+use crate::domain::{
+    Contestant, EvalItem, EvalState, ItemFilter, ItemKey, RunId, Session, eval_items, thoughts, with_people,
+};
 use std::ops::Range;
 
 /// From this width on, both answers stand side by side.
@@ -47,22 +50,40 @@ pub struct ItemsView {
     pub scroll: usize,
     /// Rows for each answer.
     pub rows: u16,
-    /// Which run and how many of its records the list is from.
-    known: Option<(RunId, usize)>,
+    /// What the judges said, people among them; none where the run asks no person, and its log says all.
+    said: Option<EvalState>,
+    /// Which run, how many of its records and which verdicts the list is from.
+    known: Option<(RunId, usize, [usize; 2])>,
     /// What is laid out.
     laid_out: Option<(ItemKey, AnswerView, (u16, u16))>,
 }
 
 impl ItemsView {
-    /// Lists the items again if something was logged since.
-    pub fn follow(&mut self, run: &RunId, state: &EvalState, records: usize) {
-        if self.known.as_ref().is_some_and(|(id, n)| id == run && *n == records) {
+    /// Lists the items again if something was logged since, by the run or by people who judge its pairs.
+    pub fn follow(&mut self, run: &RunView, session: &Session) {
+        let asks = run.state.eval.posed().next().is_some();
+        let verdicts = if asks {
+            let undone = session.verdicts().filter(|(_, judged)| judged.undone).count();
+            [session.verdicts().count(), undone]
+        } else {
+            [0, 0]
+        };
+        let known = (run.id.clone(), run.records.len(), verdicts);
+        if self.known.as_ref() == Some(&known) {
             return;
         }
-        self.known = Some((run.clone(), records));
+        self.known = Some(known);
+        self.said = asks.then(|| with_people(&run.state.eval, session));
+        let state = self.said.as_ref().unwrap_or(&run.state.eval);
         self.items = eval_items(state);
         self.judges = state.judges().into_iter().map(str::to_owned).collect();
         self.narrow();
+    }
+
+    /// What was measured and said of the items, by people too.
+    #[must_use]
+    pub fn state<'a>(&'a self, run: &'a RunView) -> &'a EvalState {
+        self.said.as_ref().unwrap_or(&run.state.eval)
     }
 
     /// Applies the filter and stays at the shown item if it passes.

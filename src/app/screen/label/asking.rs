@@ -18,8 +18,8 @@ use crate::app::popup::{InputPurpose, Popup, TextInput};
 use crate::app::shared::Shared;
 use crate::app::wrap::presentable;
 use crate::domain::{
-    Filter, OVERALL, PairId, PromptId, QueueOrder, RubricPass, TagChange, counted, filter_words, quoted_words,
-    tag_problem,
+    CRITERIA, Criterion, Filter, OVERALL, PairId, PromptId, QueueOrder, RubricPass, TagChange, counted, filter_words,
+    quoted_words, tag_problem,
 };
 use crate::protocol::SessionRecord;
 
@@ -35,6 +35,11 @@ pub enum Awaited {
 /// Switches the order of the queue to the next one that has pairs. None if it stays as it is.
 pub(super) fn toggle_order(model: &mut Shared) -> Option<Awaited> {
     let open = model.open.as_mut()?;
+    if open.is_blind() {
+        let key = model.keys.key("label", "filter");
+        model.warn(format!("an evaluation's pairs have an order of their own: clear the filter first ({key})"));
+        return None;
+    }
     let (session, criterion) = (&open.session, open.rubric.criterion());
     // How many pairs an order has: only that there are any matters of those that are not shown.
     let pairs = |order: QueueOrder| match order {
@@ -131,9 +136,7 @@ pub(super) fn ask_rubric(model: &mut Shared) {
     let Some(open) = &model.open else { return };
     let criteria = open.session.criteria();
     if criteria.is_empty() {
-        let name = &open.meta.name;
-        let text = format!("this session has no criteria: `tiebreak rubric {name} --add helpful` adds one");
-        return model.warn(text);
+        return ask_criterion(model);
     }
     let entry = |title: &str, about: String, rubric: RubricPass| PaletteEntry {
         about,
@@ -142,7 +145,34 @@ pub(super) fn ask_rubric(model: &mut Shared) {
     let mut entries = vec![entry(OVERALL, "Which answer is better?".into(), RubricPass::Overall)];
     entries.extend(criteria.iter().map(|c| entry(&c.name, presentable(&c.sentence), RubricPass::One(c.name.clone()))));
     entries.push(entry("all", "overall, then each criterion, before the next pair".into(), RubricPass::All));
+    entries.push(PaletteEntry::new("add a criterion".into(), String::new(), Pick::NewCriterion));
     model.popups.push(Popup::Palette(Palette::new("judge by", entries)));
+}
+
+/// Asks for a new criterion.
+pub(super) fn ask_criterion(model: &mut Shared) {
+    if flow::writable(model) {
+        let known: Vec<&str> = CRITERIA.iter().map(|(name, _)| *name).collect();
+        let hint = format!("{}, or a name with its question: kind: Which answer is kinder?", known.join(", "));
+        flow::input(model, "add a criterion to judge by", &hint, InputPurpose::Criterion, "");
+    }
+}
+
+/// Adds the typed criterion and judges by it, or asks again.
+pub(super) fn save_criterion(model: &mut Shared, input: TextInput) -> Vec<Effect> {
+    let Criterion { name, sentence } = match Criterion::parse(input.buffer.text()) {
+        Ok(criterion) => criterion,
+        Err(error) => {
+            model.popups.push(Popup::Input(TextInput { error: Some(error), ..input }));
+            return Vec::new();
+        }
+    };
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let said = format!("judging by {name}: {sentence}");
+    let effects = open.write(&SessionRecord::CriterionSet { name: name.clone(), sentence: Some(sentence) });
+    set_rubric(model, RubricPass::One(name));
+    model.say(presentable(&said));
+    effects
 }
 
 /// Sets what to judge by.

@@ -51,7 +51,9 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
     let seen = if partial.as_ref().is_some_and(PartialView::is_partial) { Seen::Partial } else { card.seen() };
     let Some(open) = &mut model.open else { return Vec::new() };
     let (rater, record_pair) = (open.rater.clone(), pair.clone());
-    let record = match (open.order, choice) {
+    // The pair of an evaluation is judged, whatever the order.
+    let order = if open.session.is_held_out(&pair) { QueueOrder::Arrival } else { open.order };
+    let record = match (order, choice) {
         // A skip would replace this rater's own vote.
         (QueueOrder::Disputed, Choice::Skip) => {
             let key = model.keys.key("label", "order");
@@ -82,8 +84,13 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
     let replaces = choice == Choice::Skip && asked.pass == 0 && !asked.review;
     let replaced = before.filter(|v| replaces && v.choice != Choice::Skip).map(|v| verdict_words(&v));
     let effects = open.write(&record);
+    // A decision on a dispute stands in nobody's line of labels.
+    let settled = matches!(record, SessionRecord::Adjudicated(_)).then(|| open.pair_name(&record_pair));
     show_next(label, model);
     let undo = model.keys.key("label", "undo");
+    if let Some(name) = settled {
+        model.say(format!("settled {name}; {undo} undoes it"));
+    }
     if let Some(words) = quick_words(after, &undo) {
         model.say(words);
     }

@@ -308,8 +308,19 @@ impl LaunchForm {
 
     /// Deletes the last character of the focused field. False if its value is not typed.
     pub fn backspace(&mut self) -> bool {
-        if let Some(text) = self.row_text() {
+        self.edit(|text| {
             text.pop();
+        })
+    }
+
+    /// Empties the focused field. False if it has no text.
+    pub fn clear(&mut self) -> bool {
+        self.edit(String::clear)
+    }
+
+    fn edit(&mut self, change: impl Fn(&mut String)) -> bool {
+        if let Some(text) = self.row_text() {
+            change(text);
             self.fresh = false;
             return true;
         }
@@ -317,7 +328,7 @@ impl LaunchForm {
             return false;
         };
         let mut text = self.text(&row).to_owned();
-        text.pop();
+        change(&mut text);
         self.typed.insert(row.key.to_owned(), text);
         self.fresh = false;
         true

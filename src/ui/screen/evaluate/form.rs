@@ -67,14 +67,20 @@ pub fn draw(buf: &mut Buffer, area: Rect, form: &EvalForm) -> Line<'static> {
     let more = if hidden > 0 { format!("{} more ↓", counted(hidden, "row")) } else { String::new() };
     rule(buf, below, &Span::styled("this evaluation", DIM), &more);
     let mut y = below.y + 1;
+    let room = usize::from(area.width.saturating_sub(4));
+    let mut rows: Vec<(String, Style)> = Vec::new();
     for (text, style) in planned(form) {
-        for range in wrap(&text, usize::from(area.width.saturating_sub(4))) {
-            if y >= below.bottom() {
-                return Line::default();
-            }
-            put(buf, area.x + 3, y, area.width.saturating_sub(3), &text[range], style);
-            y += 1;
-        }
+        rows.extend(wrap(&text, room).into_iter().map(|range| (text[range].trim_end().to_owned(), style)));
+    }
+    let shown = usize::from(below.bottom().saturating_sub(y));
+    let cut = rows.len() > shown;
+    rows.truncate(shown);
+    if let Some((last, _)) = rows.last_mut().filter(|_| cut) {
+        *last = clip(&format!("{last} …"), room);
+    }
+    for (text, style) in rows {
+        put(buf, area.x + 3, y, area.width.saturating_sub(3), &text, style);
+        y += 1;
     }
     Line::default()
 }

@@ -85,7 +85,7 @@ pub fn draw(buf: &mut Buffer, area: Rect, run: &RunView, spec: Option<&EvalSpec>
         }
     }
     let below = Rect { y, height: area.bottom().saturating_sub(y), ..area };
-    said(buf, below, &run.state.eval, spec, key, &sides);
+    said(buf, below, view.state(run), spec, key, &sides);
     Line::default()
 }
 

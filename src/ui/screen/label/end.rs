@@ -67,11 +67,20 @@ pub fn empty(buf: &mut Buffer, area: Rect, model: &Model, open: &OpenSession) {
         let filter = presentable(&filter.to_string());
         let text = match open.matching() {
             0 => format!("No pair matches {filter}."),
-            n => format!("No pair to label matches {filter}: {n} match, all judged."),
+            n => format!(
+                "{}, and no pair is left to label.",
+                match n {
+                    1 => format!("1 pair matches {filter}"),
+                    n => format!("{n} pairs match {filter}"),
+                }
+            ),
         };
         lines.push(vec![Span::styled(text, BOLD)]);
-        lines.extend(revealed(open));
-        lines.push(vec![]);
+        let found = revealed(model, open);
+        if found.is_empty() {
+            lines.push(vec![]);
+        }
+        lines.extend(found);
         lines.push(key("filter", "change the filter; an empty one clears it"));
         lines.push(key("go to pair", "look at a pair again"));
         lines.push(key("undo", "undo the last verdict or correction"));
@@ -127,7 +136,7 @@ pub fn empty(buf: &mut Buffer, area: Rect, model: &Model, open: &OpenSession) {
 }
 
 /// Who was compared in the evaluations that the filter names, once the rater has judged all of their pairs.
-fn revealed(open: &OpenSession) -> Vec<Vec<Span<'static>>> {
+fn revealed(model: &Model, open: &OpenSession) -> Vec<Vec<Span<'static>>> {
     let named = |filter: &Filter, run: &str| {
         filter.asks(|test| matches!(test, FilterTest::Eval(name) if name.eq_ignore_ascii_case(run)))
     };
@@ -143,8 +152,11 @@ fn revealed(open: &OpenSession) -> Vec<Vec<Span<'static>>> {
         let [won, lost] = found.wins;
         let ties = counted(found.ties, "tie");
         out.push(vec![Span::raw(format!("  {a} {won} · {b} {lost} · {ties}"))]);
-        let show = format!("  tiebreak eval {} --show {run}", presentable(&open.meta.name));
-        out.push(vec![Span::styled(format!("{show}  gives the interval"), DIM)]);
+    }
+    if !out.is_empty() {
+        let key = model.keys.key("label", "evaluate");
+        out.push(vec![]);
+        out.push(vec![Span::styled(key, ACCENT), Span::raw("  the win rate with its interval")]);
     }
     out
 }

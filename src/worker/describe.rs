@@ -1,0 +1,156 @@
+//! Answers about how a model reads: its description, and the rows of a file as it reads them.
+//!
+//! Owns the small conversations of a description. Refuses to read the values of weights.
+
+use super::error::Error;
+use super::out::say;
+use crate::domain::{Message, PairId, PairRow, Prompt, PromptBody, PromptId, RatedRow, SftBody, SftRow};
+use crate::model::discover::check;
+use crate::model::{LanguageModel, RopeScaling};
+use crate::protocol::{MaskedRow, ModelDescription};
+use crate::storage::formats;
+use crate::storage::import::{self, ImportedRows};
+use crate::train::{Rows, as_read};
+use std::path::Path;
+
+/// Left-out rows are counted, and the first few shown.
+const MOST_ROWS: usize = 1000;
+
+/// `worker describe PATH`: the [`ModelDescription`] of a model.
+pub(super) fn describe(path: &Path) -> Result<(), Error> {
+    let card = check(path)?;
+    let model = LanguageModel::open(path)?;
+    let ends = model.tokenizer.stops().iter().filter_map(|id| model.tokenizer.token(*id)).collect();
+    let conversations = if model.template.is_some() { conversations(&model)? } else { Vec::new() };
+    say(&ModelDescription { card, facts: facts(&model)?, ends, notes: model.notes.clone(), conversations })
+}
+
+fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
+    let c = &model.config;
+    let types = model.stored_types()?;
+    let stored = |name: &str| types(name).unwrap_or_else(|| "missing".into());
+    let names = &c.family.names;
+    let rope = match &c.rope_scaling {
+        RopeScaling::None => format!("base {}", c.rope_theta),
+        RopeScaling::Linear(factor) => format!("base {}, linear, factor {factor}", c.rope_theta),
+        RopeScaling::Llama3 { factor, .. } => format!("base {}, llama3, factor {factor}", c.rope_theta),
+        RopeScaling::Divided(_) => format!("base {}, factors from the file", c.rope_theta),
+    };
+    let head = format!("{}.weight", names.head.hf);
+    let facts = [
+        ("class", c.family.class.to_owned()),
+        ("layers", c.layers.to_string()),
+        ("hidden", c.hidden.to_string()),
+        ("heads", format!("{}, {} of keys and values, {} wide", c.heads, c.kv_heads, c.head_dim)),
+        ("feed-forward", c.ff.to_string()),
+        ("vocabulary", format!("{}, the tokenizer has {} tokens", c.vocab, model.tokenizer.size())),
+        ("embedding", stored(&format!("{}.weight", names.embedding.hf))),
+        ("layer weights", stored(&format!("{}.weight", c.layer_name(0, names.linears[0])))),
+        ("head", if c.tied { "tied to the embedding".into() } else { stored(&head) }),
+        ("rope", rope),
+    ];
+    Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+fn turn(role: &str, content: &str) -> Message {
+    Message { role: role.into(), content: content.into() }
+}
+
+/// A prompt to answer, a pair's side, a conversation, and one with a system turn.
+fn conversations(model: &LanguageModel) -> Result<Vec<MaskedRow>, Error> {
+    let asked = vec![turn("user", "Hello")];
+    let prompt = Prompt {
+        id: PromptId::new("prompt"),
+        body: PromptBody::Chat(asked.clone()),
+        source: String::new(),
+        tags: Vec::new(),
+    };
+    let text = |id: &str, body: SftBody| SftRow { id: PairId::new(id), prompt_id: PromptId::new(id), body };
+    let mut several = asked.clone();
+    several.extend([turn("assistant", "Hi."), turn("user", "Bye"), turn("assistant", "Good bye.")]);
+    let mut with_system = vec![turn("system", "Be brief.")];
+    with_system.extend(several.clone());
+    let texts = vec![
+        text("answer", SftBody::Completion { prompt: PromptBody::Chat(asked), completion: "Hi.".into() }),
+        text("conversation", SftBody::Messages(several)),
+        text("with system", SftBody::Messages(with_system)),
+    ];
+    let mut out = as_read(model, &Rows::Prompts(vec![prompt]), 1)?;
+    out.extend(as_read(model, &Rows::Examples(texts), MOST_ROWS)?);
+    Ok(out)
+}
+
+/// `worker render PATH FILE FORMAT MOST`: a [`MaskedRow`] for each of the first rows of a file, as the model reads it. An empty
+/// format is found out.
+pub(super) fn render(path: &Path, file: &Path, format: &str, most: &str) -> Result<(), Error> {
+    let format = if format.is_empty() { formats::recognise(file)? } else { formats::import_named(format)? };
+    let most = most.parse().unwrap_or(MOST_ROWS);
+    let imported = import::read(file, format, Some(most))?;
+    let model = LanguageModel::open(path)?;
+    as_read(&model, &rows(imported.rows), most)?.iter().try_for_each(say)
+}
+
+fn rows(rows: ImportedRows) -> Rows {
+    let prompt_id = PromptId::new("");
+    let id = |i: usize| PairId::new(format!("row {}", i + 1));
+    match rows {
+        ImportedRows::Prompts(rows) => Rows::Prompts(
+            rows.into_iter()
+                .enumerate()
+                .map(|(i, row)| Prompt {
+                    id: PromptId::new(format!("row {}", i + 1)),
+                    body: row.body,
+                    source: String::new(),
+                    tags: row.tags,
+                })
+                .collect(),
+        ),
+        ImportedRows::Pairs(rows) => Rows::Pairs(
+            rows.into_iter()
+                .enumerate()
+                .map(|(i, row)| PairRow {
+                    pair: id(i),
+                    prompt_id: prompt_id.clone(),
+                    prompt: row.prompt,
+                    chosen: row.chosen,
+                    rejected: row.rejected,
+                    margin: None,
+                    agreed: None,
+                    strategy: None,
+                    rater: None,
+                })
+                .collect(),
+        ),
+        // Two answers whose order says nothing of which is better.
+        ImportedRows::Votes(rows) => Rows::Examples(
+            rows.into_iter()
+                .enumerate()
+                .flat_map(|(i, row)| {
+                    [("a", row.a.0), ("b", row.b.0)].map(|(side, completion)| SftRow {
+                        id: PairId::new(format!("row {}, answer {side}", i + 1)),
+                        prompt_id: prompt_id.clone(),
+                        body: SftBody::Completion { prompt: row.prompt.clone(), completion },
+                    })
+                })
+                .collect(),
+        ),
+        ImportedRows::Texts(_, rows) => Rows::Examples(
+            rows.into_iter()
+                .enumerate()
+                .map(|(i, body)| SftRow { id: id(i), prompt_id: prompt_id.clone(), body })
+                .collect(),
+        ),
+        ImportedRows::Ratings(rows) => Rows::Ratings(
+            rows.into_iter()
+                .enumerate()
+                .map(|(i, row)| RatedRow {
+                    id: id(i),
+                    prompt_id: prompt_id.clone(),
+                    prompt: row.prompt,
+                    completion: row.completion,
+                    good: row.good,
+                })
+                .collect(),
+        ),
+    }
+}
