@@ -8,7 +8,7 @@ use super::error::Error;
 use super::fields::json;
 use super::gguf::Gguf;
 use super::language_model::LanguageModel;
-use super::weights::files;
+use super::weights::{check_length, files};
 use crate::domain::model_name;
 use crate::protocol::{ModelCard, ModelRef};
 use candle_core::{DType, Device};
@@ -162,7 +162,11 @@ fn search(root: &Path, at: &Path, depth: usize, found: &mut Vec<(String, PathBuf
 
 /// A snapshot of the Hugging Face cache: a model's folder, or GGUF files.
 fn hub(id: &str, snapshot: &Path, found: &mut Vec<(String, PathBuf)>) {
-    if snapshot.join("config.json").is_file() && files(snapshot).is_ok() {
+    // One that was not downloaded to its end is listed too, with what is missing.
+    let is_model = ["config.json", "tokenizer.json", "model.safetensors.index.json", "model.safetensors"]
+        .into_iter()
+        .any(|name| snapshot.join(name).symlink_metadata().is_ok());
+    if is_model {
         return found.push((id.to_owned(), snapshot.into()));
     }
     let mut below = Vec::new();
@@ -223,7 +227,9 @@ fn folder(path: &Path, card: &mut ModelCard) -> Result<(), Error> {
             .is_some_and(|c| c.get("chat_template").is_some_and(|t| !t.is_null()));
     describe(&Config::read(path)?, card);
     let size = |f: &PathBuf| std::fs::metadata(f).map_or(0, |m| m.len());
-    card.bytes = files(path)?.iter().map(size).sum();
+    let files = files(path)?;
+    card.bytes = files.iter().map(size).sum();
+    files.iter().try_for_each(|file| check_length(file))?;
     if !path.join("tokenizer.json").is_file() {
         return Err(Error::file(path, "has no tokenizer.json; copy it from where the weights came from"));
     }
@@ -279,6 +285,47 @@ mod tests {
         assert_eq!(hub.parameters, weights.values().map(|t| t.elem_count() as u64).sum::<u64>());
         assert!(find("mine/small").problem.as_ref().unwrap().contains("tokenizer.json"));
         assert!(find("mine/bad").problem.as_ref().unwrap().contains("ends at byte"));
+    }
+
+    #[test]
+    fn a_model_whose_download_was_not_finished_is_listed_once_with_what_is_missing() {
+        let index = r#"{"metadata":{},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#;
+        let problem = |change: &dyn Fn(&Path)| {
+            let dir = root();
+            let snapshot = dir.path().join("hub/models--acme--tiny/snapshots/abc");
+            change(&snapshot);
+            let cards = discover(&[dir.path().to_path_buf()]);
+            let found: Vec<_> = cards.into_iter().filter(|card| card.name.contains("acme")).collect();
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].name, "acme/tiny");
+            found[0].problem.clone().unwrap_or_default()
+        };
+        let weights = |snapshot: &Path| snapshot.join("model.safetensors");
+        let sharded = problem(&|snapshot| {
+            std::fs::rename(weights(snapshot), snapshot.join("model-00002-of-00002.safetensors")).unwrap();
+            std::fs::write(snapshot.join("model.safetensors.index.json"), index).unwrap();
+        });
+        assert!(
+            sharded.contains("the shard model-00001-of-00002.safetensors is missing: the download was not finished"),
+            "{sharded}"
+        );
+        let none = problem(&|snapshot| std::fs::remove_file(weights(snapshot)).unwrap());
+        assert!(none.contains("the download was not finished"), "{none}");
+        let cut = problem(&|snapshot| {
+            let bytes = std::fs::read(weights(snapshot)).unwrap();
+            std::fs::write(weights(snapshot), &bytes[..bytes.len() / 2]).unwrap();
+        });
+        assert!(cut.contains("is cut off"), "{cut}");
+        let page = problem(&|snapshot| std::fs::write(weights(snapshot), "<!DOCTYPE html><html>").unwrap());
+        assert!(page.contains("not safetensors"), "{page}");
+        let link = problem(&|snapshot| {
+            std::fs::remove_file(weights(snapshot)).unwrap();
+            std::os::unix::fs::symlink("../../blobs/none", weights(snapshot)).unwrap();
+        });
+        assert!(link.contains("the download was not finished"), "{link}");
+        let config = problem(&|snapshot| std::fs::remove_file(snapshot.join("config.json")).unwrap());
+        assert!(config.contains("config.json"), "{config}");
+        assert_eq!(problem(&|_| {}), "");
     }
 
     #[test]

@@ -31,8 +31,9 @@ impl Folder {
     fn set(self, name: &str, fields: Value) -> Self {
         let path = self.0.path().join(name);
         let mut value: Value = std::fs::read(&path).map_or(json!({}), |bytes| serde_json::from_slice(&bytes).unwrap());
-        for (key, field) in fields.as_object().unwrap() {
-            value[key] = field.clone();
+        let Value::Object(fields) = fields else { panic!("{fields} is no object") };
+        for (key, field) in fields {
+            value[key] = field;
         }
         self.write(name, value.to_string())
     }

@@ -232,7 +232,8 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         let why = if dir.join("pytorch_model.bin").is_file() {
             "holds pickled weights (pytorch_model.bin), which are not read; convert them to safetensors"
         } else {
-            "holds neither model.safetensors nor model.safetensors.index.json"
+            "holds neither model.safetensors nor model.safetensors.index.json: the download was not finished, or the weights \
+             are of another kind"
         };
         return Err(Error::file(dir, why));
     };
@@ -245,8 +246,12 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     for name in names {
         let file = dir.join(&name);
         // A shard must be in the index's folder: other paths are refused.
-        if name.contains('/') || name.contains("..") || !file.is_file() {
-            return Err(Error::file(&index, format!("the shard {name} is not in the folder; download it again")));
+        if name.contains('/') || name.contains("..") {
+            return Err(Error::file(&index, format!("names the shard {name}, which lies in another folder")));
+        }
+        if !file.is_file() {
+            let why = format!("the shard {name} is missing: the download was not finished; download it again");
+            return Err(Error::file(dir, why));
         }
         files.push(file);
     }
@@ -257,7 +262,10 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Checks a safetensors file's length against its header.
-fn check_length(file: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// When the file is shorter than its header says, or is another kind of file.
+pub(super) fn check_length(file: &Path) -> Result<(), Error> {
     use std::io::Read;
     let bad = |why: String| Error::file(file, why);
     let mut reader = std::fs::File::open(file).map_err(|e| bad(format!("cannot be read: {e}")))?;
@@ -268,7 +276,23 @@ fn check_length(file: &Path) -> Result<(), Error> {
     if header > size.saturating_sub(8) || header > 100 << 20 {
         return Err(bad(format!("its header claims {header} bytes of {size}; the file is cut or not safetensors")));
     }
+    let mut text = vec![0; header as usize];
+    reader.read_exact(&mut text).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    let tensors: BTreeMap<String, HeaderEntry> = serde_json::from_slice(&text)
+        .map_err(|e| bad(format!("its header is not that of a safetensors file: {e}; download it again")))?;
+    let end = tensors.values().filter_map(|entry| entry.data_offsets).map(|[_, end]| end).max().unwrap_or(0);
+    let whole = end.saturating_add(8 + header);
+    if size < whole {
+        return Err(bad(format!("is cut off: it has {size} of {whole} bytes; download it again")));
+    }
     Ok(())
+}
+
+/// An entry of a safetensors header; `__metadata__` has no offsets.
+#[derive(serde::Deserialize)]
+struct HeaderEntry {
+    #[serde(default)]
+    data_offsets: Option<[u64; 2]>,
 }
 
 #[cfg(test)]

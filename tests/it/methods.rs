@@ -203,7 +203,7 @@ fn a_reward_run_scores_answers_as_in_training() {
         tiebreak::train::RewardScorer::open(Path::new(&train.model.path), &at, &candle_core::Device::Cpu).unwrap();
     assert_eq!(Trained::read(&at).unwrap().tune, tune_of(&train.params).unwrap());
     let Rows::Pairs(pairs) = &rows.rows else { panic!("not pairs") };
-    let held = |r: &&tiebreak::domain::PairRow| tiebreak::domain::is_held_out(&r.prompt_id, 0.4);
+    let held = |r: &&tiebreak::domain::PairRow| tiebreak::domain::is_held_out(&r.prompt.derived_id(), 0.4);
     let (mut right, mut n) = (0.0, 0.0);
     for row in pairs.iter().filter(held) {
         let (c, r) = (judge.score(&row.prompt, &row.chosen).unwrap(), judge.score(&row.prompt, &row.rejected).unwrap());

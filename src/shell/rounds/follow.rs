@@ -71,10 +71,8 @@ pub(super) fn follow(run: &RunDir, name: &str, control: &mut LoopControl) -> Res
         }
         bar.set_position(state.step);
         let status = state.status(Some(alive));
-        let ended = match status {
-            RunStatus::Starting => !alive && batch.is_empty(),
-            _ => !status.is_live(),
-        };
+        // A resumed run's log ends with its earlier end until its worker logs the start.
+        let ended = !alive && (!status.is_live() || (status == RunStatus::Starting && batch.is_empty()));
         if ended {
             break Some(if status == RunStatus::Starting { RunStatus::Lost } else { status });
         }

@@ -14,7 +14,10 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 /// Columns of the table before the win rate.
-const TABLE: u16 = 50;
+const TABLE: u16 = 49;
+/// Columns of the status of the sampling run, which is left out below [`NARROW`] columns.
+const SAMPLE: u16 = 11;
+const NARROW: u16 = 72;
 /// Columns of the win rate's numbers.
 const NUMBERS: u16 = 32;
 /// Columns of an interval.
@@ -61,13 +64,14 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LoopScreen) ->
         let lines = [
             "no loop yet".to_owned(),
             String::new(),
-            format!("{key} plans one: sample, pair, judge, train, evaluate, in rounds,"),
-            "each from the model of the round before".into(),
+            format!("{key} plans one: sample, pair, judge, train, evaluate,"),
+            "in rounds, each from the model of the round before".into(),
         ];
         centred(buf, area, &lines);
         return Line::default();
     };
-    let below = below(open, spec, progress, screen, usize::from(area.width.saturating_sub(6)).max(1));
+    let resume = model.keys.key("loop", "resume");
+    let below = below(open, spec, progress, screen, &resume, usize::from(area.width.saturating_sub(6)).max(1));
     let tail = (below.len() as u16 + 1).min(area.height.saturating_sub(3));
     table(buf, Rect { height: area.height - tail, ..area }, progress, screen.scroll);
     let at = Rect { y: area.bottom() - tail, height: tail, ..area };
@@ -80,9 +84,15 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LoopScreen) ->
 
 /// The rounds, a row each; the last ones where there are more than rows.
 fn table(buf: &mut Buffer, area: Rect, progress: &LoopProgress, scroll: usize) {
-    let head = " round  sample     pairs judged  ties  train     ";
+    let narrow = area.width < NARROW;
+    let (head, win) = if narrow {
+        (" round  pairs judged  ties  train", "win rate")
+    } else {
+        (" round  sample     pairs judged  ties  train", "win rate over the round before")
+    };
+    let x = table_width(area);
     put(buf, area.x, area.y, area.width, head, DIM);
-    put(buf, area.x + TABLE, area.y, area.width.saturating_sub(TABLE), "win rate over the round before", DIM);
+    put(buf, area.x + x, area.y, area.width.saturating_sub(x), win, DIM);
     let rows = usize::from(area.height.saturating_sub(1));
     let all = progress.rounds.len();
     // The newest round is in sight unless the reader scrolls back.
@@ -95,6 +105,11 @@ fn table(buf: &mut Buffer, area: Rect, progress: &LoopProgress, scroll: usize) {
     }
 }
 
+/// The columns before the win rate.
+fn table_width(area: Rect) -> u16 {
+    if area.width < NARROW { TABLE - SAMPLE } else { TABLE }
+}
+
 fn row(buf: &mut Buffer, area: Rect, round: &RoundProgress) {
     let word = |status: &Option<RunStatus>| status.as_ref().map_or("–", RunStatus::word);
     let counts = if round.pairs == 0 {
@@ -102,10 +117,11 @@ fn row(buf: &mut Buffer, area: Rect, round: &RoundProgress) {
     } else {
         format!("{:>5} {:>6}  {:>4}", round.pairs, round.judged, round.ties)
     };
-    let text =
-        format!("  {:>3}   {:<9} {counts}  {:<9}", round.round, word(&round.runs.sampling), word(&round.runs.training));
+    let sampled = if area.width < NARROW { String::new() } else { format!("{:<9}  ", word(&round.runs.sampling)) };
+    let text = format!("  {:>3}   {sampled}{counts}  {:<9}", round.round, word(&round.runs.training));
     put(buf, area.x, area.y, area.width, &text, TEXT);
-    let (x, room) = (area.x + TABLE, area.width.saturating_sub(TABLE));
+    let width = table_width(area);
+    let (x, room) = (area.x + width, area.width.saturating_sub(width));
     let Some(win) = &round.runs.win else {
         put(buf, x, area.y, room, word(&round.runs.evaluation), DIM);
         return;
@@ -138,6 +154,7 @@ fn below(
     spec: &LoopSpec,
     progress: &LoopProgress,
     screen: &LoopScreen,
+    resume: &str,
     width: usize,
 ) -> Vec<(String, Style)> {
     let mut lines = Vec::new();
@@ -165,14 +182,14 @@ fn below(
                 ));
             }
             if !running {
-                lines.push(("not running: R goes on from here".into(), WARN));
+                lines.push((format!("not running: {resume} goes on from here"), WARN));
             }
         }
         LoopState::Waits { round, left, .. } => {
             let text = format!("round {round} of {} waits for you: {} to judge", spec.rounds, counted(*left, "pair"));
             lines.push((text, WARN));
             if !running {
-                lines.push(("not running: R goes on once they are judged".into(), WARN));
+                lines.push((format!("not running: {resume} goes on once they are judged"), WARN));
             }
         }
         LoopState::Done => lines.push((format!("all {} done; {result}", counted(spec.rounds as usize, "round")), GOOD)),
