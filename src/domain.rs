@@ -109,10 +109,10 @@ pub use select::{
 };
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
-    Act, ActKind, AgreementReport, BEST_OF, Coefficient, Confusion, Contested, Copied, Correction, CriterionReport,
-    Dispute, FilterView, Judged, LabelledPair, Lack, LeftOut, ModelContest, PairVote, QueueOrder, RANK, RaterFigures,
-    Score, ScoreSource, Session, SessionPool, SharedName, Supply, TagChange, VerdictSummary, WinRate, agreement_report,
-    tag_problem,
+    Act, ActKind, AgreementReport, BEST_OF, BuiltQueue, Coefficient, Confusion, Contested, Copied, Correction,
+    CriterionReport, Dispute, FilterView, Judged, LabelledPair, Lack, LeftOut, ModelContest, PairVote, QueueBuild,
+    QueueOrder, QueueRequest, RANK, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName, Supply,
+    TagChange, VerdictSummary, WinRate, agreement_report, tag_problem,
 };
 pub use standings::{RatedEvaluation, Standing, Standings, standings};
 pub use stats::{ece, median, quantile, wilson};

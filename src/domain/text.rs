@@ -37,7 +37,7 @@ impl PromptBody {
     pub fn derived_id(&self) -> PromptId {
         let mut h = Fold64::default();
         self.fold(&mut h);
-        PromptId(format!("h{}", h.hex()))
+        PromptId::new(format!("h{}", h.hex()))
     }
 
     /// A hash of what was asked, blanks at its ends and system turns left out: the same for one question as plain text and as

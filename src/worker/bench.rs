@@ -51,7 +51,7 @@ fn pairs(ask: &TrainBench) -> Result<Vec<PairRow>, Error> {
         .map(|(i, pair)| PairRow {
             turns: PairTurns::of(&pair.chosen.turns, &pair.rejected.turns),
             pair: PairId::new(format!("row{}", i + 1)),
-            prompt_id: PromptId(format!("row{}", i + 1)),
+            prompt_id: PromptId::new(format!("row{}", i + 1)),
             prompt: pair.prompt,
             chosen: pair.chosen.text,
             rejected: pair.rejected.text,

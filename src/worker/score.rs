@@ -35,7 +35,7 @@ pub(super) fn score(path: &Path, id: &RunId, of: Option<&RunId>) -> Result<(), E
     let run = RunDir::open(path)?;
     let spec = dated(&run, run.resolved_spec()?)?;
     check_models(&run, &mut NoSink)?;
-    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
+    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.into_string())) };
     let checkpoint = newest(&run, id)?;
     let device = nn::device(&spec.device)?;
     let scorer = if train.method == "reward" {

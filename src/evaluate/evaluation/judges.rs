@@ -195,7 +195,7 @@ impl Evaluation {
             strategy: EVALUATION.into(),
             p_select: 1.0,
         };
-        let prompt = Prompt { id: prompt, body: item.prompt.clone(), source: run.0.clone(), tags: Vec::new() };
+        let prompt = Prompt { id: prompt, body: item.prompt.clone(), source: run.to_string(), tags: Vec::new() };
         PosedPair { key, cluster: item.cluster(), run: run.clone(), pair, first, prompt, answers }
     }
 }

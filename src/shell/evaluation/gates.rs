@@ -161,7 +161,7 @@ fn own_labels(session: &Session, trained: &BTreeSet<PromptId>) -> (Vec<GatePair>
             continue;
         }
         out.push(GatePair {
-            name: pair.id.0.clone(),
+            name: pair.id.to_string(),
             prompt: prompt.body.clone(),
             a: a.text.clone(),
             b: b.text.clone(),

@@ -74,7 +74,7 @@ impl Prompts {
         if let Some(id) = self.known.get(&key) {
             return (id.clone(), None);
         }
-        let id = PromptId(format!("p{}", self.next));
+        let id = PromptId::new(format!("p{}", self.next));
         self.next += 1;
         self.known.insert(key, id.clone());
         let prompt = Prompt { id: id.clone(), body: body.clone(), source: source.into(), tags: tags.to_vec() };
@@ -119,7 +119,7 @@ pub(super) fn pairs(
     session: &Session,
     writer: &mut LogWriter<SessionRecord>,
 ) -> Result<Added> {
-    let rater = Rater(format!("import:{file}"));
+    let rater = Rater::new(format!("import:{file}"));
     let mut prompts = Prompts::of(session);
     let mut next = next_number(session.pairs().iter().map(|p| p.id.as_str()), 'i');
     let mut known: HashMap<(PromptId, u64, u64), PairId> = HashMap::new();
@@ -144,10 +144,10 @@ pub(super) fn pairs(
         let pair = if let Some(pair) = known.get(&key) {
             pair.clone()
         } else {
-            let id = PairId(format!("i{next}"));
+            let id = PairId::new(format!("i{next}"));
             next += 1;
             let side = |name: &str, answer: &GivenAnswer, model: &Option<String>| Completion {
-                id: CompletionId(format!("{id}.{name}")),
+                id: CompletionId::new(format!("{id}.{name}")),
                 prompt: prompt.clone(),
                 model: model.clone().unwrap_or_else(|| file.to_owned()),
                 text: answer.text.clone(),
@@ -204,7 +204,7 @@ pub(super) fn texts(
             added.known_rows += 1;
             continue;
         }
-        let id = PairId(format!("t{next}"));
+        let id = PairId::new(format!("t{next}"));
         next += 1;
         let row = SftRow { id, prompt_id: body.prompt().derived_id(), body: body.clone() };
         writer.append(&SessionRecord::Taught { set, row })?;
@@ -228,7 +228,7 @@ pub(super) fn ratings(
             added.known_rows += 1;
             continue;
         }
-        let id = PairId(format!("r{next}"));
+        let id = PairId::new(format!("r{next}"));
         next += 1;
         writer.append(&SessionRecord::Rated(RatedRow {
             id,

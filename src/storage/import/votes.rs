@@ -25,7 +25,7 @@ fn hash(text: &str) -> u64 {
 /// A rater of a file, within the session. One that was imported before keeps its name.
 fn rater(file: &str, name: &str) -> Rater {
     let known = Rater::new(name);
-    if known.is_import() { known } else { Rater(format!("import:{file}#{name}")) }
+    if known.is_import() { known } else { Rater::new(format!("import:{file}#{name}")) }
 }
 
 /// The imported pairs of a session that a row of a file may be: its own, and those that nobody judged yet.
@@ -71,7 +71,7 @@ pub(super) fn votes(
         let pair = if let Some(pair) = existing {
             pair
         } else {
-            let id = PairId(format!("i{next}"));
+            let id = PairId::new(format!("i{next}"));
             next += 1;
             append_pair(file, row, &id, prompt, &mut shared, writer)?;
             id
@@ -103,7 +103,7 @@ fn append_pair(
             return Ok(known.clone());
         }
         let completion = Completion {
-            id: CompletionId(format!("{id}.{name}")),
+            id: CompletionId::new(format!("{id}.{name}")),
             prompt: prompt.clone(),
             model: model.clone().unwrap_or_else(|| file.to_owned()),
             text: answer.text.clone(),
@@ -183,7 +183,7 @@ fn append_votes(
                     known.b.clone()
                 }
             }
-            None => CompletionId(format!("{pair}.{}", if *side == Side::A { "a" } else { "b" })),
+            None => CompletionId::new(format!("{pair}.{}", if *side == Side::A { "a" } else { "b" })),
         };
         if session.correction_of(&completion, &rater) != Some(text.as_str()) {
             let (pair, text) = (pair.clone(), text.clone());
