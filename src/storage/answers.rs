@@ -175,11 +175,11 @@ pub(super) fn tags_of(row: &RowFields<'_>) -> Result<Vec<String>, String> {
         match found {
             Some(found) => {
                 row.mark(name);
-                found.into_iter().for_each(|tag| {
+                for tag in found {
                     if !out.contains(&tag) {
                         out.push(tag);
                     }
-                });
+                }
             }
             None if name == "tags" => {
                 return Err(format!("has `tags` that are not texts of 1 to {LONGEST_TAG} characters on one line"));

@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     fn read(message: Value) -> Result<Message, String> {
-        messages("messages", &json!([message])).map(|mut turns| turns.remove(0))
+        messages("messages", &Value::Array(vec![message])).map(|mut turns| turns.remove(0))
     }
 
     #[test]

@@ -78,12 +78,12 @@ fn each(source: &Path, named: &Path, plain_text: bool, take: Take<'_>) -> Result
         Content::Text(head, reader) => (head, reader),
     };
     let refuse = |reason: String| Error::Import { path: source.to_owned(), reason };
-    let shape = match shape(&head, &Extension::of(named), plain_text).map_err(|what| refuse(what.into()))? {
+    let shape = match shape(&head, Extension::of(named), plain_text).map_err(|what| refuse(what.into()))? {
         Shape::Array => match array::check(source)? {
             Ok(()) => Shape::Array,
             // Lines that are arrays of their own, or text such as `[Intro] …`.
-            Err(_) if arrays_are_lines(&head, &Extension::of(named)) => {
-                lines_of(&head, &Extension::of(named), plain_text)
+            Err(_) if arrays_are_lines(&head, Extension::of(named)) => {
+                lines_of(&head, Extension::of(named), plain_text)
             }
             Err(broken) => return Err(refuse(broken)),
         },
@@ -133,7 +133,7 @@ impl Extension {
 }
 
 /// What a text holds, by its beginning.
-fn shape(head: &[u8], named: &Extension, plain_text: bool) -> std::result::Result<Shape, &'static str> {
+fn shape(head: &[u8], named: Extension, plain_text: bool) -> std::result::Result<Shape, &'static str> {
     let text = String::from_utf8_lossy(head);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let begins = text.trim_start();
@@ -149,7 +149,7 @@ fn shape(head: &[u8], named: &Extension, plain_text: bool) -> std::result::Resul
     if yaml || begins.starts_with("---\n") {
         return Err("is YAML: write one JSON object a line (`yq -o=json -I=0 '.[]'`)");
     }
-    if begins.starts_with('{') && json_lines(text) == 0 && *named != Extension::Text {
+    if begins.starts_with('{') && json_lines(text) == 0 && named != Extension::Text {
         let mut values = serde_json::Deserializer::from_str(begins).into_iter::<Value>();
         let whole = match values.next() {
             Some(Ok(value)) => value.is_object(),
@@ -160,16 +160,18 @@ fn shape(head: &[u8], named: &Extension, plain_text: bool) -> std::result::Resul
             return Ok(Shape::Values);
         }
     }
-    if !begins.starts_with('{') && json_lines(text) == 0 && (*named != Extension::Json) {
-        if let Some(delimiter) = table::delimiter(text, *named == Extension::Table) {
-            return Ok(Shape::Table(delimiter));
-        }
+    if !begins.starts_with('{')
+        && json_lines(text) == 0
+        && named != Extension::Json
+        && let Some(delimiter) = table::delimiter(text, named == Extension::Table)
+    {
+        return Ok(Shape::Table(delimiter));
     }
     Ok(lines_of(head, named, plain_text))
 }
 
 /// Whether lines hold JSON or text.
-fn lines_of(head: &[u8], named: &Extension, plain_text: bool) -> Shape {
+fn lines_of(head: &[u8], named: Extension, plain_text: bool) -> Shape {
     let text = String::from_utf8_lossy(head);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let looked_at = whole_lines(text).count();
@@ -177,8 +179,8 @@ fn lines_of(head: &[u8], named: &Extension, plain_text: bool) -> Shape {
     // A single line that is longer than what is looked at.
     let long = looked_at <= 1 && head.len() >= bytes::HEAD && text.trim_start().starts_with('{');
     match () {
-        () if !plain_text || *named == Extension::Json => Shape::JsonLines,
-        () if found > 0 && found * 2 >= looked_at || long && *named != Extension::Text => Shape::JsonLines,
+        () if !plain_text || named == Extension::Json => Shape::JsonLines,
+        () if found > 0 && found * 2 >= looked_at || long && named != Extension::Text => Shape::JsonLines,
         () => Shape::TextLines,
     }
 }
@@ -198,13 +200,13 @@ fn json_lines(text: &str) -> usize {
 }
 
 /// Whether a text that begins with `[` and is no array holds lines: arrays of their own, or plain text such as `[Intro] …`.
-fn arrays_are_lines(head: &[u8], named: &Extension) -> bool {
+fn arrays_are_lines(head: &[u8], named: Extension) -> bool {
     let text = String::from_utf8_lossy(head);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_start();
     let first = text.split('\n').next().unwrap_or_default();
     let value = text[1..].trim_start().bytes().next();
     let begins_a_value = value.is_none_or(|b| b"{[\"]-0123456789tfn".contains(&b));
-    serde_json::from_str::<Value>(first).is_ok() || *named != Extension::Json && !begins_a_value
+    serde_json::from_str::<Value>(first).is_ok() || named != Extension::Json && !begins_a_value
 }
 
 /// The first records of a file, for recognising its format.

@@ -287,7 +287,7 @@ pub(super) fn as_chat(prompt: PromptBody) -> PromptBody {
             let turns = transcript::asked(&text).unwrap_or_else(|| vec![Message::new("user", text)]);
             PromptBody::Chat(turns.into())
         }
-        chat => chat,
+        PromptBody::Chat(talk) => PromptBody::Chat(talk),
     }
 }
 

@@ -149,6 +149,13 @@ impl<'a> RowFields<'a> {
         self.marks.borrow_mut().read.insert(format!("{}{name}", self.under));
     }
 
+    /// Counts columns as read.
+    pub fn mark_all(&self, names: &[&str]) {
+        for name in names {
+            self.mark(name);
+        }
+    }
+
     /// A text that is not blank; null and other values are none. It counts as read where it is a text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&'a str> {

@@ -134,7 +134,7 @@ impl<R: BufRead> Read for Counting<R> {
             return Err(io::Error::other(format!("an entry longer than the limit of {limit} MiB")));
         }
         self.progress.since.set(since);
-        self.progress.lines.set(self.progress.lines.get() + out[..n].iter().filter(|b| **b == b'\n').count());
+        self.progress.lines.set(self.progress.lines.get() + memchr::memchr_iter(b'\n', &out[..n]).count());
         Ok(n)
     }
 }

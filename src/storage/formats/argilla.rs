@@ -54,7 +54,7 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     let prompt = prompt(&fields, &answers)?;
     let metadata = all.child("metadata");
     let tags = tags_of(metadata.as_ref().unwrap_or(&fields))?;
-    OF_RECORD.iter().for_each(|name| all.mark(name));
+    all.mark_all(&OF_RECORD);
     if let Some(found) = &metadata {
         let text = |name: &str| {
             found.text(&format!("{name}_model")).or_else(|| found.text(&format!("{name}-model"))).map(str::to_owned)
@@ -74,7 +74,9 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
         }
     }
     let suggested: Vec<&String> = all.names().filter(|name| name.contains(".suggestion")).collect();
-    suggested.iter().for_each(|name| all.mark(name));
+    for name in &suggested {
+        all.mark(name);
+    }
     if all.get("suggestions").and_then(Value::as_object).is_some_and(|s| !s.is_empty()) || !suggested.is_empty() {
         row.unread.push("record with suggestions");
     }

@@ -40,7 +40,7 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
             let rater = format!("annotator{}", at + 1);
             match one.get("score").filter(|score| !score.is_null()) {
                 Some(score) => {
-                    row.votes.push(ImportedVote::new(rater.as_str(), choice("individual_preference", score)?))
+                    row.votes.push(ImportedVote::new(rater.as_str(), choice("individual_preference", score)?));
                 }
                 None => row.unread.push("annotator without a score"),
             }

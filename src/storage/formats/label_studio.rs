@@ -54,7 +54,7 @@ const OF_TASK: [&str; 20] = [
 
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     let task = record.row()?;
-    OF_TASK.iter().for_each(|name| task.mark(name));
+    task.mark_all(&OF_TASK);
     match task.peek("data") {
         Some(Value::Object(_)) => {
             let data = task.child("data").ok_or("has `data` that are not an object")?;

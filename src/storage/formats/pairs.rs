@@ -73,18 +73,17 @@ pub(super) fn row(record: &Record) -> Result<ImportedPair, Refusal> {
         return Err(format!("has no `{missing}`").into());
     };
     let mut said = Vec::new();
-    let (prompt, chosen, rejected) = match (chosen, rejected) {
-        (Value::String(chosen), Value::String(rejected)) => texts(&row, chosen, rejected, &mut said)?,
-        _ => {
-            let side = |name: &str, value: &Value| match value {
-                list @ Value::Array(_) => chat_json::messages(name, list),
-                message @ Value::Object(parts) if parts.contains_key("role") || parts.contains_key("from") => {
-                    chat_json::messages(name, &Value::Array(vec![message.clone()]))
-                }
-                other => GivenAnswer::of(name, Some(other)).map(|answer| answer.as_turns()),
-            };
-            conversations(&row, side("chosen", chosen)?, side("rejected", rejected)?)?
-        }
+    let (prompt, chosen, rejected) = if let (Some(chosen), Some(rejected)) = (chosen.as_str(), rejected.as_str()) {
+        texts(&row, chosen, rejected, &mut said)?
+    } else {
+        let side = |name: &str, value: &Value| match value {
+            list @ Value::Array(_) => chat_json::messages(name, list),
+            message @ Value::Object(parts) if parts.contains_key("role") || parts.contains_key("from") => {
+                chat_json::messages(name, &Value::Array(vec![message.clone()]))
+            }
+            other => GivenAnswer::of(name, Some(other)).map(|answer| answer.as_turns()),
+        };
+        conversations(&row, side("chosen", chosen)?, side("rejected", rejected)?)?
     };
     sound_pair(&prompt, &chosen, &rejected)?;
     if chosen.says_the_same(&rejected) {

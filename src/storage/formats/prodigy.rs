@@ -34,7 +34,9 @@ type Choosable<'a> = (String, &'a Map<String, Value>);
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     let fields = record.row()?;
     // Prodigy keeps its own notes under names that begin so.
-    fields.names().filter(|name| name.starts_with('_')).for_each(|name| fields.mark(name));
+    for name in fields.names().filter(|name| name.starts_with('_')) {
+        fields.mark(name);
+    }
     let options = options(&fields)?;
     // An option whose text says that neither is better is no answer.
     let other = |(id, option): &Choosable<'_>| {
@@ -93,7 +95,7 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
 
 /// Who answered.
 fn rater(fields: &RowFields<'_>) -> String {
-    let named = ["_annotator_id", "_session_id"].iter().find_map(|name| id_text(fields.get(*name)));
+    let named = ["_annotator_id", "_session_id"].iter().find_map(|name| id_text(fields.get(name)));
     named.unwrap_or_else(|| "annotator".into())
 }
 

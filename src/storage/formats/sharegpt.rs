@@ -31,6 +31,6 @@ const HOW: [&str; 2] = ["mask", "type"];
 
 fn row(record: &Record) -> Result<SftBody, Refusal> {
     let row = record.row()?;
-    HOW.iter().for_each(|name| row.mark(name));
+    row.mark_all(&HOW);
     text_of(&row)
 }

@@ -66,9 +66,8 @@ fn to_json(all: &LabelledPair<'_>) -> Value {
         json!({"rater": a.rater, "choice": choice, "strength": strength, "criterion": a.criterion})
     };
     let settled: Vec<Value> = all.adjudications.iter().map(settled).collect();
-    let answer = |completion: &Completion| match completion.turns.is_empty() {
-        true => json!(completion.text),
-        false => json!(answer_turns(completion.into())),
+    let answer = |completion: &Completion| {
+        if completion.turns.is_empty() { json!(completion.text) } else { json!(answer_turns(completion.into())) }
     };
     let mut columns = json!({
         "id": all.pair.id, "prompt": prompt, "a": answer(all.a), "b": answer(all.b), "model_a": all.a.model,
@@ -105,7 +104,7 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     fits("second answer", &b.text)?;
     let tags = tags_of(&columns)?;
     // What an import works out again, or has no use for.
-    DERIVED.iter().for_each(|name| columns.mark(name));
+    columns.mark_all(&DERIVED);
     let (a, b) = ((a, model("model_a")), (b, model("model_b")));
     let mut row = ImportedVotes { prompt, tags, a, b, ..ImportedVotes::default() };
     // A rater's replaced votes come before the one that counts, whatever their order.

@@ -41,7 +41,7 @@ const TOKENS: [&[u8]; 16] = [
 ];
 
 fn mutate(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
-    for _ in 0..1 + numbers.below(4) {
+    for _ in 0..=numbers.below(4) {
         let (a, b) = (numbers.below(bytes.len()), numbers.below(bytes.len()));
         let (from, to) = (a.min(b), a.max(b));
         match numbers.below(6) {
