@@ -67,7 +67,7 @@ pub struct LoopScreen {
 
 /// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoopAction {
+pub enum RoundsAction {
     /// Label what waits for people; on the form start.
     Accept,
     /// Plan a new loop.
@@ -94,10 +94,10 @@ pub enum LoopAction {
     Back,
 }
 
-use LoopAction as A;
+use RoundsAction as A;
 
 #[rustfmt::skip]
-const KEYS: &[Section<LoopAction>] = &[
+const KEYS: &[Section<RoundsAction>] = &[
     Section { title: "loop", rows: &[
         on(k(Code::Enter), A::Accept, "label", "label the pairs that wait; on the form, start").named("label what waits"),
         on(c('n'), A::New, "new", "plan a new loop").named("new loop"),
@@ -124,10 +124,10 @@ const KEYS: &[Section<LoopAction>] = &[
 ];
 
 impl Screen for LoopScreen {
-    type Action = LoopAction;
+    type Action = RoundsAction;
 
     const NAME: &'static str = "loop";
-    const KEYS: &'static [Section<LoopAction>] = KEYS;
+    const KEYS: &'static [Section<RoundsAction>] = KEYS;
 
     fn open(shared: &mut Shared, _show: Show) -> (Self, Vec<Effect>) {
         let mut screen = Self::default();
@@ -147,7 +147,7 @@ impl Screen for LoopScreen {
         self.view == LoopView::Form && self.form.paste(shared, text)
     }
 
-    fn act(&mut self, shared: &mut Shared, action: LoopAction) -> Next {
+    fn act(&mut self, shared: &mut Shared, action: RoundsAction) -> Next {
         shared.touch();
         match (self.view, action) {
             (LoopView::Form, A::Back) => self.view = LoopView::Rounds,
@@ -187,7 +187,7 @@ impl Screen for LoopScreen {
         usize::from(self.view == LoopView::Form)
     }
 
-    fn footer_word(&self, shared: &Shared, action: LoopAction, word: &'static str) -> Option<&'static str> {
+    fn footer_word(&self, shared: &Shared, action: RoundsAction, word: &'static str) -> Option<&'static str> {
         let open = shared.open.as_ref()?;
         if self.view == LoopView::Form {
             return Some(word);
@@ -327,17 +327,13 @@ impl LoopScreen {
     }
 
     fn stop(&self, shared: &mut Shared) -> Vec<Effect> {
-        match (&self.name, shared.open.as_ref().is_some_and(|open| self.is_running(open))) {
-            (Some(name), true) => {
-                let name = name.clone();
-                shared.say(format!("stopping {name} …"));
-                vec![Effect::StopLoop { name }]
-            }
-            _ => {
-                shared.warn("no loop is running");
-                Vec::new()
-            }
-        }
+        let running = shared.open.as_ref().is_some_and(|open| self.is_running(open));
+        let Some(name) = self.name.clone().filter(|_| running) else {
+            shared.warn("no loop is running");
+            return Vec::new();
+        };
+        shared.say(format!("stopping {name} …"));
+        vec![Effect::StopLoop { name }]
     }
 
     fn resume(&self, shared: &mut Shared) -> Vec<Effect> {
