@@ -80,7 +80,7 @@ pub use hyper::{FromText, Hyperparameters};
 pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
 pub use loop_progress::{
-    LOOP_SUITE, LoopProgress, LoopPrompts, LoopState, LoopStep, RoundProgress, RoundRuns, RoundWin, sampled_prompts,
+    LOOP_SUITE, LoopProgress, LoopPrompts, LoopState, LoopStep, RoundProgress, RoundRuns, RoundWin,
 };
 pub use loop_spec::{LOOP_HELD_OUT, LoopRows, LoopSpec, PEOPLE};
 pub use measured::{Comparison, EvalAnswer, EvalState, GatePair, Measurement};

@@ -157,10 +157,10 @@ pub enum Effect {
         /// Identifies it in the answer.
         ticket: u64,
         /// The loop.
-        request: LoopRequest,
+        request: Box<LoopRequest>,
     },
     /// Plan this loop and start its process. Answer with [`super::Msg::Note`].
-    StartLoop(LoopRequest),
+    StartLoop(Box<LoopRequest>),
     /// Start the process of a planned loop where it broke off. Answer with [`super::Msg::Note`].
     ResumeLoop {
         /// Its name.

@@ -4,7 +4,7 @@
 //! rater. Nothing else is recorded, so that a process that dies at any moment loses nothing. Refuses to know files: the caller
 //! says what became of each run.
 
-use super::ids::{PromptId, RunId};
+use super::ids::RunId;
 use super::loop_spec::LoopSpec;
 use super::run::RunStatus;
 use super::scorecard::{EvalReport, JudgeReport};
@@ -12,7 +12,6 @@ use super::session::Session;
 use super::text::{Pair, Prompt, is_held_out};
 use super::verdict::Choice;
 use serde::Serialize;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The suite whose judge decides whether a round is better.
@@ -236,26 +235,21 @@ impl LoopProgress {
     /// started from, and before the first round is trained.
     #[must_use]
     pub fn result(&self, spec: &LoopSpec) -> Option<RunId> {
-        match self.state {
-            LoopState::NoGain { round } => spec.before(round),
-            _ => {
-                let trained = |r: &&RoundProgress| r.runs.training == Some(RunStatus::Finished);
-                let last = self.rounds.iter().rev().find(trained)?;
-                Some(spec.training(last.round))
-            }
+        if let LoopState::NoGain { round } = self.state {
+            return spec.before(round);
         }
+        let trained = |r: &&RoundProgress| r.runs.training == Some(RunStatus::Finished);
+        self.rounds.iter().rev().find(trained).map(|last| spec.training(last.round))
     }
 }
 
 /// What the loop's judge says of a pair; of people's verdicts the first that decides.
 fn verdict_on(spec: &LoopSpec, session: &Session, pair: &Pair) -> Option<Choice> {
-    match &spec.rater {
-        Some(rater) => session.verdict_of(&pair.id, rater).map(|(_, verdict)| verdict.choice),
-        None => {
-            let given = session.counting(&pair.id).into_iter().filter(|(_, verdict)| verdict.rater.is_person());
-            given.map(|(_, verdict)| verdict.choice).find(|choice| *choice != Choice::Skip)
-        }
+    if let Some(rater) = &spec.rater {
+        return session.verdict_of(&pair.id, rater).map(|(_, verdict)| verdict.choice);
     }
+    let given = session.counting(&pair.id).into_iter().filter(|(_, verdict)| verdict.rater.is_person());
+    given.map(|(_, verdict)| verdict.choice).find(|choice| *choice != Choice::Skip)
 }
 
 /// The first thing that is not done. A step counts as done where a later one has begun.
@@ -296,10 +290,4 @@ fn next(spec: &LoopSpec, rounds: &[RoundProgress]) -> LoopState {
         }
     }
     LoopState::Done
-}
-
-/// The prompts of the session that a loop samples in any of its rounds.
-#[must_use]
-pub fn sampled_prompts<'a>(spec: &LoopSpec, prompts: &'a LoopPrompts) -> HashSet<&'a PromptId> {
-    (1..=spec.rounds).flat_map(|round| prompts.round(spec, round)).map(|prompt| &prompt.id).collect()
 }

@@ -78,13 +78,11 @@ impl Inbox {
         let bytes = std::fs::read(batch).map_err(|e| Error::io("read", batch, e))?;
         let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
         let parsed: std::result::Result<Vec<SessionRecord>, _> = lines.map(serde_json::from_slice).collect();
-        match parsed {
-            Ok(records) => Ok(Some(records)),
-            Err(_) => {
-                std::fs::rename(batch, Self::refused(batch)).map_err(|e| Error::io("set aside", batch, e))?;
-                Ok(None)
-            }
+        if let Ok(records) = parsed {
+            return Ok(Some(records));
         }
+        std::fs::rename(batch, Self::refused(batch)).map_err(|e| Error::io("set aside", batch, e))?;
+        Ok(None)
     }
 
     /// Where a batch lies that was set aside.
@@ -124,7 +122,7 @@ mod tests {
         let first = inbox.put("loop-1", &[scored(1), scored(2)]).unwrap();
         let second = inbox.put("loop-2", &[scored(3)]).unwrap();
         assert_eq!(inbox.waiting().unwrap(), [first.clone(), second.clone()]);
-        assert_eq!(inbox.waiting_from("loop-2").unwrap(), [second.clone()]);
+        assert_eq!(inbox.waiting_from("loop-2").unwrap(), std::slice::from_ref(&second));
         assert_eq!(inbox.read(&first).unwrap(), Some(vec![scored(1), scored(2)]));
         std::fs::write(&second, "{\"k\":\"scored\"").unwrap();
         assert_eq!(inbox.read(&second).unwrap(), None);

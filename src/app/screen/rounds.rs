@@ -327,17 +327,13 @@ impl LoopScreen {
     }
 
     fn stop(&self, shared: &mut Shared) -> Vec<Effect> {
-        match (&self.name, shared.open.as_ref().is_some_and(|open| self.is_running(open))) {
-            (Some(name), true) => {
-                let name = name.clone();
-                shared.say(format!("stopping {name} …"));
-                vec![Effect::StopLoop { name }]
-            }
-            _ => {
-                shared.warn("no loop is running");
-                Vec::new()
-            }
-        }
+        let running = shared.open.as_ref().is_some_and(|open| self.is_running(open));
+        let Some(name) = self.name.clone().filter(|_| running) else {
+            shared.warn("no loop is running");
+            return Vec::new();
+        };
+        shared.say(format!("stopping {name} …"));
+        vec![Effect::StopLoop { name }]
     }
 
     fn resume(&self, shared: &mut Shared) -> Vec<Effect> {

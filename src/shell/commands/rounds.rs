@@ -20,22 +20,23 @@ pub fn run(context: &CommandContext, args: LoopArgs) -> Result<()> {
         return show(context, &dir, name);
     }
     let (detach, background, dry, key_envs) = (args.detach, args.background, args.dry_run, args.key_envs.clone());
-    let name = match args.resume.clone() {
+    let name = if let Some(name) = args.resume.clone() {
         // The plan may still wait in the inbox.
-        Some(name) => name,
-        None => {
-            let request = request(args)?;
-            if dry {
-                let spec = rounds::plan(&context.home, &dir, &request)?;
-                return print_plan(context, &dir, &spec);
-            }
-            let spec = rounds::enter(&context.home, &dir, &request)?;
-            if !context.json {
-                let session = dir.state()?.0;
-                rounds::plan_words(&dir.name(), &spec, &session).iter().for_each(|line| out::note(line));
-            }
-            spec.name
+        name
+    } else {
+        let request = request(args)?;
+        if dry {
+            let spec = rounds::plan(&context.home, &dir, &request)?;
+            return print_plan(context, &dir, &spec);
         }
+        let spec = rounds::enter(&context.home, &dir, &request)?;
+        if !context.json {
+            let session = dir.state()?.0;
+            for line in rounds::plan_words(&dir.name(), &spec, &session) {
+                out::note(&line);
+            }
+        }
+        spec.name
     };
     if detach {
         supervisor::start_loop(&context.home, &dir, &name, &key_envs)?;

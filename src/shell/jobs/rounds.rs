@@ -20,10 +20,10 @@ pub enum LoopJob {
         /// Identifies the question in the answer.
         ticket: u64,
         /// The loop.
-        request: LoopRequest,
+        request: Box<LoopRequest>,
     },
     /// Plan it and start its process.
-    Start(LoopRequest),
+    Start(Box<LoopRequest>),
     /// Start the process of a planned one.
     Resume(String),
     /// Stop its process.

@@ -179,7 +179,8 @@ impl Driver<'_> {
         let (home, dir, spec) = (self.home, self.dir, self.spec);
         match step {
             LoopStep::Sample => {
-                let run = self.run(spec.sampling(round), status, |_| steps::sample(home, dir, spec, round, session))?;
+                let run =
+                    self.run(&spec.sampling(round), status, |_| steps::sample(home, dir, spec, round, session))?;
                 if self.finish(&run, control)? {
                     let said = steps::sampled(&dir.state()?.0, spec, round);
                     reporter.step(round, step, Some(&run.id()), &said)?;
@@ -205,7 +206,7 @@ impl Driver<'_> {
                 reporter.step(round, step, None, &said)?;
             }
             LoopStep::Train => {
-                let run = self.run(spec.training(round), status, |_| steps::train(home, dir, spec, round))?;
+                let run = self.run(&spec.training(round), status, |_| steps::train(home, dir, spec, round))?;
                 if self.finish(&run, control)? {
                     let (state, _) = supervisor::state_of(&run)?;
                     let rows = state.plan.as_ref().map_or(0, |plan| plan.train_rows);
@@ -215,9 +216,11 @@ impl Driver<'_> {
             }
             LoopStep::Evaluate => {
                 let keys = self.key_envs;
-                let run = self.run(spec.evaluation(round), status, |_| {
+                let run = self.run(&spec.evaluation(round), status, |_| {
                     let (run, notes) = steps::evaluate(home, dir, spec, round, session, keys)?;
-                    notes.iter().for_each(|note| out::note(note));
+                    for note in &notes {
+                        out::note(note);
+                    }
                     Ok(run)
                 })?;
                 if self.finish(&run, control)? {
@@ -237,12 +240,12 @@ impl Driver<'_> {
     /// The run of a step: launched, found alive, or resumed where it broke off.
     fn run(
         &mut self,
-        id: RunId,
+        id: &RunId,
         status: Option<&RunStatus>,
         launch: impl FnOnce(&Self) -> Result<RunDir>,
     ) -> Result<RunDir> {
         let Some(status) = status else { return launch(self) };
-        let run = self.dir.run(&id)?;
+        let run = self.dir.run(id)?;
         if run.is_alive() || *status == RunStatus::Finished {
             return Ok(run);
         }

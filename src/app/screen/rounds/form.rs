@@ -72,7 +72,7 @@ impl LoopForm {
         let takes = JUDGES.iter().find(|(name, _)| *name == judge).map_or("", |(_, takes)| takes);
         self.fields.show("by", !takes.is_empty());
         if let Some(field) = self.fields.field_mut("by") {
-            field.help = takes.to_owned();
+            takes.clone_into(&mut field.help);
         }
     }
 
@@ -113,7 +113,7 @@ impl LoopForm {
         self.changed_ms = None;
         let Ok(request) = self.request() else { return Vec::new() };
         self.ticket = shared.next_ticket();
-        vec![Effect::PlanLoop { ticket: self.ticket, request }]
+        vec![Effect::PlanLoop { ticket: self.ticket, request: Box::new(request) }]
     }
 
     /// Takes the answer to the newest question.
@@ -142,7 +142,7 @@ impl LoopForm {
             (None, Ok(request)) => {
                 self.started_ms = Some(shared.clock_ms);
                 shared.say("starting …");
-                vec![Effect::StartLoop(request)]
+                vec![Effect::StartLoop(Box::new(request))]
             }
         }
     }
