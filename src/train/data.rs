@@ -367,10 +367,10 @@ mod tests {
         pair.turns = Some(Box::new(crate::domain::PairTurns { chosen: several, rejected: Vec::new() }));
         let out = tokenise(&Bytes, &Rows::Pairs(vec![pair.clone()]), &TokeniseOptions::new(50), |_| Ok(())).unwrap();
         assert_eq!(learned(&out.train[0].rows[0]), "x\0z\0");
-        // A prompt of plain text has no turns to follow: the row is left out, the run goes on.
+        // An import refuses such a row; a log that holds one is named.
         pair.prompt = PromptBody::Text("q".into());
-        let out = tokenise(&Bytes, &Rows::Pairs(vec![pair]), &TokeniseOptions::new(50), |_| Ok(())).unwrap();
-        assert_eq!((out.train.len(), out.dropped.len()), (0, 1));
+        let told = tokenise(&Bytes, &Rows::Pairs(vec![pair]), &TokeniseOptions::new(50), |_| Ok(())).unwrap_err();
+        assert!(told.to_string().contains("pair q1: an answer of messages needs a prompt of messages"), "{told}");
     }
 
     fn row_of_turns() -> PairRow {
