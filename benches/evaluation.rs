@@ -86,7 +86,7 @@ fn with_rule(dir: &SessionDir, run: &str) -> (EvalState, Vec<Finding>) {
             Comparison {
                 key: a.key.clone(),
                 judge: "rule".into(),
-                cluster: a.prompt.derived_id().0,
+                cluster: a.prompt.derived_id().into_string(),
                 p: Some(Num(p)),
                 a_first: None,
                 b_first: None,

@@ -2,22 +2,23 @@
 //! `cargo bench --bench long_session`.
 //!
 //! Owns the measurement on a session of its own: 100,000 prompts of a dozen words with two answers of forty, scores of one run,
-//! verdicts of two raters on 4,000 pairs, and a tag on every tenth prompt. The program is timed in a pseudo-terminal, from its
-//! start to the first pair on the screen; everything else by the function that the program calls. Prints the median of five, and
-//! with `-- --json` one object. `-- --pairs N` changes the size, `-- --only NAME` measures what begins so.
+//! verdicts of two raters on 4,000 pairs, and a tag on every tenth prompt. The program is timed in a pseudo-terminal: from its
+//! start to the first pair on the screen, from a key to the first bytes of the next frame, and its memory (on Linux) once all is
+//! read; everything else by the function that the program calls. Prints the median of five, and with `-- --json` one object. `-- --pairs N` changes the size, `-- --only NAME` measures what begins so.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement may end and print")]
 
 #[path = "support/program.rs"]
 #[allow(dead_code, reason = "the measurements share it")]
 mod program;
 
-use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 use program::{given, words_after};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::hint::black_box;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use tiebreak::domain::{
     Asked, Choice, Completion, CompletionId, Filter, Finish, Num, Pair, PairId, Prompt, PromptBody, PromptId,
@@ -29,6 +30,8 @@ use tiebreak::storage::{Home, SessionDir, export, formats};
 
 /// Times that each thing is measured.
 const TIMES: usize = 5;
+/// After so long without output a frame is over.
+const QUIET: Duration = Duration::from_millis(150);
 /// Pairs with verdicts.
 const JUDGED: usize = 4_000;
 /// What a text is made of.
@@ -80,6 +83,7 @@ fn write(home: &Home, pairs: usize) -> SessionDir {
         let ids = ["a", "b"].map(|side| CompletionId::new(format!("i{}.{side}", i + 1)));
         for (at, id) in ids.iter().enumerate() {
             let answer = Completion {
+                turns: Vec::new(),
                 id: id.clone(),
                 prompt: prompt.clone(),
                 model: "m".into(),
@@ -125,31 +129,141 @@ fn write(home: &Home, pairs: usize) -> SessionDir {
     dir
 }
 
-/// From the program's start to the first pair on the screen.
-fn open(home: &Path) -> Duration {
-    let size = PtySize { rows: 40, cols: 120, pixel_width: 0, pixel_height: 0 };
-    let pty = native_pty_system().openpty(size).unwrap();
-    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tiebreak"));
-    command.args(["label", "long", "--rater", "ana", "--home"]);
-    command.arg(home);
-    command.env("TERM", "xterm-256color");
-    command.env("LANG", "C.UTF-8");
-    let mut reader = pty.master.try_clone_reader().unwrap();
-    let start = Instant::now();
-    let mut child = pty.slave.spawn_command(command).unwrap();
-    let (mut seen, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
-    let shown = ["all read", "read ↓", "% read"].map(str::as_bytes);
-    let taken = loop {
-        let n = reader.read(&mut buffer).unwrap();
-        assert!(n > 0, "the program ended before it showed a pair");
-        seen.extend_from_slice(&buffer[..n]);
-        if shown.iter().any(|word| seen.windows(word.len()).any(|w| w == *word)) {
-            break start.elapsed();
-        }
-    };
-    child.kill().unwrap();
-    child.wait().unwrap();
-    taken
+/// The program in a pseudo-terminal.
+struct Running {
+    child: Box<dyn Child + Send + Sync>,
+    keys: Box<dyn Write + Send>,
+    /// What it writes, with the time at which it came.
+    written: Receiver<(Instant, Vec<u8>)>,
+    /// From its start to the first pair on the screen.
+    opened: Duration,
+    /// The screen stays as long as its master does.
+    _master: Box<dyn MasterPty + Send>,
+}
+
+impl Running {
+    fn start(home: &Path) -> Self {
+        let size = PtySize { rows: 40, cols: 120, pixel_width: 0, pixel_height: 0 };
+        let pty = native_pty_system().openpty(size).unwrap();
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tiebreak"));
+        command.args(["label", "long", "--rater", "ana", "--home"]);
+        command.arg(home);
+        command.env("TERM", "xterm-256color");
+        command.env("LANG", "C.UTF-8");
+        let mut reader = pty.master.try_clone_reader().unwrap();
+        let keys = pty.master.take_writer().unwrap();
+        let start = Instant::now();
+        let child = pty.slave.spawn_command(command).unwrap();
+        let (said, written) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(n) = reader.read(&mut buffer) {
+                if n == 0 || said.send((Instant::now(), buffer[..n].to_vec())).is_err() {
+                    return;
+                }
+            }
+        });
+        let shown = ["all read", "read ↓", "% read"].map(str::as_bytes);
+        let mut seen = Vec::new();
+        let opened = loop {
+            let (at, bytes) = written.recv().unwrap();
+            seen.extend_from_slice(&bytes);
+            if shown.iter().any(|word| seen.windows(word.len()).any(|w| w == *word)) {
+                break at - start;
+            }
+        };
+        Self { child, keys, written, opened, _master: pty.master }
+    }
+
+    /// Waits until it has written nothing for a while.
+    fn settle(&self) {
+        while self.written.recv_timeout(QUIET).is_ok() {}
+    }
+
+    /// Types keys that may change nothing on the screen.
+    fn send(&mut self, keys: &str) {
+        self.settle();
+        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
+    }
+
+    /// From the key to the first bytes of the next frame.
+    fn press(&mut self, key: &str) -> Duration {
+        self.settle();
+        let start = Instant::now();
+        self.keys.write_all(key.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
+        let (at, _) = self.written.recv_timeout(Duration::from_secs(20)).unwrap();
+        at - start
+    }
+
+    /// Its memory in MiB, now and at its peak; none where /proc does not tell.
+    fn memory(&self) -> Option<[f64; 2]> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.process_id()?)).ok()?;
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f64>().ok()
+        };
+        Some([of("VmRSS")? / 1024.0, of("VmHWM")? / 1024.0])
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Presses every key of the label screen that works on more than the shown pair.
+fn keys(table: &mut Table, home: &Path) {
+    let mut program = Running::start(home);
+    // The writer reads the log once more after the screen has it.
+    std::thread::sleep(Duration::from_secs(3));
+    if let Some([now, peak]) = program.memory() {
+        table.say("memory after opening", now, "MiB");
+        table.say("memory at its peak", peak, "MiB");
+    }
+    let mut verdicts = ["1", "2", ",", ".", "0"].into_iter().cycle();
+    table.row("key: verdict", || program.press(verdicts.next().unwrap()));
+    table.row("key: skip", || program.press(" "));
+    table.row("key: undo", || program.press("u"));
+    let pairs =
+        [("note", "n", "\x1b"), ("expand prompt", "p", "p"), ("list of pairs", "g", "\x1b"), ("palette", ":", "\x1b")];
+    for (name, key, back) in pairs {
+        table.row(&format!("key: {name}"), || {
+            let taken = program.press(key);
+            program.press(back);
+            taken
+        });
+    }
+    table.row("key: a letter of a search", || {
+        program.press("/");
+        let taken = program.press("u");
+        program.press("\x1b");
+        taken
+    });
+    for filter in FILTERS {
+        table.row(&format!("key: enter of the filter {filter}"), || {
+            program.press("f");
+            // What the filter was is deleted first.
+            program.send(&format!("\x15{filter}"));
+            program.press("\r")
+        });
+    }
+    program.press("f");
+    program.send("\x15\r");
+    table.row("key: order", || program.press("o"));
+    table.row("key: agreement", || {
+        let taken = program.press("A");
+        program.press("\x1b");
+        taken
+    });
+    table.row("key: home", || {
+        let taken = program.press("\x1b");
+        program.press("\r");
+        taken
+    });
 }
 
 /// Measures and prints.
@@ -159,6 +273,12 @@ struct Table {
 }
 
 impl Table {
+    /// Whether something that begins so is measured.
+    fn measures(&self, name: &str) -> bool {
+        let begins = |start: &String| name.starts_with(start.as_str()) || start.starts_with(name);
+        self.only.as_ref().is_none_or(|only| only.iter().any(begins))
+    }
+
     fn row(&mut self, name: &str, mut measure: impl FnMut() -> Duration) {
         if self.only.as_ref().is_some_and(|only| !only.iter().any(|start| name.starts_with(start.as_str()))) {
             return;
@@ -170,6 +290,14 @@ impl Table {
             println!("{median:>9.1} ms  {name}");
         }
         self.rows.insert(name.into(), json!(median));
+    }
+
+    fn say(&mut self, name: &str, value: f64, unit: &str) {
+        let value = (value * 10.0).round() / 10.0;
+        if !given("--json") {
+            println!("{value:>9.1} {unit}  {name}");
+        }
+        self.rows.insert(format!("{name} {unit}"), json!(value));
     }
 
     fn timed<T>(&mut self, name: &str, mut work: impl FnMut() -> T) {
@@ -230,7 +358,10 @@ fn main() {
     let pairs = words_after("--pairs").map_or(100_000, |n| n[0].parse().unwrap());
     let dir = write(&home, pairs);
     let mut table = Table { only: words_after("--only"), rows: Map::new() };
-    table.row("open", || open(home.root()));
+    table.row("open", || Running::start(home.root()).opened);
+    if table.measures("key") {
+        keys(&mut table, home.root());
+    }
     table.timed("open: read and parse", || dir.tail().poll().unwrap());
     let records = dir.tail().poll().unwrap();
     table.row("open: fold", || {

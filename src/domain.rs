@@ -12,6 +12,7 @@ mod canonical;
 mod check;
 mod conclusion;
 mod contest;
+mod conversation;
 mod dawid_skene;
 mod eval_items;
 mod evaluation;
@@ -61,6 +62,7 @@ pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use conclusion::Conclusion;
 pub use contest::{Contestant, ItemKey};
+pub use conversation::{Conversation, JsonFields, Message, MessageFields, PairTurns, ReplyRef, readable_turns};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
 pub use eval_items::{EvalItem, ItemFilter, ItemOutcome, eval_items};
 pub use evaluation::{
@@ -107,17 +109,17 @@ pub use select::{
 };
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
-    Act, ActKind, AgreementReport, BEST_OF, Coefficient, Confusion, Contested, Copied, Correction, CriterionReport,
-    Dispute, FilterView, Judged, LabelledPair, Lack, LeftOut, ModelContest, PairVote, QueueOrder, RANK, RaterFigures,
-    Score, ScoreSource, Session, SessionPool, SharedName, Supply, TagChange, VerdictSummary, WinRate, agreement_report,
-    tag_problem,
+    Act, ActKind, AgreementReport, BEST_OF, BuiltQueue, Coefficient, Confusion, Contested, Copied, Correction,
+    CriterionReport, Dispute, FilterView, Judged, LabelledPair, Lack, LeftOut, ModelContest, PairVote, QueueBuild,
+    QueueOrder, QueueRequest, RANK, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName, Supply,
+    TagChange, VerdictSummary, WinRate, agreement_report, tag_problem,
 };
 pub use standings::{RatedEvaluation, Standing, Standings, standings};
 pub use stats::{ece, median, quantile, wilson};
 pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, REWARD_MARGIN, SuiteRow, judges, suite, suites};
 pub use text::{
-    CORRECTION, Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow,
-    TextSet, counted, is_held_out, model_name, sanitise,
+    CORRECTION, Completion, Finish, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
+    counted, is_held_out, model_name, sanitise,
 };
 pub use thought::{Thought, answer_after_thoughts, thoughts};
 pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};

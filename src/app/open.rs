@@ -5,7 +5,10 @@ use super::growing::GrowingPairs;
 use super::msg::Opened;
 use super::names::PairNames;
 use super::outbox::{Outbox, SaveState};
-use crate::domain::{Filter, FilterTest, PairId, QueueOrder, Rater, RubricPass, RunId, RunState, RunStatus, Session};
+use crate::domain::{
+    BuiltQueue, Filter, FilterTest, PairId, QueueBuild, QueueOrder, QueueRequest, Rater, RubricPass, RunId, RunState,
+    RunStatus, Session,
+};
 use crate::protocol::{
     Envelope, Integrity, LogFold, NumberSet, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record,
     apply_run, apply_run_event,
@@ -78,6 +81,21 @@ impl RunView {
     }
 }
 
+/// Pairs that the queue looks at before the next key has its turn: a few milliseconds.
+const SLICE: usize = 4_000;
+
+/// A queue that is being built, while the one before is still in use.
+#[derive(Debug, Clone)]
+struct Building {
+    build: QueueBuild,
+    /// Whether the rater asked for it: then its first pair takes the place of the shown one.
+    asked: bool,
+    /// Pairs that records changed since it began.
+    changed: Vec<PairId>,
+    /// Whether more changed than these pairs: then another one is built after it.
+    again: bool,
+}
+
 /// What of the queue a record changes.
 enum Touched {
     Nothing,
@@ -118,6 +136,8 @@ pub struct OpenSession {
     pub queue: Vec<PairId>,
     /// How many verdicts this rater has given in this pass, on pairs that match the filter.
     pub done: usize,
+    /// How many pairs of the queue have scores, where it is sorted by them.
+    pub scored: usize,
     /// Their order.
     pub order: QueueOrder,
     /// What this rater is asked of each.
@@ -126,6 +146,9 @@ pub struct OpenSession {
     filter: Option<Filter>,
     /// The pairs that match it, labelled ones too.
     matching: HashSet<PairId>,
+    building: Option<Building>,
+    /// Whether a queue that the rater asked for is there, and no screen has taken it over yet.
+    arrived: bool,
     /// What the pairs are called.
     pub names: PairNames,
     known: NumberSet,
@@ -153,10 +176,13 @@ impl OpenSession {
             outbox: Outbox::default(),
             queue: Vec::new(),
             done: 0,
+            scored: 0,
             order: QueueOrder::default(),
             rubric: RubricPass::default(),
             filter: None,
             matching: HashSet::new(),
+            building: None,
+            arrived: false,
             names: PairNames::default(),
             known: NumberSet::default(),
             now_ms: 0,
@@ -195,7 +221,6 @@ impl OpenSession {
             self.run_mut(&id).spec = Some(spec);
         }
         (self.session, self.records, self.known) = (log.session, log.records, log.numbers);
-        self.match_all();
         self.requeue();
     }
 
@@ -221,7 +246,6 @@ impl OpenSession {
             self.records.push(envelope);
         }
         if changed {
-            self.match_all();
             self.requeue();
         }
     }
@@ -241,7 +265,6 @@ impl OpenSession {
         }
         run.records.extend(records);
         if grew {
-            self.match_all();
             self.requeue();
         }
     }
@@ -258,12 +281,15 @@ impl OpenSession {
             Touched::Nothing | Touched::All => 0,
         };
         apply_record(&mut self.session, seq, self.now_ms, record);
-        self.match_after(record);
-        match touched {
-            Touched::Nothing if self.filter.is_none() => {}
-            Touched::Pair(pair) if self.move_in_queue(&pair) => {
+        let alone = self.match_after(record);
+        match (touched, record) {
+            (Touched::Pair(pair), _) if alone => {
                 self.done = (self.done + judged(self, &pair)).saturating_sub(before);
+                self.place_again(pair);
             }
+            (Touched::Pair(pair), _) => self.wait_for_queue(&pair),
+            (Touched::Nothing, _) if self.filter.is_none() => {}
+            (Touched::Nothing, SessionRecord::Noted { pair, .. }) if alone => self.place_again(pair.clone()),
             _ => self.requeue(),
         }
         self.outbox.flush()
@@ -273,11 +299,31 @@ impl OpenSession {
     pub fn write_all(&mut self, records: &[SessionRecord]) -> Vec<Effect> {
         for record in records {
             let seq = self.outbox.push(record.clone());
+            let touched = self.touched(record);
             apply_record(&mut self.session, seq, self.now_ms, record);
+            if let Touched::Pair(pair) = touched {
+                // The queue must not show it before it is there again.
+                self.queue.retain(|id| *id != pair);
+            }
         }
-        self.match_all();
         self.requeue();
         self.outbox.flush()
+    }
+
+    /// Moves a pair to its place after a record on it alone.
+    fn place_again(&mut self, pair: PairId) {
+        if !self.move_in_queue(&pair) {
+            return self.wait_for_queue(&pair);
+        }
+        if let Some(building) = &mut self.building {
+            building.changed.push(pair);
+        }
+    }
+
+    /// Computes the queue again after a record on a pair, which is not shown before its place is known.
+    fn wait_for_queue(&mut self, pair: &PairId) {
+        self.queue.retain(|id| id != pair);
+        self.requeue();
     }
 
     /// Handles the acknowledgement of a record that is on disk with this sequence number.
@@ -307,35 +353,122 @@ impl OpenSession {
         }
     }
 
-    /// Recomputes the queue.
+    /// Computes the queue again, a slice at a time: until it is there, the one before stays in use.
     pub fn requeue(&mut self) {
+        match &mut self.building {
+            Some(building) => building.again = true,
+            None => self.build(self.request(), false),
+        }
+    }
+
+    /// The queue that is in use, or will be.
+    fn request(&self) -> QueueRequest {
+        match &self.building {
+            Some(building) => building.build.request().clone(),
+            None => QueueRequest {
+                rater: self.rater.clone(),
+                order: self.order,
+                rubric: self.rubric.clone(),
+                filter: self.filter.clone(),
+            },
+        }
+    }
+
+    /// Sets the order of the queue.
+    pub fn set_order(&mut self, order: QueueOrder) {
+        self.build(QueueRequest { order, ..self.request() }, true);
+    }
+
+    /// Sets what this rater is asked.
+    pub fn set_rubric(&mut self, rubric: RubricPass) {
+        self.build(QueueRequest { rubric, ..self.request() }, true);
+    }
+
+    /// Sets the filter of the queue.
+    pub fn set_filter(&mut self, filter: Option<Filter>) {
+        let mut request = QueueRequest { filter, ..self.request() };
+        // Pairs of an evaluation have a queue of their own: nothing among them is a dispute or contested.
+        if request.filter.as_ref().is_some_and(Filter::names_evaluation) {
+            request.order = QueueOrder::Arrival;
+        }
+        self.build(request, true);
+    }
+
+    fn build(&mut self, request: QueueRequest, asked: bool) {
         // While the logs are read, nothing is labelled.
         if !self.loaded {
+            QueueRequest { rater: _, order: self.order, rubric: self.rubric, filter: self.filter } = request;
             return;
         }
         if self.now_ms > 0 {
             self.session.set_wall_time(self.now_ms);
         }
         self.names.follow(&self.session);
-        if self.is_blind() {
-            // Pairs of an evaluation have a queue of their own.
-            self.queue = self.session.blind_queue(&self.rater);
-            self.queue.retain(|pair| self.matching.contains(pair));
-            self.done = self.matching.len() - self.queue.len();
-            return;
-        }
-        self.done = self.session.judged_by(&self.rater, &self.rubric, |pair| self.matches(pair));
-        self.queue = self.session.queue_by(&self.rater, self.order, &self.rubric);
-        if self.filter.is_some() {
-            self.queue.retain(|pair| self.matching.contains(pair));
-        }
+        // One that was asked for and is there stays so when records change it.
+        self.arrived &= !asked;
+        self.building = Some(Building { build: QueueBuild::new(request), asked, changed: Vec::new(), again: false });
+        self.go_on();
     }
 
-    /// Every record that the logs held at opening has arrived.
+    /// Whether a queue is being built: [`OpenSession::go_on`] looks at the next pairs.
+    #[must_use]
+    pub fn is_building(&self) -> bool {
+        self.building.is_some()
+    }
+
+    /// How much of the session was looked at for a queue that the rater asked for, in 0..=1.
+    #[must_use]
+    pub fn progress(&self) -> Option<f64> {
+        let building = self.building.as_ref().filter(|building| building.asked)?;
+        Some(building.build.progress(&self.session))
+    }
+
+    /// Looks at the next pairs for the queue that is being built. True when it is there.
+    pub fn go_on(&mut self) -> bool {
+        let Some(mut building) = self.building.take() else { return false };
+        if !building.build.advance(&self.session, SLICE) {
+            self.building = Some(building);
+            return false;
+        }
+        let Building { build, asked, changed, again } = building;
+        let request = build.request().clone();
+        let BuiltQueue { queue, matching, done, scored } = build.finish(&self.session);
+        (self.queue, self.matching, self.done, self.scored) = (queue, matching, done, scored);
+        QueueRequest { rater: _, order: self.order, rubric: self.rubric, filter: self.filter } = request;
+        self.arrived |= asked;
+        // What the pass had behind it when it changed.
+        let again = again || changed.iter().any(|pair| !self.look_again(pair));
+        if again {
+            self.build(self.request(), false);
+        } else if !changed.is_empty() {
+            self.done = self.session.judged_by(&self.rater, &self.rubric, |pair| self.matches(pair));
+        }
+        true
+    }
+
+    /// Matches and places a pair again. False where the whole queue must be computed again.
+    fn look_again(&mut self, pair: &PairId) -> bool {
+        self.match_pair(pair) && self.move_in_queue(pair)
+    }
+
+    /// Whether a queue that the rater asked for has come since the last call.
+    pub fn take_arrival(&mut self) -> bool {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// Every record that the logs held at opening has arrived. The first pair is shown once the queue is whole.
     pub fn finish_loading(&mut self) {
         self.loaded = true;
-        self.match_all();
         self.requeue();
+        self.finish_queue();
+    }
+
+    /// Builds the queue to its end at once, where a screen opens on it.
+    pub fn finish_queue(&mut self) {
+        while self.is_building() {
+            self.go_on();
+        }
+        self.arrived = false;
     }
 
     /// What of the queue a record changes.
@@ -381,51 +514,37 @@ impl OpenSession {
         self.filter.is_none() || self.matching.contains(pair)
     }
 
-    /// Sets the filter of the queue.
-    pub fn set_filter(&mut self, filter: Option<Filter>) {
-        // Pairs of an evaluation have a queue of their own: nothing among them is a dispute or contested.
-        if filter.as_ref().is_some_and(Filter::names_evaluation) {
-            self.order = QueueOrder::Arrival;
-        }
-        self.filter = filter;
-        self.match_all();
-        self.requeue();
-    }
-
     /// Whether it shows the pairs of an evaluation.
     #[must_use]
     pub fn is_blind(&self) -> bool {
         self.filter.as_ref().is_some_and(Filter::names_evaluation)
     }
 
-    fn match_all(&mut self) {
-        // While the logs are read, nothing is labelled.
-        if !self.loaded {
-            return;
+    /// After a verdict or a note only its own pair has to be looked up again. False where all of them have to be.
+    fn match_after(&mut self, record: &SessionRecord) -> bool {
+        if self.filter.is_none() {
+            return true;
         }
-        self.matching = self.filter.as_ref().map_or_else(HashSet::new, |filter| self.session.view(filter).pairs());
-    }
-
-    /// After a verdict or a note only its own pair has to be looked up again.
-    fn match_after(&mut self, record: &SessionRecord) {
-        let Some(filter) = &self.filter else { return };
         let pair = match record {
             SessionRecord::Judged(verdict) => Some(verdict.pair.clone()),
             SessionRecord::Noted { pair, .. } => Some(pair.clone()),
             SessionRecord::Undone { of } | SessionRecord::Redone { of } => self.session.judged_pair(*of).cloned(),
             _ => None,
         };
-        // Whether votes dispute or contradict scores depends on more than one pair.
+        pair.is_some_and(|pair| self.match_pair(&pair))
+    }
+
+    /// Matches a pair again. False where that depends on more than one pair.
+    fn match_pair(&mut self, pair: &PairId) -> bool {
+        let Some(filter) = &self.filter else { return true };
+        // Whether votes dispute or contradict scores.
         let alone = !filter.asks(|test| matches!(test, FilterTest::Disputed | FilterTest::Contested));
-        match pair.filter(|_| alone).and_then(|id| self.session.pair(&id)) {
-            Some(pair) => {
-                if self.session.view(filter).pair(pair) {
-                    self.matching.insert(pair.id.clone());
-                } else {
-                    self.matching.remove(&pair.id);
-                }
-            }
-            None => self.match_all(),
+        let Some(pair) = self.session.pair(pair).filter(|_| alone) else { return false };
+        if self.session.view(filter).pair(pair) {
+            self.matching.insert(pair.id.clone());
+        } else {
+            self.matching.remove(&pair.id);
         }
+        true
     }
 }

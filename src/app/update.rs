@@ -23,6 +23,15 @@ const MAX_PASTE: usize = 1 << 20;
 
 /// Handles a message; returns the requests to the shell.
 pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
+    let mut effects = handle(model, msg);
+    let building = model.open.as_ref().is_some_and(OpenSession::is_building);
+    if building && !effects.contains(&Effect::Continue) {
+        effects.push(Effect::Continue);
+    }
+    effects
+}
+
+fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
     match msg {
         Msg::Tick { now_ms, clock_ms } => return tick(model, now_ms, clock_ms),
         Msg::Key(key) => {
@@ -48,7 +57,11 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             paste(model, &text);
             return search(model);
         }
-        Msg::Continue => return search(model),
+        Msg::Continue => {
+            let mut effects = search(model);
+            effects.extend(sort(model));
+            return effects;
+        }
         Msg::Resize(w, h) => {
             model.size = (w, h);
             for popup in &mut model.popups {
@@ -295,6 +308,16 @@ fn tick(model: &mut Model, now_ms: u64, clock_ms: u64) -> Vec<Effect> {
         effects.extend(search(model));
     }
     effects
+}
+
+/// Looks at the next pairs for a queue that is being built.
+fn sort(model: &mut Model) -> Vec<Effect> {
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let (waits, there) = (open.progress().is_some(), open.go_on());
+    if waits || there {
+        model.touch();
+    }
+    if there { refresh(model) } else { Vec::new() }
 }
 
 /// Searches one slice for the topmost popup, if it is a search.

@@ -1,5 +1,7 @@
-//! Ids as newtypes, so that a pair's id cannot pass for a prompt's.
+//! Ids as newtypes, so that a pair's id cannot pass for a prompt's. One of up to 24 bytes lies in its place: a long session holds
+//! millions of them, and copies them whenever it sorts its queue.
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -8,12 +10,18 @@ macro_rules! id {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(pub String);
+        pub struct $name(CompactString);
 
         impl $name {
             /// The id with exactly this text.
-            pub fn new(text: impl Into<String>) -> Self {
-                Self(text.into())
+            pub fn new(text: impl AsRef<str>) -> Self {
+                Self(CompactString::new(text))
+            }
+
+            /// The id's text as a text of its own.
+            #[must_use]
+            pub fn into_string(self) -> String {
+                self.0.into_string()
             }
 
             /// The id's text.
@@ -78,7 +86,7 @@ impl RunId {
     #[must_use]
     pub fn parts(&self) -> (Self, bool) {
         match self.0.strip_suffix(BEST) {
-            Some(run) => (Self(run.into()), true),
+            Some(run) => (Self::new(run), true),
             None => (self.clone(), false),
         }
     }
@@ -92,7 +100,7 @@ impl RunId {
     /// The same run with its best checkpoint selected.
     #[must_use]
     pub fn at_best(&self) -> Self {
-        Self(format!("{}{BEST}", self.parts().0))
+        Self::new(format!("{}{BEST}", self.parts().0))
     }
 }
 
@@ -112,7 +120,7 @@ impl Rater {
     /// A run or a judge as a rater.
     #[must_use]
     pub fn model(name: &str) -> Self {
-        Self(format!("model:{name}"))
+        Self::new(format!("model:{name}"))
     }
 
     /// Why a person cannot have this name; none if one can.

@@ -123,19 +123,19 @@ impl LoopSpec {
     /// The sampling run of a round, counted from 1.
     #[must_use]
     pub fn sampling(&self, round: u32) -> RunId {
-        RunId(format!("{}-r{round}-sample", self.name))
+        RunId::new(format!("{}-r{round}-sample", self.name))
     }
 
     /// The training run of a round.
     #[must_use]
     pub fn training(&self, round: u32) -> RunId {
-        RunId(format!("{}-r{round}-train", self.name))
+        RunId::new(format!("{}-r{round}-train", self.name))
     }
 
     /// The evaluation of a round.
     #[must_use]
     pub fn evaluation(&self, round: u32) -> RunId {
-        RunId(format!("{}-r{round}-eval", self.name))
+        RunId::new(format!("{}-r{round}-eval", self.name))
     }
 
     /// The run whose result a round starts from; none for the session's model.
@@ -147,7 +147,7 @@ impl LoopSpec {
     /// The identity of a round's pair number `n`.
     #[must_use]
     pub fn pair_id(&self, round: u32, prompt: &PromptId, n: usize) -> PairId {
-        PairId(format!("{prompt}:{}-r{round}.{n}", self.name))
+        PairId::new(format!("{prompt}:{}-r{round}.{n}", self.name))
     }
 
     /// The round that a pair was chosen in; none for a pair of something else.
@@ -161,7 +161,7 @@ impl LoopSpec {
     #[must_use]
     pub fn filter(&self, round: u32) -> String {
         let first = if self.rows == LoopRows::All { 1 } else { round };
-        let runs: Vec<String> = (first..=round).map(|round| self.sampling(round).0).collect();
+        let runs: Vec<String> = (first..=round).map(|round| self.sampling(round).into_string()).collect();
         format!("model:{}", runs.join(","))
     }
 

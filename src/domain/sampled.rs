@@ -15,8 +15,8 @@ pub struct SampledHash {
 impl SampledHash {
     /// Adds a logged answer.
     pub fn add(&mut self, completion: &Completion) {
-        if self.seen.insert(completion.id.0.clone()) {
-            self.fold.add(completion.id.0.as_bytes());
+        if self.seen.insert(completion.id.to_string()) {
+            self.fold.add(completion.id.as_str().as_bytes());
             self.fold.add(completion.text.as_bytes());
         }
     }

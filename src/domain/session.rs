@@ -13,6 +13,7 @@ mod corrections;
 mod find;
 mod held_out;
 mod labelled;
+mod lacking;
 mod loops;
 mod partial;
 mod pool;
@@ -32,7 +33,7 @@ pub use copies::{Act, ActKind, Copied, SharedName};
 pub use find::FilterView;
 pub use labelled::{LabelledPair, PairVote};
 pub use pool::{ScoreSource, SessionPool};
-pub use queue::{Contested, QueueOrder};
+pub use queue::{BuiltQueue, Contested, QueueBuild, QueueOrder, QueueRequest};
 pub use rows::{Lack, LeftOut, Supply};
 pub use summary::{BEST_OF, ModelContest, RANK, VerdictSummary, WinRate};
 use tags::Retagged;
@@ -48,6 +49,7 @@ use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
 use super::verdict::Verdict;
 use super::votes::{CollectionSettings, Repeats};
 use clock::Clock;
+use lacking::LackingSides;
 use posed_pairs::HeldOut;
 use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
@@ -114,6 +116,7 @@ pub struct Session {
     completions: IdMap<CompletionId, Arc<Completion>>,
     pairs: Vec<Arc<Pair>>,
     pair_at: IdMap<PairId, usize>,
+    lacking: LackingSides,
     verdicts: BTreeMap<u64, Judged>,
     verdicts_of_pair: IdMap<PairId, Vec<u64>>,
     history: HashMap<Rater, History>,
@@ -121,9 +124,9 @@ pub struct Session {
     corrections: Vec<Corrected>,
     texts: Vec<(TextSet, SftRow)>,
     ratings: Vec<RatedRow>,
-    scores: BTreeMap<CompletionId, Score>,
+    scores: IdMap<CompletionId, Score>,
     /// The latest score of each run.
-    scores_by_run: HashMap<RunId, HashMap<CompletionId, f64>>,
+    scores_by_run: HashMap<RunId, IdMap<CompletionId, f64>>,
     runs: Vec<RunId>,
     loops: Vec<LoopSpec>,
     settings: Option<CollectionSettings>,
@@ -187,6 +190,10 @@ impl Session {
             return Arc::make_mut(&mut self.held_out).add(pair);
         }
         if let Entry::Vacant(free) = self.pair_at.entry(pair.id.clone()) {
+            let known = |id: &CompletionId| self.completions.contains_key(id);
+            if !(known(&pair.a) && known(&pair.b)) {
+                self.lacking.add(self.pairs.len());
+            }
             free.insert(self.pairs.len());
             self.pairs.push(pair);
         }
@@ -434,6 +441,12 @@ impl Session {
     #[must_use]
     pub fn score_of(&self, completion: &CompletionId) -> Option<&Score> {
         self.scores.get(completion)
+    }
+
+    /// Whether any completion has a score.
+    #[must_use]
+    pub fn has_scores(&self) -> bool {
+        !self.scores.is_empty()
     }
 
     /// A run's latest score of a completion, whichever run scored it last.

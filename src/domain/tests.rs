@@ -15,6 +15,7 @@ fn session() -> (Session, Rater) {
         });
         for k in 0..2 {
             s.add_completion(Completion {
+                turns: Vec::new(),
                 id: CompletionId::new(format!("c{p}.{k}")),
                 prompt: prompt.clone(),
                 model: "m".into(),
@@ -105,7 +106,7 @@ fn skipped_pairs_return_last_and_imported_ones_are_not_queued() {
 #[test]
 fn the_pairs_whose_scores_differ_least_can_come_first() {
     let (mut s, me) = session();
-    let ids = |s: &Session, order| s.queue_in(&me, order).into_iter().map(|id| id.0).collect::<Vec<_>>();
+    let ids = |s: &Session, order| s.queue_in(&me, order).into_iter().map(PairId::into_string).collect::<Vec<_>>();
     let (hash, run) = (s.state_hash(), RunId::new("reward-1"));
     assert_eq!(ids(&s, QueueOrder::Uncertain), ["x0", "x1", "x2"], "without scores the order of arrival holds");
     for (completion, score) in [("c1.0", 0.5), ("c1.1", -1.5), ("c2.0", 1.0), ("c2.1", 1.25), ("c0.0", 0.0)] {

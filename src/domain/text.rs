@@ -1,24 +1,16 @@
 //! Prompts, completions and pairs, and the sanitiser that makes untrusted text safe to show.
 
+use super::conversation::{Conversation, Message, PairTurns, ReplyRef};
 use super::hash::{Fold64, hash64};
 use super::ids::{CompletionId, PairId, PromptId, Rater};
 use serde::{Deserialize, Serialize};
-
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Message {
-    /// `system`, `user`, `assistant`, or another role of the model's chat template.
-    pub role: String,
-    /// The text of the turn.
-    pub content: String,
-}
 
 /// What a model is asked to continue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptBody {
     /// A conversation, rendered by the model's chat template.
-    Chat(Vec<Message>),
+    Chat(Conversation),
     /// Plain text, continued without a template.
     Text(String),
 }
@@ -26,7 +18,7 @@ pub enum PromptBody {
 impl PromptBody {
     /// A conversation of one user turn.
     pub fn user(content: impl Into<String>) -> Self {
-        Self::Chat(vec![Message { role: "user".into(), content: content.into() }])
+        Self::Chat(vec![Message::new("user", content)].into())
     }
 
     /// The text a person recognises the prompt by: the last user turn, or the plain text.
@@ -45,7 +37,7 @@ impl PromptBody {
     pub fn derived_id(&self) -> PromptId {
         let mut h = Fold64::default();
         self.fold(&mut h);
-        PromptId(format!("h{}", h.hex()))
+        PromptId::new(format!("h{}", h.hex()))
     }
 
     /// A hash of what was asked, blanks at its ends and system turns left out: the same for one question as plain text and as
@@ -68,15 +60,8 @@ impl PromptBody {
     pub(super) fn fold(&self, h: &mut Fold64) {
         match self {
             Self::Text(text) => h.add(text.as_bytes()),
-            Self::Chat(turns) => fold_turns(turns, h),
+            Self::Chat(turns) => turns.fold(h),
         }
-    }
-}
-
-fn fold_turns(turns: &[Message], h: &mut Fold64) {
-    for turn in turns {
-        h.add(turn.role.as_bytes());
-        h.add(turn.content.as_bytes());
     }
 }
 
@@ -164,6 +149,16 @@ pub struct Completion {
     /// Sum of the tokens' log-probs under the sampling policy; none for imported text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprob: Option<f64>,
+    /// Its turns, where it is more than one assistant's text (reasoning, calls of tools, several turns); `text` is how a person
+    /// reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Message>,
+}
+
+impl<'a> From<&'a Completion> for ReplyRef<'a> {
+    fn from(completion: &'a Completion) -> Self {
+        Self { text: &completion.text, turns: &completion.turns }
+    }
 }
 
 /// Two completions of one prompt, to be judged.
@@ -213,9 +208,24 @@ pub struct PairRow {
     /// Who wrote the correction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rater: Option<Rater>,
+    /// The answers' turns, where one is more than an assistant's text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<Box<PairTurns>>,
 }
 
 impl PairRow {
+    /// The preferred answer.
+    #[must_use]
+    pub fn chosen_reply(&self) -> ReplyRef<'_> {
+        ReplyRef { text: &self.chosen, turns: self.turns.as_ref().map_or(&[], |turns| &turns.chosen) }
+    }
+
+    /// The other answer.
+    #[must_use]
+    pub fn rejected_reply(&self) -> ReplyRef<'_> {
+        ReplyRef { text: &self.rejected, turns: self.turns.as_ref().map_or(&[], |turns| &turns.rejected) }
+    }
+
     /// Whether it is a correction over its original, and not a judged pair.
     #[must_use]
     pub fn is_correction(&self) -> bool {
@@ -239,7 +249,7 @@ pub struct SftRow {
 #[serde(rename_all = "snake_case")]
 pub enum SftBody {
     /// A conversation; the method's option `assistant_only_loss` selects the tokens in the loss.
-    Messages(Vec<Message>),
+    Messages(Conversation),
     /// A prompt and its answer; only the answer is in the loss unless `completion_only_loss` is false.
     Completion {
         /// The prompt's content.
@@ -258,7 +268,7 @@ impl SftBody {
         match self {
             Self::Messages(turns) => {
                 let end = turns.iter().rposition(|m| m.role == "user").map_or(turns.len(), |last| last + 1);
-                PromptBody::Chat(turns[..end].to_vec())
+                PromptBody::Chat(turns.first(end))
             }
             Self::Completion { prompt, .. } => prompt.clone(),
             Self::Text(text) => PromptBody::Text(text.clone()),
@@ -267,7 +277,7 @@ impl SftBody {
 
     pub(super) fn fold(&self, h: &mut Fold64) {
         match self {
-            Self::Messages(turns) => fold_turns(turns, h),
+            Self::Messages(turns) => turns.fold(h),
             Self::Completion { prompt, completion } => {
                 prompt.fold(h);
                 h.add(completion.as_bytes());
@@ -311,6 +321,17 @@ pub struct RatedRow {
     pub completion: String,
     /// Desirable (true) or undesirable.
     pub good: bool,
+    /// The answer's turns, where it is more than an assistant's text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Message>,
+}
+
+impl RatedRow {
+    /// The answer.
+    #[must_use]
+    pub fn reply(&self) -> ReplyRef<'_> {
+        ReplyRef { text: &self.completion, turns: &self.turns }
+    }
 }
 
 /// Makes text from a model or a file safe for a terminal: every control character but newline and tab is made visible

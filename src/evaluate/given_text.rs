@@ -52,7 +52,7 @@ pub(super) fn given_answer(model: &LanguageModel, prompt: &PromptBody, answer: &
 pub(super) fn given_text(model: &LanguageModel, text: &PromptBody) -> Result<GivenText, Error> {
     let (ids, text) = match text {
         PromptBody::Chat(messages) if model.template.is_some() => {
-            let text = model.render(messages, false)?;
+            let text = model.render_conversation(messages, false)?;
             (model.tokenizer.encode(&text, false)?, text)
         }
         PromptBody::Chat(messages) => {
@@ -142,8 +142,9 @@ mod tests {
         let given = given_answer(&model, &PromptBody::Text("Once".into()), " more").unwrap();
         assert_eq!(scored(&model, &given), " more");
         model.template = None;
-        let turn = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
-        let talk = PromptBody::Chat(vec![turn("user", "One?"), turn("assistant", "Two."), turn("user", "Three?")]);
+        let turn = |role: &str, content: &str| Message::new(role, content);
+        let talk =
+            PromptBody::Chat(vec![turn("user", "One?"), turn("assistant", "Two."), turn("user", "Three?")].into());
         let given = given_answer(&model, &talk, "Well.").unwrap();
         assert_eq!(scored(&model, &given), " Well.");
         let whole = model.tokenizer.decode_all(&given.row.ids).unwrap();

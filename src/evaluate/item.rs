@@ -35,7 +35,7 @@ impl Item {
     /// The prompt's hash, by which items of one prompt are clustered and training rows are recognised.
     #[must_use]
     pub fn cluster(&self) -> String {
-        self.prompt.derived_id().0
+        self.prompt.derived_id().into_string()
     }
 }
 

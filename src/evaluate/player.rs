@@ -45,7 +45,7 @@ pub(super) struct Played {
 /// Whether the prompt ends inside a thought that the template opened.
 pub(super) fn opens_thought(model: &LanguageModel, prompt: &PromptBody) -> Result<bool, Error> {
     let PromptBody::Chat(messages) = prompt else { return Ok(false) };
-    let text = model.render(messages, true)?;
+    let text = model.render_conversation(messages, true)?;
     Ok(["<think>", "<thinking>", "<thought>", "<reasoning>"].iter().any(|tag| text.trim_end().ends_with(tag)))
 }
 

@@ -149,8 +149,8 @@ fn conversation(text: &str) -> PromptBody {
             .filter_map(|(role, mark)| Some((rest.find(mark)?, role, mark)))
             .min();
         let end = next.map_or(rest.len(), |(at, ..)| at);
-        turns.push(Message { role: role.into(), content: rest[..end].trim().into() });
-        let Some((at, then, mark)) = next else { return PromptBody::Chat(turns) };
+        turns.push(Message::new(role, rest[..end].trim()));
+        let Some((at, then, mark)) = next else { return PromptBody::Chat(turns.into()) };
         (role, rest) = (then, &rest[at + mark.len()..]);
     }
 }
@@ -194,7 +194,7 @@ fn read_lines(input: &SuiteInput) -> Result<Vec<RankedPair>, Error> {
         let prompt = match field("prompt")? {
             Value::String(text) if !text.trim().is_empty() => PromptBody::Text(text.clone()),
             Value::Array(turns) if !turns.is_empty() => PromptBody::Chat(
-                messages(turns).ok_or_else(|| at_field("prompt", "turns without role and content in"))?,
+                messages(turns).ok_or_else(|| at_field("prompt", "turns without role and content in"))?.into(),
             ),
             _ => return Err(at_field("prompt", "neither text nor messages in")),
         };
@@ -237,13 +237,13 @@ mod tests {
             found.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(),
             ["helpful-1", "helpful-2", "harmless-1", "honest-1", "other-1"]
         );
-        let turn = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let turn = |role: &str, content: &str| Message::new(role, content);
         let talk = [
             turn("user", "What is a list?"),
             turn("assistant", "A list keeps its order."),
             turn("user", "And a tuple?"),
         ];
-        assert_eq!(found[1].prompt, PromptBody::Chat(talk.to_vec()));
+        assert_eq!(found[1].prompt, PromptBody::Chat(talk.to_vec().into()));
         assert_eq!((found[1].chosen.as_str(), found[1].rejected.as_str()), ("A tuple cannot be changed.", "No idea."));
     }
 

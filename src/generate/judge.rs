@@ -34,7 +34,7 @@ fn question(prompt: &PromptBody, first: &str, second: &str) -> String {
     let asked = match prompt {
         PromptBody::Text(text) => text.clone(),
         PromptBody::Chat(messages) => {
-            let turns: Vec<String> = messages.iter().map(|m| format!("{}: {}", m.role, m.content)).collect();
+            let turns: Vec<String> = messages.iter().map(|m| format!("{}: {}", m.role, m.readable())).collect();
             turns.join("\n\n")
         }
     };

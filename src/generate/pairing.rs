@@ -92,7 +92,17 @@ mod tests {
         let id = candidate_id(&RunId::new("sample-1"), &prompt(), k);
         let (prompt, model) = (PromptId::new("p1"), String::new());
         let (tokens, finish) = (1, Finish::Eos);
-        Completion { id, prompt, model, text: text.into(), tokens, finish, sampler: None, logprob: None }
+        Completion {
+            turns: Vec::new(),
+            id,
+            prompt,
+            model,
+            text: text.into(),
+            tokens,
+            finish,
+            sampler: None,
+            logprob: None,
+        }
     }
 
     #[test]

@@ -474,6 +474,7 @@ impl Sampling {
                     continue;
                 }
                 out.push(Completion {
+                    turns: Vec::new(),
                     id: candidate_id(&self.run, prompt, k),
                     prompt: prompt.id.clone(),
                     model: sampled.name.clone(),

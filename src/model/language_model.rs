@@ -9,7 +9,7 @@ use super::gguf::Gguf;
 use super::template::Template;
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
-use crate::domain::{Fold64, Message, PromptBody};
+use crate::domain::{Conversation, Fold64, Message, PromptBody};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ impl LanguageModel {
             ));
         }
         let vocab = self.config.vocab;
-        let opening = [Message { role: "user".into(), content: "a".into() }];
+        let opening = [Message::new("user", "a")];
         let opening = self.template.as_ref().and_then(|template| template.render(&opening, true).ok());
         let opening = opening.map_or(Ok(Vec::new()), |text| self.tokenizer.encode(&text, false))?;
         let ends = self.tokenizer.stops().iter().chain(&opening).max().copied().unwrap_or(0) as usize;
@@ -102,7 +102,7 @@ impl LanguageModel {
     /// The control token that the template puts behind an answer, if it puts one.
     fn turn_end(&self) -> Option<u32> {
         const ANSWER: &str = "tiebreak";
-        let turn = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let turn = |role: &str, content: &str| Message::new(role, content);
         let text = self.template.as_ref()?.render(&[turn("user", "a"), turn("assistant", ANSWER)], false).ok()?;
         let (_, behind) = text.rsplit_once(ANSWER)?;
         let first = *self.tokenizer.encode(behind.trim_start(), false).ok()?.first()?;
@@ -159,6 +159,17 @@ impl LanguageModel {
         template.render(messages, add_generation_prompt)
     }
 
+    /// The same of a conversation with its tools and its template variables.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::render`].
+    pub fn render_conversation(&self, talk: &Conversation, add_generation_prompt: bool) -> Result<String, Error> {
+        match &self.template {
+            Some(template) => template.render_conversation(talk, add_generation_prompt),
+            None => self.render(&talk.turns, add_generation_prompt),
+        }
+    }
+
     /// The tokens of a prompt for the model to continue: a conversation rendered by the template with the generation
     /// prompt, or plain text with the tokenizer's own prefix.
     ///
@@ -166,7 +177,7 @@ impl LanguageModel {
     /// When the template or the tokenizer refuses it.
     pub fn encode_prompt(&self, body: &PromptBody) -> Result<Vec<u32>, Error> {
         match body {
-            PromptBody::Chat(messages) => self.tokenizer.encode(&self.render(messages, true)?, false),
+            PromptBody::Chat(talk) => self.tokenizer.encode(&self.render_conversation(talk, true)?, false),
             PromptBody::Text(text) => self.tokenizer.encode(text, true),
         }
     }

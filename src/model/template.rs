@@ -8,7 +8,7 @@ use super::error::Error;
 use super::fields::json;
 use super::python;
 use super::special_tokens::SpecialTokens;
-use crate::domain::Message;
+use crate::domain::{Conversation, JsonFields, Message};
 use jiff::civil::DateTime;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, context};
@@ -101,14 +101,39 @@ impl Template {
     /// # Errors
     /// When the template refuses the conversation (roles out of order, for one), or takes too long.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Error> {
+        self.filled(messages, &[], &JsonFields::new(), add_generation_prompt)
+    }
+
+    /// The same of a conversation with its tools and its template variables.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn render_conversation(&self, talk: &Conversation, add_generation_prompt: bool) -> Result<String, Error> {
+        self.filled(&talk.turns, &talk.tools, &talk.variables, add_generation_prompt)
+    }
+
+    fn filled(
+        &self,
+        messages: &[Message],
+        tools: &[serde_json::Value],
+        variables: &JsonFields,
+        add_generation_prompt: bool,
+    ) -> Result<String, Error> {
         let s = &self.special;
         let token = |t: &Option<String>| t.as_ref().map_or(Value::UNDEFINED, |t| Value::from(t.clone()));
-        let turn = |m: &Message| Value::from_pairs([("role", m.role.clone()), ("content", m.content.clone())]);
-        let others = Value::from_pairs(s.others.iter().map(|(name, text)| (name.clone(), Value::from(text.clone()))));
+        let turn = |m: &Message| {
+            let own = [("role", Value::from(m.role.clone())), ("content", Value::from(m.content.clone()))];
+            let more = m.more.iter().map(|(name, value)| (name.as_str(), of_json(value)));
+            Value::from_pairs(own.into_iter().chain(more))
+        };
+        // Names that a row may not set are refused when it is imported.
+        let given = variables.iter().map(|(name, value)| (name.clone(), of_json(value)));
+        let others = s.others.iter().map(|(name, text)| (name.clone(), Value::from(text.clone())));
+        let others = Value::from_pairs(others.chain(given));
         let arguments = context! {
             messages => messages.iter().map(turn).collect::<Value>(),
             add_generation_prompt => add_generation_prompt,
-            tools => Value::from(()),
+            tools => if tools.is_empty() { Value::from(()) } else { tools.iter().map(of_json).collect::<Value>() },
             documents => Value::from(()),
             bos_token => token(&s.bos),
             eos_token => token(&s.eos),
@@ -157,6 +182,24 @@ fn without_generation(source: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// A JSON value for a template, its maps in their own order.
+fn of_json(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::from(()),
+        serde_json::Value::Bool(truth) => Value::from(*truth),
+        serde_json::Value::Number(n) => match (n.as_i64(), n.as_u64()) {
+            (Some(n), _) => Value::from(n),
+            (None, Some(n)) => Value::from(n),
+            (None, None) => Value::from(n.as_f64().unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(list) => list.iter().map(of_json).collect::<Value>(),
+        serde_json::Value::Object(object) => {
+            Value::from_pairs(object.iter().map(|(name, value)| (name.as_str(), of_json(value))))
+        }
+    }
 }
 
 /// A value as Python's `str` prints it.
@@ -300,7 +343,7 @@ mod tests {
     use super::*;
 
     fn render(source: &str) -> Result<String, Error> {
-        let messages = vec![Message { role: "user".into(), content: "it's \"x\"\n".into() }];
+        let messages = vec![Message::new("user", "it's \"x\"\n")];
         Template::new(source, "m", &SpecialTokens::default())?.render(&messages, true)
     }
 
@@ -309,6 +352,24 @@ mod tests {
         let out = render("{{ true }} {{ none }} {{ [1, 'a', false] }} {{ missing }}|{{ messages[0] }}").unwrap();
         assert_eq!(out, "True None [1, 'a', False] |{'role': 'user', 'content': 'it\\'s \"x\"\\n'}");
         assert_eq!(render("{{ {'a': [1, 2]} | tojson }}").unwrap(), r#"{"a": [1, 2]}"#);
+    }
+
+    #[test]
+    fn tools_variables_and_other_fields_of_messages_reach_the_template() {
+        let source = "{{ tools[0].function.name }} {{ enable_thinking }} {{ messages[1].reasoning_content }} \
+                      {{ messages[1].tool_calls[0].function.arguments | tojson }} {{ messages[0].tool_calls }}";
+        let talk: Conversation = serde_json::from_value(serde_json::json!({
+            "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "", "reasoning_content": "Look.",
+                "tool_calls": [{"function": {"name": "f", "arguments": {"b": 1, "a": "x"}}}]}],
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+            "chat_template_kwargs": {"enable_thinking": false},
+        }))
+        .unwrap();
+        let template = Template::new(source, "m", &SpecialTokens::default()).unwrap();
+        let out = template.render_conversation(&talk, false).unwrap();
+        assert_eq!(out, r#"f False Look. {"b": 1, "a": "x"} "#);
+        let none = Template::new("{{ tools is none }}", "m", &SpecialTokens::default()).unwrap();
+        assert_eq!(none.render_conversation(&talk.turns.clone().into(), false).unwrap(), "True");
     }
 
     #[test]

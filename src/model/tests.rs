@@ -31,8 +31,9 @@ impl Folder {
     fn set(self, name: &str, fields: Value) -> Self {
         let path = self.0.path().join(name);
         let mut value: Value = std::fs::read(&path).map_or(json!({}), |bytes| serde_json::from_slice(&bytes).unwrap());
-        for (key, field) in fields.as_object().unwrap() {
-            value[key] = field.clone();
+        let Value::Object(fields) = fields else { panic!("{fields} is no object") };
+        for (key, field) in fields {
+            value[key] = field;
         }
         self.write(name, value.to_string())
     }
@@ -203,7 +204,7 @@ fn a_conversation_is_rendered_by_the_template_that_is_named_default() {
         let folder = Folder::new().set("tokenizer_config.json", json!({"chat_template": templates}));
         let _ = std::fs::remove_file(folder.0.path().join("chat_template.jinja"));
         let model = folder.open().unwrap();
-        let turn = Message { role: "user".into(), content: "Why?".into() };
+        let turn = Message::new("user", "Why?");
         assert_eq!(model.render(&[turn], true).unwrap(), "user: Why?<|im_end|>\nassistant:");
     }
 }

@@ -81,7 +81,7 @@ impl JudgeSpec {
     pub fn name(&self) -> String {
         let model = self.model.as_ref().map(|m| m.name.clone());
         let server = self.server.as_ref().map(ServerRef::name);
-        let run = self.run.as_ref().map(|run| run.0.clone());
+        let run = self.run.as_ref().map(ToString::to_string);
         match run.or(model).or(server).or_else(|| self.checks.clone()) {
             Some(operand) => format!("{}:{operand}", self.kind),
             None => self.kind.clone(),

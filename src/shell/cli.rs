@@ -265,13 +265,16 @@ pub struct ImportArgs {
     pub session: String,
     /// The file.
     pub file: PathBuf,
-    /// Format of the file (default: detected from its first record; then `messages` are prompts, and no texts are
+    /// Format of the file (default: detected from its first records; then `messages` are prompts, and no texts are
     /// probes).
     #[arg(long = "as", value_name = "KIND", value_parser = values::import_format())]
     pub format: Option<&'static Format>,
     /// Maximum number of rows.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Show what the first rows become and which columns are not used; import nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `export`.

@@ -8,6 +8,7 @@ mod contest;
 mod context;
 mod copies;
 mod doctor;
+mod dry_run;
 mod evaluate;
 mod follow;
 mod launch;

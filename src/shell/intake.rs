@@ -4,7 +4,7 @@ use super::error::Result;
 use super::journal::Journal;
 use crate::domain::{TextSet, counted};
 use crate::storage::formats::{self, Format};
-use crate::storage::import::{self, Added, Imported, ImportedRows};
+use crate::storage::import::{self, Added, Imported, ImportedRows, UnusedColumns};
 use std::path::Path;
 
 /// The result of an import.
@@ -22,6 +22,10 @@ pub struct Intake {
     pub left_out: Option<String>,
     /// Lines that could not be parsed.
     pub bad_lines: usize,
+    /// What there is to know of the rows that were read; the last says which columns were not used.
+    pub notes: Vec<String>,
+    /// The columns that were not used, with the number of rows that had them.
+    pub unused: UnusedColumns,
 }
 
 /// What the rows of a file are for.
@@ -48,6 +52,8 @@ impl Intake {
         all.known_rows += part.known_rows;
         self.bad_lines += earlier.bad_lines;
         self.left_out = earlier.left_out.or(self.left_out);
+        self.notes = [earlier.notes, self.notes].concat();
+        earlier.unused.0.into_iter().for_each(|(name, rows)| *self.unused.0.entry(name).or_default() += rows);
         self
     }
 
@@ -129,5 +135,7 @@ pub fn add(imported: &Imported, journal: &mut Journal) -> Result<Intake> {
         added,
         left_out: imported.left_out(),
         bad_lines: imported.refused.bad_lines,
+        notes: imported.notes(),
+        unused: imported.unused.clone(),
     })
 }

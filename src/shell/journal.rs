@@ -9,11 +9,13 @@
 
 use super::error::{Error, Result};
 use crate::domain::{RunId, Session};
-use crate::protocol::{SessionRecord, apply_record};
+use crate::protocol::{Envelope, SessionRecord, apply_record};
 use crate::storage::{self, Inbox, Lock, LogTail, LogWriter, SessionDir, wall_ms};
 
 /// Records between two state hashes.
 const HASH_EVERY: u64 = 1000;
+/// Bytes of a log that are parsed before their records are folded.
+const PART: u64 = 4 << 20;
 
 /// A session's log, open for writing, and the state it folds to.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Journal {
     state: Session,
     /// Whether `state` holds the log.
     folded: bool,
+    /// Whether `state` leaves prompts and completions out: no hash covers them, and a long session's texts are large.
+    lean: bool,
     since_hash: u64,
     /// The last record read from the log …
     read_seq: u64,
@@ -49,6 +53,7 @@ impl Journal {
             tail,
             state,
             folded: false,
+            lean: false,
             since_hash: 0,
             read_seq: 0,
             last_seq: 0,
@@ -59,8 +64,8 @@ impl Journal {
         Ok(Some(journal))
     }
 
-    /// As [`Journal::open`], but the log is folded only when its state is first needed: reading a long log takes seconds,
-    /// and the screens read it too.
+    /// As [`Journal::open`], but the log is folded only when its state is first needed, and without its texts: reading a long
+    /// log takes seconds, and the screens read and hold it too.
     ///
     /// # Errors
     /// When the log cannot be opened or repaired.
@@ -69,7 +74,18 @@ impl Journal {
         let writer = dir.writer(&lock)?;
         let (tail, state, last_seq) = (dir.tail(), Session::default(), writer.last_seq());
         let dir = dir.clone();
-        Ok(Some(Self { dir, _lock: lock, writer, tail, state, folded: false, since_hash: 0, read_seq: 0, last_seq }))
+        Ok(Some(Self {
+            dir,
+            _lock: lock,
+            writer,
+            tail,
+            state,
+            folded: false,
+            lean: true,
+            since_hash: 0,
+            read_seq: 0,
+            last_seq,
+        }))
     }
 
     /// Folds the log if that was not done yet.
@@ -79,7 +95,7 @@ impl Journal {
     pub fn fold_log(&mut self) -> Result<()> {
         if !self.folded {
             self.last_seq = 0;
-            self.catch_up()?;
+            self.read_log()?;
             self.folded = true;
         }
         Ok(())
@@ -138,7 +154,11 @@ impl Journal {
         write: impl FnOnce(&Session, &mut LogWriter<SessionRecord>) -> storage::Result<T>,
     ) -> Result<T> {
         self.fold_log()?;
-        let done = write(&self.state, &mut self.writer);
+        let done = if self.lean {
+            write(&self.whole_state()?, &mut self.writer)
+        } else {
+            write(&self.state, &mut self.writer)
+        };
         self.catch_up()?;
         if self.since_hash >= HASH_EVERY {
             let _ = self.hash();
@@ -244,6 +264,33 @@ impl Journal {
         Ok(())
     }
 
+    /// Folds the log from its beginning, part by part.
+    fn read_log(&mut self) -> Result<()> {
+        loop {
+            let part = self.tail.poll_part(PART)?;
+            if !part.in_order {
+                // An undo may have come before what it undoes: the log is sorted as a whole first.
+                (self.tail, self.state, self.since_hash) = (self.dir.tail(), Session::default(), 0);
+                return self.catch_up();
+            }
+            part.records.iter().for_each(|envelope| self.take(envelope));
+            if !part.more {
+                return self.catch_up();
+            }
+        }
+    }
+
+    /// The state with all texts, which `state` leaves out.
+    fn whole_state(&self) -> Result<Session> {
+        let mut state = Session::default();
+        for envelope in self.dir.tail().poll()? {
+            if let Some(record) = envelope.known() {
+                apply_record(&mut state, envelope.n, envelope.w, record);
+            }
+        }
+        Ok(state)
+    }
+
     /// Folds new records of the log.
     fn catch_up(&mut self) -> Result<()> {
         let known = self.read_seq + 1..=self.last_seq;
@@ -251,18 +298,25 @@ impl Journal {
             if known.contains(&envelope.n) {
                 continue;
             }
-            match envelope.known() {
-                Some(record) => self.fold(envelope.n, envelope.w, record),
-                None => self.since_hash += 1,
-            }
+            self.take(&envelope);
         }
         self.last_seq = self.writer.last_seq();
         self.read_seq = self.last_seq;
         Ok(())
     }
 
+    fn take(&mut self, envelope: &Envelope<SessionRecord>) {
+        match envelope.known() {
+            Some(record) => self.fold(envelope.n, envelope.w, record),
+            None => self.since_hash += 1,
+        }
+    }
+
     fn fold(&mut self, seq: u64, wall_ms: u64, record: &SessionRecord) {
-        apply_record(&mut self.state, seq, wall_ms, record);
+        use SessionRecord::{Completed, Prompted};
+        if !(self.lean && matches!(record, Prompted(_) | Completed(_))) {
+            apply_record(&mut self.state, seq, wall_ms, record);
+        }
         match record {
             SessionRecord::StateHashed { .. } => self.since_hash = 0,
             _ => self.since_hash += 1,

@@ -139,7 +139,7 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
         name => Some(trained(dir, &RunId::new(name))?.check_reward()?),
     };
     let id = match &order.name {
-        Some(name) => RunId(name.clone()),
+        Some(name) => RunId::new(name.clone()),
         None => dir.next_run_id(&order.method)?,
     };
     let model = match model {

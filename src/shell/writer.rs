@@ -458,7 +458,8 @@ impl Writer {
         }
         let _ = self.tails.send(tails::TailRequest::Poll);
         if let Some(intake) = intake {
-            let text = [Some(intake.text()), intake.left_out].into_iter().flatten().collect::<Vec<_>>().join("; ");
+            let said = [Some(intake.text()), intake.left_out].into_iter().flatten().chain(intake.notes);
+            let text = said.collect::<Vec<_>>().join("; ");
             let _ = self.answers.send(Outgoing::ForOpening(opening, Msg::Imported(text)));
         }
         Ok(())

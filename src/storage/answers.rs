@@ -4,13 +4,13 @@
 //! Owns these conventions. Refuses to guess: columns that it does not know, or a decision that names neither answer, are errors
 //! that say so.
 
-use super::chat_json::{fits, fits_as_json, instruction, is_blank, messages, turn};
+use super::chat_json::messages;
+use super::given::GivenAnswer;
+use super::meaning::{question, sound_pair};
+use super::record::RowFields;
 use super::schema::{ImportedVotes, Refusal};
-use crate::domain::{Choice, Message, PromptBody, Side, Strength};
-use serde_json::{Map, Value};
-
-/// A JSON object.
-pub(super) type Object = Map<String, Value>;
+use crate::domain::{Choice, PromptBody, Side, Strength};
+use serde_json::Value;
 
 /// What answers are called, the surest name first.
 const STEMS: [&str; 12] = [
@@ -34,13 +34,6 @@ const ENDS: [(&str, &str); 5] = [("1", "2"), ("0", "1"), ("a", "b"), ("left", "r
 /// Lists of answers.
 const LISTS: [&str; 6] = ["responses", "answers", "outputs", "completions", "generations", "candidates"];
 
-/// Columns of the prompt, the surest name first.
-const PROMPTS: [&str; 9] =
-    ["prompt", "instruction", "question", "query", "problem", "messages", "conversation", "input", "text"];
-
-/// Columns with a part of the prompt that nothing here can place.
-const UNPLACED: [&str; 4] = ["context", "history", "tools", "images"];
-
 /// The longest tag.
 const LONGEST_TAG: usize = 64;
 
@@ -50,7 +43,7 @@ pub(super) struct TwoAnswers {
     /// The columns' names.
     pub(super) names: (String, String),
     /// The texts.
-    pub(super) texts: (String, String),
+    pub(super) texts: (GivenAnswer, GivenAnswer),
     /// The models that wrote them, where the row names them.
     pub(super) models: (Option<String>, Option<String>),
 }
@@ -72,9 +65,9 @@ fn split_end(name: &str) -> impl Iterator<Item = (String, usize, bool)> {
 }
 
 /// The two columns that hold answers.
-fn columns(object: &Object) -> Option<(String, String)> {
+fn columns(row: &RowFields<'_>) -> Option<(String, String)> {
     let mut best: Option<(usize, String, String)> = None;
-    for name in object.keys() {
+    for name in row.names() {
         for (stem, at, first) in split_end(name) {
             let rank = match STEMS.iter().position(|s| *s == stem) {
                 Some(rank) => rank,
@@ -85,7 +78,7 @@ fn columns(object: &Object) -> Option<(String, String)> {
             if !first || best.as_ref().is_some_and(|(other, ..)| *other <= rank) {
                 continue;
             }
-            let partner = object.keys().find(|k| split_end(k).any(|(s, a, f)| s == stem && a == at && !f));
+            let partner = row.names().find(|k| split_end(k).any(|(s, a, f)| s == stem && a == at && !f));
             if let Some(partner) = partner {
                 best = Some((rank, name.clone(), partner.clone()));
             }
@@ -95,45 +88,51 @@ fn columns(object: &Object) -> Option<(String, String)> {
 }
 
 /// Whether a row holds two answers.
-pub(super) fn has_two(object: &Object) -> bool {
-    columns(object).is_some() || list(object).is_some()
+pub(super) fn has_two(row: &RowFields<'_>) -> bool {
+    columns(row).is_some() || list(row).is_some()
 }
 
 /// A column with a list of answers.
-fn list(object: &Object) -> Option<(&'static str, &Vec<Value>)> {
-    LISTS.into_iter().find_map(|name| Some((name, object.get(name)?.as_array()?)))
+fn list<'a>(row: &RowFields<'a>) -> Option<(&'static str, &'a Vec<Value>)> {
+    LISTS.into_iter().find_map(|name| Some((name, row.peek(name)?.as_array()?)))
 }
 
 /// The two answers of a row.
-pub(super) fn two_answers(object: &Object) -> Result<TwoAnswers, String> {
-    if let Some((a, b)) = columns(object) {
-        let models = (model_of(object, &a), model_of(object, &b));
-        let texts = (answer_text(&a, object.get(&a))?, answer_text(&b, object.get(&b))?);
+pub(super) fn two_answers(row: &RowFields<'_>) -> Result<TwoAnswers, String> {
+    if let Some((a, b)) = columns(row) {
+        let models = (model_of(row, &a), model_of(row, &b));
+        let texts = (GivenAnswer::of(&a, row.get(&a))?, GivenAnswer::of(&b, row.get(&b))?);
         return Ok(TwoAnswers { names: (a, b), texts, models });
     }
-    let Some((name, answers)) = list(object) else {
+    let Some((name, answers)) = list(row) else {
         return Err("has no two answers, such as `response_1` and `response_2`".into());
     };
+    row.mark(name);
     let [a, b] = answers.as_slice() else {
         return Err(format!("has {} answers in `{name}`: expected two", answers.len()));
     };
     let stem = name.trim_end_matches('s');
-    let models = object.get("models").or_else(|| object.get("generation_models")).and_then(Value::as_array);
-    let model = |at: usize| models.filter(|m| m.len() == 2).and_then(|m| m[at].as_str()).map(str::to_owned);
+    let models = ["models", "generation_models"].into_iter().find_map(|name| {
+        let models = row.peek(name)?.as_array().filter(|models| models.len() == 2)?;
+        row.mark(name);
+        Some(models)
+    });
+    let model = |at: usize| models.and_then(|m| m[at].as_str()).map(str::to_owned);
     Ok(TwoAnswers {
         names: (format!("{stem}-0"), format!("{stem}-1")),
-        texts: (answer_text(name, Some(a))?, answer_text(name, Some(b))?),
+        texts: (GivenAnswer::of(name, Some(a))?, GivenAnswer::of(name, Some(b))?),
         models: (model(0), model(1)),
     })
 }
 
 /// The model that wrote the answer in a column: `model_a` for `response_a`, or `response_a_model`.
-fn model_of(object: &Object, answer: &str) -> Option<String> {
-    let text =
-        |name: &str| object.get(name).and_then(Value::as_str).filter(|m| !m.trim().is_empty()).map(str::to_owned);
+fn model_of(row: &RowFields<'_>, answer: &str) -> Option<String> {
+    let text = |name: &str| row.text(name).map(str::to_owned);
     let by_end = |(_, at, first): (String, usize, bool)| {
         let end = if first { ENDS[at].0 } else { ENDS[at].1 };
-        ["", "_", "-"].iter().find_map(|gap| text(&format!("model{gap}{end}")))
+        let names =
+            ["model", "generator"].into_iter().flat_map(|stem| ["", "_", "-"].map(|gap| format!("{stem}{gap}{end}")));
+        names.into_iter().find_map(|name| text(&name))
     };
     ["_model", "-model", " model"]
         .iter()
@@ -141,76 +140,32 @@ fn model_of(object: &Object, answer: &str) -> Option<String> {
         .or_else(|| split_end(answer).find_map(by_end))
 }
 
-/// An answer as text: a string, one assistant turn, or an object with `text` or `content`.
-pub(super) fn answer_text(name: &str, value: Option<&Value>) -> Result<String, String> {
-    match value {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(list @ Value::Array(_)) => turn(name, messages(name, list)?),
-        Some(Value::Object(parts)) => {
-            let text = ["text", "content", "response", "value"].iter().find_map(|part| parts.get(*part)?.as_str());
-            text.map(str::to_owned).ok_or_else(|| format!("has a `{name}` that holds no text"))
-        }
-        None | Some(Value::Null) => Err(format!("has no `{name}`")),
-        Some(_) => Err(format!("has a `{name}` that is not text")),
-    }
-}
-
-/// The prompt of a row, from the first column of a known name, with its system prompt in front. Text becomes a user's turn.
-pub(super) fn prompt_of(object: &Object) -> Result<PromptBody, String> {
-    let given = |name: &&str| object.get(*name).is_some_and(|v| !v.is_null());
-    let Some(name) = PROMPTS.iter().copied().find(|n| given(n)) else {
-        return Err("has no prompt: expected `prompt`, `instruction`, `question` or `messages`".into());
-    };
-    if let Some(unread) = UNPLACED.iter().find(|n| given(n) && !is_nothing(&object[**n])) {
-        return Err(format!("has a `{unread}` beside `{name}`, which cannot be read: put it into the prompt"));
-    }
-    let body = match &object[name] {
-        Value::String(text) if name == "instruction" => instruction(text, object.get("input")),
-        value => as_prompt(name, value)?,
-    };
-    let system =
-        ["system", "system_prompt"].iter().find_map(|n| object.get(*n)?.as_str()).filter(|s| !s.trim().is_empty());
-    Ok(match (system, body) {
-        (Some(system), PromptBody::Chat(turns)) if turns.first().is_none_or(|t| t.role != "system") => {
-            let first = Message { role: "system".into(), content: system.into() };
-            PromptBody::Chat(std::iter::once(first).chain(turns).collect())
-        }
-        (_, body) => body,
-    })
+/// The prompt of a row, from the first column of a known name, with what stands around it. Text becomes a user's turn.
+pub(super) fn prompt_of(row: &RowFields<'_>) -> Result<PromptBody, String> {
+    question(row, false)
 }
 
 /// A value as a prompt: text or messages.
 pub(super) fn as_prompt(name: &str, value: &Value) -> Result<PromptBody, String> {
     match value {
         Value::String(text) => Ok(PromptBody::user(text.as_str())),
-        list @ Value::Array(_) => Ok(PromptBody::Chat(messages(name, list)?)),
+        list @ Value::Array(_) => Ok(PromptBody::Chat(messages(name, list)?.into())),
         _ => Err(format!("has a `{name}` that is neither text nor a list of messages")),
-    }
-}
-
-fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.trim().is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(parts) => parts.is_empty(),
-        Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
 /// The tags of a row: `tags`, `tag`, `category`, `task`, `topic` or `motivation_app`, one or a list; `tags` may be one text
 /// with commas. Only `tags` must be tags; under
 /// the other names a long text or a number is none.
-pub(super) fn tags_of(object: &Object) -> Result<Vec<String>, String> {
+pub(super) fn tags_of(row: &RowFields<'_>) -> Result<Vec<String>, String> {
     let tag = |text: &str| {
         let text = text.trim();
         (!text.is_empty() && text.chars().count() <= LONGEST_TAG && !text.contains('\n')).then(|| text.to_owned())
     };
     let mut out: Vec<String> = Vec::new();
     for name in ["tags", "tag", "category", "task", "topic", "motivation_app"] {
-        let Some(value) = object.get(name) else { continue };
+        let Some(value) = row.peek(name) else { continue };
         let found: Option<Vec<String>> = match value {
-            Value::Null => Some(Vec::new()),
             Value::String(text) if text.trim().is_empty() => Some(Vec::new()),
             Value::String(text) if name == "tags" => text.split(',').map(tag).collect(),
             Value::String(text) => tag(text).map(|t| vec![t]),
@@ -218,11 +173,14 @@ pub(super) fn tags_of(object: &Object) -> Result<Vec<String>, String> {
             _ => None,
         };
         match found {
-            Some(found) => found.into_iter().for_each(|tag| {
-                if !out.contains(&tag) {
-                    out.push(tag);
+            Some(found) => {
+                row.mark(name);
+                for tag in found {
+                    if !out.contains(&tag) {
+                        out.push(tag);
+                    }
                 }
-            }),
+            }
             None if name == "tags" => {
                 return Err(format!("has `tags` that are not texts of 1 to {LONGEST_TAG} characters on one line"));
             }
@@ -309,24 +267,19 @@ pub(super) fn decision_of(value: &Value, names: (&str, &str)) -> Option<Decision
 
 /// Two answers without votes, as a row to fill in. Empty and overlong texts are refused.
 pub(super) fn unjudged(prompt: PromptBody, tags: Vec<String>, answers: TwoAnswers) -> Result<ImportedVotes, Refusal> {
-    if answers.texts.0.trim().is_empty() || answers.texts.1.trim().is_empty() || is_blank(&prompt) {
-        return Err(Refusal::Empty);
-    }
-    fits_as_json("prompt", &prompt)?;
-    fits("first answer", &answers.texts.0)?;
-    fits("second answer", &answers.texts.1)?;
+    sound_pair(&prompt, &answers.texts.0, &answers.texts.1)?;
     let (a, b) = ((answers.texts.0, answers.models.0), (answers.texts.1, answers.models.1));
     Ok(ImportedVotes { prompt, tags, a, b, ..ImportedVotes::default() })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Record;
     use super::*;
     use serde_json::json;
 
-    fn object(value: Value) -> Object {
-        let Value::Object(object) = value else { panic!("{value}") };
-        object
+    fn record(value: Value) -> Record {
+        Record::json(value)
     }
 
     #[test]
@@ -341,18 +294,18 @@ mod tests {
             ("a", "b"),
             ("left", "right"),
         ] {
-            let row = object(json!({b: "second", "prompt": "q", a: "first", "model_1": "m"}));
-            let found = two_answers(&row).unwrap();
-            assert_eq!(found.texts, ("first".to_owned(), "second".to_owned()), "{a} {b}");
+            let row = record(json!({b: "second", "prompt": "q", a: "first", "model_1": "m"}));
+            let found = two_answers(&row.columns().unwrap()).unwrap();
+            assert_eq!(found.texts, ("first".into(), "second".into()), "{a} {b}");
             assert_eq!(found.names, (a.to_owned(), b.to_owned()));
         }
-        let list = object(json!({"generations": ["x", "y"], "models": ["m", "n"]}));
-        assert_eq!(two_answers(&list).unwrap().models, (Some("m".into()), Some("n".into())));
-        let three = object(json!({"generations": ["x", "y", "z"]}));
-        assert_eq!(two_answers(&three).unwrap_err(), "has 3 answers in `generations`: expected two");
-        assert!(!has_two(&object(json!({"response": "x", "prompt": "q", "a": 1}))));
-        let named = object(json!({"response_a": "x", "response_b": "y", "model_a": "m", "response_b_model": "n"}));
-        assert_eq!(two_answers(&named).unwrap().models, (Some("m".into()), Some("n".into())));
+        let list = record(json!({"generations": ["x", "y"], "models": ["m", "n"]}));
+        assert_eq!(two_answers(&list.columns().unwrap()).unwrap().models, (Some("m".into()), Some("n".into())));
+        let three = record(json!({"generations": ["x", "y", "z"]}));
+        assert_eq!(two_answers(&three.columns().unwrap()).unwrap_err(), "has 3 answers in `generations`: expected two");
+        assert!(!has_two(&record(json!({"response": "x", "prompt": "q", "a": 1})).columns().unwrap()));
+        let named = record(json!({"response_a": "x", "response_b": "y", "model_a": "m", "response_b_model": "n"}));
+        assert_eq!(two_answers(&named.columns().unwrap()).unwrap().models, (Some("m".into()), Some("n".into())));
     }
 
     #[test]
@@ -388,14 +341,17 @@ mod tests {
 
     #[test]
     fn prompts_and_tags_are_read_from_known_columns_alone() {
-        let prompt = |value| prompt_of(&object(value));
+        let prompt = |value| prompt_of(&record(value).columns().unwrap());
         assert_eq!(prompt(json!({"instruction": "Add", "input": "1"})), Ok(PromptBody::user("Add\n\n1")));
-        assert!(prompt(json!({"question": "Why?", "context": "Much text"})).unwrap_err().contains("`context`"));
+        assert_eq!(
+            prompt(json!({"question": "Why?", "context": "Much text"})),
+            Ok(PromptBody::user("Why?\n\nMuch text"))
+        );
         let PromptBody::Chat(turns) = prompt(json!({"question": "Why?", "system": "Be brief."})).unwrap() else {
             panic!()
         };
         assert_eq!((turns[0].role.as_str(), turns[1].content.as_str()), ("system", "Why?"));
-        let tags = |value| tags_of(&object(value));
+        let tags = |value| tags_of(&record(value).columns().unwrap());
         assert_eq!(tags(json!({"tags": ["x", "y"], "category": "x", "task": "sum"})).unwrap(), ["x", "y", "sum"]);
         assert_eq!(tags(json!({"task": "a".repeat(65), "tag": 3})).unwrap(), [""; 0]);
         assert_eq!(tags(json!({"tags": "x, y"})).unwrap(), ["x", "y"]);

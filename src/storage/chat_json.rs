@@ -1,60 +1,112 @@
-//! The shapes that formats share: messages, an answer of one turn, an instruction with its input, a prompt with its
-//! completion.
+//! Messages in the forms of TRL, OpenAI and ShareGPT, and how they are written.
 //!
-//! Owns reading and writing these shapes. Refuses to decide which shape a record has: the format does.
+//! Owns the roles' names, content in parts, calls of tools, and that a field nothing here knows stays with its message. Refuses
+//! pictures and sounds by name. Refuses to decide which shape a record has: the format does.
 
-use super::container::Record;
-use super::schema::Refusal;
-use crate::domain::{Message, PromptBody, SftBody};
+use super::record::is_nothing;
+use crate::domain::{Conversation, Message, MessageFields, PromptBody, ReplyRef};
 use crate::protocol::MAX_LINE;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+/// Fields of a message that hold what no model here reads.
+const UNREADABLE: [&str; 7] = ["images", "image", "videos", "video", "audios", "audio", "image_url"];
 
 /// A list of messages in TRL's form (`role`, `content`) or ShareGPT's (`from`, `value`).
 pub(super) fn messages(field: &str, value: &Value) -> Result<Vec<Message>, String> {
     let Some(list) = value.as_array() else { return Err(format!("has a `{field}` that is not a list of messages")) };
-    list.iter()
-        .map(|message| {
-            let part = |a: &str, b: &str| message.get(a).or_else(|| message.get(b)).and_then(Value::as_str);
-            match (part("role", "from"), part("content", "value")) {
-                (Some(role), Some(content)) => {
-                    let role = match role {
-                        "human" => "user",
-                        "gpt" => "assistant",
-                        other => other,
-                    };
-                    Ok(Message { role: role.into(), content: content.into() })
-                }
-                _ => Err(format!("has a message in `{field}` without the strings `role` and `content`")),
-            }
-        })
-        .collect()
+    list.iter().map(|message| one(field, message)).collect()
 }
 
-/// The text of an answer, which must be one assistant turn.
-pub(super) fn turn(field: &str, turns: Vec<Message>) -> Result<String, String> {
-    match <[Message; 1]>::try_from(turns) {
-        Ok([turn]) if turn.role == "assistant" => Ok(turn.content),
-        Ok([turn]) => Err(format!("has a `{field}` answer by `{}` instead of `assistant`", turn.role)),
-        Err(turns) => Err(format!("has a `{field}` answer of {} turns: expected one assistant turn", turns.len())),
-    }
-}
-
-/// A prompt and the answer in `field`, both strings or both lists of messages.
-pub(super) fn answer(field: &str, prompt: &Value, answer: &Value) -> Result<(PromptBody, String), String> {
-    match (prompt, answer) {
-        (Value::String(prompt), Value::String(answer)) => Ok((PromptBody::Text(prompt.clone()), answer.clone())),
-        (Value::Array(_), Value::Array(_)) => {
-            Ok((PromptBody::Chat(messages("prompt", prompt)?), turn(field, messages(field, answer)?)?))
+fn one(field: &str, message: &Value) -> Result<Message, String> {
+    let unclear = || format!("has a message in `{field}` without the strings `role` and `content`");
+    let Some(object) = message.as_object() else { return Err(unclear()) };
+    let named = |a: &str, b: &str| object.get(a).or_else(|| object.get(b));
+    let given = named("role", "from").and_then(Value::as_str).ok_or_else(unclear)?;
+    let mut more = Map::new();
+    for (name, value) in object {
+        if matches!(name.as_str(), "role" | "from" | "content" | "value") || is_nothing(value) {
+            continue;
         }
-        _ => Err(format!("has a `prompt` and a `{field}` that are not both strings or both lists of messages")),
+        if UNREADABLE.contains(&name.as_str()) {
+            return Err(format!("has a message in `{field}` with `{name}`: pictures and sounds are not read"));
+        }
+        check_field(field, name, value)?;
+        more.insert(name.clone(), value.clone());
     }
+    let calls = ["tool_calls", "function_call"].iter().any(|name| more.contains_key(*name));
+    let content = match named("content", "value") {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(parts)) => joined(field, parts)?,
+        None | Some(Value::Null) if calls => String::new(),
+        _ => return Err(unclear()),
+    };
+    let (role, content) = match given {
+        "human" | "user" | "User" | "prompter" => ("user", content),
+        "gpt" | "assistant" | "Assistant" | "chatgpt" | "bot" | "model" => ("assistant", content),
+        "system" | "System" => ("system", content),
+        "observation" | "tool_response" | "function_response" => ("tool", content),
+        "function_call" | "tool_call" => {
+            more.insert("tool_calls".into(), called(field, &content)?);
+            ("assistant", String::new())
+        }
+        other => (other, content),
+    };
+    Ok(Message { role: role.into(), content, more: MessageFields::from(more) })
 }
 
-/// An instruction with its optional input, as one user turn.
-pub(super) fn instruction(text: &str, input: Option<&Value>) -> PromptBody {
-    match input.and_then(Value::as_str).filter(|input| !input.trim().is_empty()) {
-        Some(input) => PromptBody::user(format!("{text}\n\n{input}")),
-        None => PromptBody::user(text),
+/// Refuses a field that is known and says something else than what is known of it.
+fn check_field(field: &str, name: &str, value: &Value) -> Result<(), String> {
+    let ok = match name {
+        "weight" => value.as_f64().is_some_and(|weight| weight == 0.0 || weight == 1.0),
+        "train" => value.is_boolean(),
+        "tool_calls" => value.is_array(),
+        "reasoning_content" | "reasoning" | "thinking" => value.is_string(),
+        _ => true,
+    };
+    if ok { Ok(()) } else { Err(format!("has a message in `{field}` with the `{name}` {value}, which is not read")) }
+}
+
+/// The text of content in parts.
+fn joined(field: &str, parts: &[Value]) -> Result<String, String> {
+    let mut out = String::new();
+    for part in parts {
+        let kind = part.get("type").and_then(Value::as_str).unwrap_or("text");
+        let text = part.as_str().or_else(|| part.get("text").and_then(Value::as_str));
+        match (kind, text) {
+            ("text" | "input_text" | "output_text", Some(text)) => out.push_str(text),
+            _ => {
+                return Err(format!(
+                    "has a message in `{field}` with a part of the type `{kind}`: only parts of text are read"
+                ));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// ShareGPT's call of a tool, written as JSON in a turn's text.
+fn called(field: &str, text: &str) -> Result<Value, String> {
+    let wrong = || format!("has a call of a tool in `{field}` that is not JSON with a `name`");
+    let calls = match serde_json::from_str::<Value>(text).map_err(|_| wrong())? {
+        Value::Array(calls) => calls,
+        one => vec![one],
+    };
+    let call =
+        |call: &Value| call.get("name").and_then(Value::as_str).map(|_| json!({"type": "function", "function": call}));
+    calls
+        .iter()
+        .map(call)
+        .collect::<Option<Vec<_>>>()
+        .filter(|calls| !calls.is_empty())
+        .map(Value::Array)
+        .ok_or_else(wrong)
+}
+
+/// An instruction with its optional input, as one text.
+pub(super) fn with_input(text: &str, input: Option<&str>) -> String {
+    match input.filter(|input| !input.trim().is_empty()) {
+        Some(input) => format!("{text}\n\n{input}"),
+        None => text.to_owned(),
     }
 }
 
@@ -79,55 +131,69 @@ pub(super) fn fits_as_json<T: serde::Serialize>(what: &str, value: &T) -> Result
     fits(what, &serde_json::to_string(value).unwrap_or_default())
 }
 
-/// An answer as an assistant's turn.
-pub(super) fn assistant(text: &str) -> Message {
-    Message { role: "assistant".into(), content: text.into() }
+/// An answer as turns.
+pub(super) fn answer_turns(answer: ReplyRef<'_>) -> Vec<Message> {
+    if answer.turns.is_empty() { vec![Message::assistant(answer.text)] } else { answer.turns.to_vec() }
+}
+
+/// Adds the columns of what a conversation has beside its turns.
+pub(super) fn add_extras(columns: &mut Value, talk: &Conversation) {
+    if !talk.tools.is_empty() {
+        columns["tools"] = talk.tools.clone().into();
+    }
+    if !talk.variables.is_empty() {
+        columns["chat_template_kwargs"] = talk.variables.clone().into();
+    }
 }
 
 /// `prompt` and `completion`: messages for a conversation, strings for plain text.
-pub(super) fn completed(prompt: &PromptBody, completion: &str) -> Value {
+pub(super) fn completed(prompt: &PromptBody, completion: ReplyRef<'_>) -> Value {
     match prompt {
-        PromptBody::Chat(turns) => json!({"prompt": turns, "completion": [assistant(completion)]}),
-        PromptBody::Text(text) => json!({"prompt": text, "completion": completion}),
+        PromptBody::Chat(talk) => {
+            let mut columns = json!({"prompt": talk.turns, "completion": answer_turns(completion)});
+            add_extras(&mut columns, talk);
+            columns
+        }
+        PromptBody::Text(text) => json!({"prompt": text, "completion": completion.text}),
     }
 }
 
-/// A text for SFT or to measure forgetting on: TRL's forms `{"messages": […]}`, `{"prompt", "completion"}` (both
-/// strings or both lists of messages) and `{"text"}`, the older `{"conversations": [{"from", "value"}]}`, and
-/// `{"instruction", "input", "output"}`. Other fields are ignored.
-pub(super) fn text_of(record: &Record) -> Result<SftBody, Refusal> {
-    record.object()?;
-    let field = |name: &str| record.field(name);
-    let body = if let Some(list) = field("messages") {
-        conversation("messages", list)?
-    } else if let (Some(prompt), Some(completion)) = (field("prompt"), field("completion")) {
-        let (prompt, completion) = answer("completion", prompt, completion)?;
-        SftBody::Completion { prompt, completion }
-    } else if let Some(list) = field("conversations") {
-        conversation("conversations", list)?
-    } else if let (Some(Value::String(text)), Some(Value::String(output))) = (field("instruction"), field("output")) {
-        SftBody::Completion { prompt: instruction(text, field("input")), completion: output.clone() }
-    } else if let Some(text) = field("text") {
-        SftBody::Text(text.as_str().ok_or("has a `text` that is not a string")?.to_owned())
-    } else {
-        return Err("has none of `messages`, `prompt` with `completion`, and `text`".into());
-    };
-    let empty = match &body {
-        SftBody::Messages(turns) => turns.iter().all(|m| m.role != "assistant" || m.content.trim().is_empty()),
-        SftBody::Completion { prompt, completion } => is_blank(prompt) || completion.trim().is_empty(),
-        SftBody::Text(text) => text.trim().is_empty(),
-    };
-    if empty {
-        return Err(Refusal::Empty);
-    }
-    fits_as_json("text", &body)?;
-    Ok(body)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn conversation(field: &str, list: &Value) -> Result<SftBody, Refusal> {
-    let turns = messages(field, list)?;
-    if !turns.iter().any(|m| m.role == "assistant") {
-        return Err(format!("has no message of the role `assistant` in `{field}`").into());
+    fn read(message: Value) -> Result<Message, String> {
+        messages("messages", &Value::Array(vec![message])).map(|mut turns| turns.remove(0))
     }
-    Ok(SftBody::Messages(turns))
+
+    #[test]
+    fn roles_parts_and_calls_are_read_in_every_form() {
+        for (from, role) in [("human", "user"), ("gpt", "assistant"), ("observation", "tool"), ("critic", "critic")] {
+            assert_eq!(read(json!({"from": from, "value": "x"})).unwrap(), Message::new(role, "x"));
+        }
+        let parts = json!({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]});
+        assert_eq!(read(parts).unwrap(), Message::new("user", "ab"));
+        let call = read(json!({"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {}}"})).unwrap();
+        assert_eq!((call.role.as_str(), call.tool_calls().len(), call.content.as_str()), ("assistant", 1, ""));
+        let null = read(json!({"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f"}}]}));
+        assert!(!null.unwrap().is_blank());
+        let more =
+            read(json!({"role": "assistant", "content": "4", "thinking": "2+2", "name": "x", "tool_calls": null}));
+        assert_eq!(more.unwrap().more.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["thinking", "name"]);
+    }
+
+    #[test]
+    fn what_is_not_read_is_named() {
+        for (message, says) in [
+            (json!({"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}), "`image_url`"),
+            (json!({"role": "user", "content": "x", "images": ["a.png"]}), "`images`"),
+            (json!({"role": "assistant", "content": "x", "weight": 0.5}), "`weight` 0.5"),
+            (json!({"role": "assistant", "content": null}), "`content`"),
+            (json!({"from": "function_call", "value": "do it"}), "call of a tool"),
+            (json!("x"), "without the strings"),
+        ] {
+            let said = read(message).unwrap_err();
+            assert!(said.contains(says), "{said}");
+        }
+    }
 }

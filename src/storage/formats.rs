@@ -4,10 +4,11 @@
 //! Names, help texts, completions, error messages and the recognition of files derive from that list. Owns the look-up
 //! by name. Refuses to read files: `container` decodes them into records, `import` and `export` do the rest.
 
-pub use super::container::Record;
+pub use super::given::GivenAnswer;
+pub use super::record::Record;
 pub use super::schema::{
-    Fit, Format, ImportedPair, ImportedPrompt, ImportedRating, ImportedVote, ImportedVotes, Reader, Reads, Refusal,
-    Writer,
+    Fit, Format, ImportedPair, ImportedPrompt, ImportedRating, ImportedVote, ImportedVotes, RankedAnswer, Ranking,
+    Reader, Reads, Refusal, Writer,
 };
 
 use super::container;
@@ -43,6 +44,18 @@ pub fn export_named(name: &str) -> Result<&'static Format> {
     named(name, exports())
 }
 
+/// The formats as a table in Markdown.
+#[must_use]
+pub fn markdown() -> String {
+    let mut out = String::from("| format | import | export | holds |\n|---|---|---|---|\n");
+    for format in FORMATS {
+        let mark = |is: bool| if is { "yes" } else { "" };
+        let (reads, writes) = (mark(format.reads.is_some()), mark(format.writes.is_some()));
+        out.push_str(&format!("| `{}` | {reads} | {writes} | {} |\n", format.name, format.help));
+    }
+    out
+}
+
 fn named(name: &str, mut formats: impl Iterator<Item = &'static Format> + Clone) -> Result<&'static Format> {
     let known = formats.clone();
     formats.find(|format| format.name == name).ok_or_else(|| Error::Format {
@@ -51,20 +64,37 @@ fn named(name: &str, mut formats: impl Iterator<Item = &'static Format> + Clone)
     })
 }
 
-/// The format that the first record of a file fits best.
+/// The format that the first records of a file fit best: the first record that has columns of a format's own decides.
 ///
 /// # Errors
-/// When the file cannot be read or fits no format.
+/// When the file cannot be read, holds no record or fits no format.
 pub fn recognise(path: &Path) -> Result<&'static Format> {
     let first = container::first(path)?;
-    let mut best = (Fit::No, None);
-    for format in imports() {
-        let fit = format.reads.map_or(Fit::No, |reads| (reads.fit)(&first));
-        if fit > best.0 {
-            best = (fit, Some(format));
+    let best = |record: &Record| {
+        let mut best = (Fit::No, None);
+        for format in imports() {
+            let fit = format.reads.map_or(Fit::No, |reads| (reads.fit)(record));
+            if fit > best.0 {
+                best = (fit, Some(format));
+            }
         }
+        best
+    };
+    let fits: Vec<(Fit, Option<&'static Format>)> = first.iter().map(best).collect();
+    let sure =
+        fits.iter().find(|(fit, _)| *fit >= Fit::Likely).or_else(|| fits.iter().find(|(_, format)| format.is_some()));
+    if let Some((_, Some(format))) = sure {
+        return Ok(format);
     }
-    best.1.ok_or_else(|| Error::Import { path: path.to_owned(), reason: "fits no format: name one with --as".into() })
+    let reason = match first.first().and_then(Record::columns) {
+        Some(row) => {
+            let names: Vec<String> = row.names().map(|name| format!("`{name}`")).collect();
+            format!("fits no format: its records have the columns {}; name a format with --as", names.join(", "))
+        }
+        None if first.is_empty() => return import_named("prompts"),
+        None => "fits no format: name one with --as".into(),
+    };
+    Err(Error::Import { path: path.to_owned(), reason })
 }
 
 #[cfg(test)]
@@ -120,7 +150,7 @@ mod tests {
         let message = import_named("trl").unwrap_err().to_string();
         assert_eq!(
             message,
-            "`trl` is not a format: use argilla, label-studio, llmbar, pairs, pandalm, probe, prodigy, prompts, ratings, sft, unjudged, votes"
+            "`trl` is not a format: use alpaca-eval, arena, argilla, comparison, distilabel, dolly, helpsteer, hh-rlhf, label-studio, llmbar, ms-swift, nectar, nemo, oasst, openai-preference, openrlhf, pairs, pandalm, probe, prodigy, prompts, ratings, safe-rlhf, self-instruct, sft, sharegpt, shp, summarize-from-feedback, ultrafeedback, unjudged, votes, webgpt"
         );
         assert!(
             export_named("prompts").unwrap_err().to_string().ends_with("use kto, pairs, sft, trl, trl-implicit, votes")

@@ -9,12 +9,16 @@ mod votes;
 #[cfg(test)]
 mod tests;
 
+pub use super::unread::UnusedColumns;
 pub use records::Added;
 
 use super::container;
 use super::error::{Error, Result};
-use super::formats::{Format, ImportedPair, ImportedPrompt, ImportedRating, ImportedVotes, Reader, Record, Refusal};
+use super::formats::{
+    Format, GivenAnswer, ImportedPair, ImportedPrompt, ImportedRating, ImportedVotes, Ranking, Reader, Record, Refusal,
+};
 use super::log::LogWriter;
+use super::unread::Says;
 use crate::domain::{Session, SftBody, TextSet, counted};
 use crate::protocol::SessionRecord;
 use std::collections::{BTreeMap, HashMap};
@@ -97,6 +101,10 @@ pub struct Imported {
     pub refused: Refused,
     /// Whether the limit was reached before the file's end.
     pub limited: bool,
+    /// The columns that were not used.
+    pub unused: UnusedColumns,
+    /// How many rankings the pairs were made of.
+    pub rankings: usize,
 }
 
 /// Records that were left out.
@@ -112,6 +120,10 @@ pub struct Refused {
     pub equal: usize,
     /// What good rows hold beyond what was read, by its name in the singular.
     pub unread: BTreeMap<&'static str, usize>,
+    /// What there is to know of good rows, by its name in the singular.
+    pub said: BTreeMap<&'static str, usize>,
+    /// What a place in the file is called: `line`, or `row` where it has no lines.
+    pub place: &'static str,
 }
 
 impl Refused {
@@ -131,7 +143,7 @@ impl Refused {
 
 /// `1 draft response`, `2 answers to another question`: the noun that takes the plural comes first.
 fn counted_unread(n: usize, what: &str) -> String {
-    let ends = [" to ", " with ", " without ", " of ", " accepted ", " replaced "];
+    let ends = [" to ", " with ", " without ", " of ", " accepted ", " replaced ", " whose ", " that ", " behind "];
     let at = ends.iter().filter_map(|end| what.find(end)).min().unwrap_or(what.len());
     let (noun, rest) = what.split_at(at);
     format!("{}{rest}", counted(n, noun))
@@ -143,9 +155,11 @@ impl Imported {
     pub fn left_out(&self) -> Option<String> {
         let mut parts = Vec::new();
         if let Some(first) = self.refused.bad.first() {
+            let place = if self.refused.place == "row" { "row" } else { "line" };
+            let first = format!("{place} {} {}", first.line, first.reason);
             parts.push(match self.refused.bad_lines {
-                1 => first.to_string(),
-                n => format!("{n} lines, the first: {first}"),
+                1 => first,
+                n => format!("{n} {place}s, the first: {first}"),
             });
         }
         if self.refused.empty > 0 {
@@ -156,6 +170,19 @@ impl Imported {
         }
         parts.extend(self.refused.unread.iter().map(|(what, n)| counted_unread(*n, what)));
         (!parts.is_empty()).then(|| format!("{}: left out {}", self.file, parts.join("; ")))
+    }
+
+    /// What there is to know of the rows that were read, and as the last sentence the columns that were not used.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.rankings > 0 {
+            let (rankings, pairs) = (counted(self.rankings, "ranking"), counted(self.rows.len(), "pair"));
+            out.push(format!("{rankings} gave {pairs}: every pair of the answers of each"));
+        }
+        out.extend(self.refused.said.iter().map(|(what, n)| counted_unread(*n, what)));
+        out.extend(self.unused.sentence());
+        out.into_iter().map(|note| format!("{}: {note}", self.file)).collect()
     }
 
     /// Appends the rows that `session` does not have yet, and fsyncs. Importing a file again adds only its new rows.
@@ -200,8 +227,17 @@ impl Imported {
     /// The same rows in parts that are each added quickly. The first part carries what was left out.
     #[must_use]
     pub fn parts(self) -> Vec<Self> {
-        let Self { format, file, rows, mut refused, limited } = self;
-        let part = |rows| Self { format, file: file.clone(), rows, refused: std::mem::take(&mut refused), limited };
+        let Self { format, file, rows, mut refused, limited, mut unused, rankings } = self;
+        let mut rankings = Some(rankings);
+        let part = |rows| Self {
+            format,
+            file: file.clone(),
+            rows,
+            refused: std::mem::take(&mut refused),
+            limited,
+            unused: std::mem::take(&mut unused),
+            rankings: rankings.take().unwrap_or(0),
+        };
         rows.chunks(PART_ROWS).into_iter().map(part).collect()
     }
 }
@@ -214,17 +250,51 @@ pub fn read(path: &Path, format: &Format, limit: Option<usize>) -> Result<Import
     let Some(reads) = format.reads else {
         return Err(Error::Import { path: path.to_owned(), reason: format!("cannot be read as {}", format.name) });
     };
-    let mut file = Reading { path, plain_text: reads.plain_text, limit, refused: Refused::default(), limited: false };
-    let rows = match reads.row {
-        Reader::Prompts(row) => ImportedRows::Prompts(file.rows(row)?),
-        Reader::Pairs(row) => ImportedRows::Pairs(file.rows(row)?),
-        Reader::Votes(row) => ImportedRows::Votes(merged(file.rows(row)?, &mut file.refused)),
-        Reader::Texts(set, row) => ImportedRows::Texts(set, file.rows(row)?),
-        Reader::Ratings(row) => ImportedRows::Ratings(file.rows(row)?),
+    let mut file = Reading {
+        path,
+        plain_text: reads.plain_text,
+        limit,
+        format: format.name,
+        refused: Refused::default(),
+        limited: false,
+        unused: UnusedColumns::default(),
     };
-    let Reading { refused, limited, .. } = file;
+    let mut rankings = 0;
+    let rows = match reads.row {
+        Reader::Prompts(row) => {
+            let mut rows = file.rows(row)?;
+            let counted = rows.iter_mut().flat_map(|row| std::mem::take(&mut row.unread));
+            counted.for_each(|what| *file.refused.unread.entry(what).or_default() += 1);
+            ImportedRows::Prompts(rows)
+        }
+        Reader::Pairs(row) => {
+            let mut rows = file.rows(row)?;
+            let counted = rows.iter_mut().flat_map(|row| std::mem::take(&mut row.said));
+            counted.for_each(|what| *file.refused.said.entry(what).or_default() += 1);
+            file.thoughts(rows.iter().flat_map(|row| [&row.chosen, &row.rejected]));
+            ImportedRows::Pairs(rows)
+        }
+        Reader::Votes(row) => ImportedRows::Votes(merged(file.rows(row)?, &mut file.refused)),
+        Reader::Rankings(row) => {
+            let ranked: Vec<Ranking> = file.rows(row)?.into_iter().flatten().collect();
+            rankings = ranked.len();
+            let pairs = ranked.into_iter().enumerate().flat_map(|(at, ranking)| ranking.pairs(at)).collect();
+            ImportedRows::Votes(merged(pairs, &mut file.refused))
+        }
+        Reader::Texts(set, row) => ImportedRows::Texts(set, file.rows(row)?),
+        Reader::ManyTexts(set, row) => ImportedRows::Texts(set, file.rows(row)?.into_iter().flatten().collect()),
+        Reader::Ratings(row) => {
+            let rows = file.rows(row)?;
+            file.thoughts(rows.iter().map(|row| &row.completion));
+            ImportedRows::Ratings(rows)
+        }
+    };
+    if let ImportedRows::Votes(rows) = &rows {
+        file.thoughts(rows.iter().flat_map(|row| [&row.a.0, &row.b.0]));
+    }
+    let Reading { refused, limited, unused, .. } = file;
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let imported = Imported { format: format.name, file: name, rows, refused, limited };
+    let imported = Imported { format: format.name, file: name, rows, refused, limited, unused, rankings };
     if imported.rows.is_empty() {
         let why = imported.left_out().map_or_else(String::new, |left| format!(" ({left})"));
         let reason = format!("holds no usable {}{why}: each line must be {}", imported.rows.noun(), reads.record);
@@ -240,7 +310,7 @@ fn merged(rows: Vec<ImportedVotes>, refused: &mut Refused) -> Vec<ImportedVotes>
     for mut row in rows {
         if let Some(item) = row.item.take() {
             let prompt = serde_json::to_string(&row.prompt).unwrap_or_default();
-            let at = *known.entry((item, prompt, row.a.0.clone(), row.b.0.clone())).or_insert(out.len());
+            let at = *known.entry((item, prompt, row.a.0.text.clone(), row.b.0.text.clone())).or_insert(out.len());
             if let Some(first) = out.get_mut(at) {
                 first.votes.append(&mut row.votes);
                 first.notes.append(&mut row.notes);
@@ -262,20 +332,35 @@ struct Reading<'a> {
     path: &'a Path,
     plain_text: bool,
     limit: Option<usize>,
+    format: &'static str,
     refused: Refused,
     limited: bool,
+    unused: UnusedColumns,
 }
 
 impl Reading<'_> {
-    fn rows<T>(&mut self, row: fn(&Record) -> Result<T, Refusal>) -> Result<Vec<T>> {
+    /// Counts the answers that end inside a thought: they are no whole answers.
+    fn thoughts<'a>(&mut self, answers: impl Iterator<Item = &'a GivenAnswer>) {
+        let n = answers.filter(|answer| answer.ends_in_thought()).count();
+        if n > 0 {
+            self.refused.said.insert("answer that ends inside its thought", n);
+        }
+    }
+
+    fn rows<T: Says>(&mut self, row: fn(&Record) -> Result<T, Refusal>) -> Result<Vec<T>> {
         let mut rows = Vec::new();
         let limit = self.limit.unwrap_or(usize::MAX);
-        container::records(self.path, self.plain_text, |line, record| {
+        self.refused.place = container::records(self.path, self.plain_text, |line, record| {
             if rows.len() >= limit {
                 self.limited = true;
                 return false;
             }
-            match record.map_err(Refusal::Bad).and_then(|record| row(&record)) {
+            let read = record.map_err(Refusal::Bad).and_then(|record| {
+                let row = row(&record)?;
+                self.unused.count(&record, &row, self.format)?;
+                Ok(row)
+            });
+            match read {
                 Ok(row) => rows.push(row),
                 Err(refusal) => self.refused.add(line, refusal),
             }

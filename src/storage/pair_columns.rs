@@ -3,15 +3,18 @@
 //! Owns the names and types of the columns. Every column is in every row and neither null nor an empty list in all of them, so that
 //! a reader which takes the types from the first rows (`datasets`) can read the rest. Refuses to drop a vote: earlier ones of a rater are in the format `votes`.
 
-use super::chat_json::assistant;
-use crate::domain::{Choice, LabelledPair, PairRow, PromptBody, Seen, Side, Strength};
+use super::chat_json::{add_extras, answer_turns};
+use crate::domain::{Choice, LabelledPair, PairRow, PromptBody, ReplyRef, Seen, Side, Strength};
 use serde_json::{Value, json};
 
 /// A preference with an explicit prompt.
 pub(super) fn explicit(row: &PairRow, all: Option<&LabelledPair<'_>>) -> Value {
     let columns = match &row.prompt {
-        PromptBody::Chat(turns) => {
-            json!({"prompt": turns, "chosen": [assistant(&row.chosen)], "rejected": [assistant(&row.rejected)]})
+        PromptBody::Chat(talk) => {
+            let (chosen, rejected) = (answer_turns(row.chosen_reply()), answer_turns(row.rejected_reply()));
+            let mut columns = json!({"prompt": talk.turns, "chosen": chosen, "rejected": rejected});
+            add_extras(&mut columns, talk);
+            columns
         }
         PromptBody::Text(text) => json!({"prompt": text, "chosen": row.chosen, "rejected": row.rejected}),
     };
@@ -21,9 +24,11 @@ pub(super) fn explicit(row: &PairRow, all: Option<&LabelledPair<'_>>) -> Value {
 /// A preference with the prompt in front of both answers.
 pub(super) fn implicit(row: &PairRow, all: Option<&LabelledPair<'_>>) -> Value {
     let columns = match &row.prompt {
-        PromptBody::Chat(turns) => {
-            let whole = |text: &str| turns.iter().cloned().chain([assistant(text)]).collect::<Vec<_>>();
-            json!({"chosen": whole(&row.chosen), "rejected": whole(&row.rejected)})
+        PromptBody::Chat(talk) => {
+            let whole = |answer: ReplyRef<'_>| talk.followed_by(&answer_turns(answer)).turns;
+            let mut columns = json!({"chosen": whole(row.chosen_reply()), "rejected": whole(row.rejected_reply())});
+            add_extras(&mut columns, talk);
+            columns
         }
         PromptBody::Text(text) => {
             json!({"chosen": format!("{text}{}", row.chosen), "rejected": format!("{text}{}", row.rejected)})

@@ -40,7 +40,7 @@ impl RunDir {
     /// The run's id: its folder's name.
     #[must_use]
     pub fn id(&self) -> RunId {
-        RunId(self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default())
+        RunId::new(self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default())
     }
 
     /// The session's folder it belongs to.

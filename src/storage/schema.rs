@@ -3,9 +3,12 @@
 //! Owns the contract between the formats in `formats/`, the container that decodes a file into records, and import and
 //! export. Refuses to know any single format.
 
-use super::container::Record;
+use super::chat_json::{fits, fits_as_json, is_blank};
+use super::given::GivenAnswer;
+use super::record::Record;
 use crate::domain::{
-    Asked, Choice, LabelledPair, PairRow, PartialView, PromptBody, RatedRow, Seen, SftBody, SftRow, Side, TextSet,
+    Asked, Choice, LabelledPair, PairRow, PartialView, PromptBody, RatedRow, Seen, SftBody, SftRow, Side, Strength,
+    TextSet,
 };
 use serde_json::Value;
 
@@ -61,6 +64,10 @@ pub enum Reader {
     Texts(TextSet, fn(&Record) -> Result<SftBody, Refusal>),
     /// Rated answers.
     Ratings(fn(&Record) -> Result<ImportedRating, Refusal>),
+    /// Several texts of a set a record.
+    ManyTexts(TextSet, fn(&Record) -> Result<Vec<SftBody>, Refusal>),
+    /// Ranked answers, of which every pair is imported.
+    Rankings(fn(&Record) -> Result<Vec<Ranking>, Refusal>),
 }
 
 /// How a row of a session becomes a record, by the kind of row.
@@ -83,6 +90,8 @@ pub struct ImportedPrompt {
     pub body: PromptBody,
     /// Its tags.
     pub tags: Vec<String>,
+    /// What the row holds beyond this: counted for the person who imports it.
+    pub unread: Vec<&'static str>,
 }
 
 /// A preference as a file states it.
@@ -93,9 +102,13 @@ pub struct ImportedPair {
     /// The prompt's tags.
     pub tags: Vec<String>,
     /// The preferred answer.
-    pub chosen: String,
+    pub chosen: GivenAnswer,
     /// The other answer.
-    pub rejected: String,
+    pub rejected: GivenAnswer,
+    /// The models that wrote them, where the file names them.
+    pub models: (Option<String>, Option<String>),
+    /// What the person who imports it should know, by its name in the singular.
+    pub said: Vec<&'static str>,
 }
 
 /// Two answers with the votes of any number of raters, as a file states them.
@@ -106,9 +119,9 @@ pub struct ImportedVotes {
     /// The prompt's tags.
     pub tags: Vec<String>,
     /// The first answer and, where the file names it, the model that wrote it.
-    pub a: (String, Option<String>),
+    pub a: (GivenAnswer, Option<String>),
     /// The second answer.
-    pub b: (String, Option<String>),
+    pub b: (GivenAnswer, Option<String>),
     /// The votes, each rater's earlier ones before the latest. None makes a pair to judge.
     pub votes: Vec<ImportedVote>,
     /// Each rater's note.
@@ -124,6 +137,8 @@ pub struct ImportedVotes {
     pub item: Option<String>,
     /// What the row holds beyond this: counted for the person who imports it.
     pub unread: Vec<&'static str>,
+    /// The ranking that the pair is of, by its number in the file: its pairs share their answers.
+    pub ranking: Option<usize>,
 }
 
 impl Default for ImportedVotes {
@@ -131,8 +146,8 @@ impl Default for ImportedVotes {
         Self {
             prompt: PromptBody::Text(String::new()),
             tags: Vec::new(),
-            a: (String::new(), None),
-            b: (String::new(), None),
+            a: (GivenAnswer::default(), None),
+            b: (GivenAnswer::default(), None),
             votes: Vec::new(),
             notes: Vec::new(),
             corrections: Vec::new(),
@@ -140,6 +155,7 @@ impl Default for ImportedVotes {
             selected: None,
             item: None,
             unread: Vec::new(),
+            ranking: None,
         }
     }
 }
@@ -201,13 +217,100 @@ impl ImportedVote {
     }
 }
 
+/// Answers in an order, as a file states it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranking {
+    /// The prompt.
+    pub prompt: PromptBody,
+    /// The prompt's tags.
+    pub tags: Vec<String>,
+    /// Who ranked.
+    pub rater: String,
+    /// The answers.
+    pub answers: Vec<RankedAnswer>,
+    /// What the row holds beyond this: counted for the person who imports it.
+    pub unread: Vec<&'static str>,
+}
+
+/// One answer of a ranking.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RankedAnswer {
+    /// The answer.
+    pub answer: GivenAnswer,
+    /// The model that wrote it, where the file names it.
+    pub model: Option<String>,
+    /// What orders it: higher is better. None where the file does not say.
+    pub score: Option<f64>,
+}
+
+impl Ranking {
+    /// The same ranking, where it can give a pair.
+    ///
+    /// # Errors
+    /// When the prompt is empty, fewer than two answers have a score, or a text does not fit into a log.
+    pub(super) fn sound(self) -> Result<Self, Refusal> {
+        let ranked = self.answers.iter().filter(|one| one.score.is_some_and(f64::is_finite) && !one.answer.is_blank());
+        match ranked.count() {
+            _ if is_blank(&self.prompt) => Err(Refusal::Empty),
+            0 | 1 => Err("has fewer than two answers with a rank".into()),
+            _ => {
+                fits_as_json("prompt", &self.prompt)?;
+                self.answers.iter().try_for_each(|one| fits("answer", &one.answer.text))?;
+                Ok(self)
+            }
+        }
+    }
+
+    /// Every pair of its answers that have a score, with the vote of who ranked: the higher score wins, equal ones tie. Says what
+    /// is left out.
+    #[must_use]
+    pub fn pairs(self, number: usize) -> Vec<ImportedVotes> {
+        let Self { prompt, tags, rater, answers, mut unread } = self;
+        let all = answers.len();
+        let answers: Vec<(RankedAnswer, f64)> = answers
+            .into_iter()
+            .filter(|one| !one.answer.is_blank())
+            .filter_map(|one| Some((one.clone(), one.score.filter(|s| s.is_finite())?)))
+            .collect();
+        unread.extend(std::iter::repeat_n("answer without a rank or a text", all - answers.len()));
+        let mut out = Vec::new();
+        for (at, (a, x)) in answers.iter().enumerate() {
+            for (b, y) in &answers[at + 1..] {
+                if a.answer.says_the_same(&b.answer) {
+                    unread.push("pair of equal answers");
+                    continue;
+                }
+                let choice = match x.total_cmp(y) {
+                    std::cmp::Ordering::Greater => Choice::Prefer(Side::A, Strength::Better),
+                    std::cmp::Ordering::Less => Choice::Prefer(Side::B, Strength::Better),
+                    std::cmp::Ordering::Equal => Choice::Tie,
+                };
+                out.push(ImportedVotes {
+                    prompt: prompt.clone(),
+                    tags: tags.clone(),
+                    a: (a.answer.clone(), a.model.clone()),
+                    b: (b.answer.clone(), b.model.clone()),
+                    votes: vec![ImportedVote::new(rater.as_str(), choice)],
+                    selected: Some(("ranking".into(), 1.0)),
+                    ranking: Some(number),
+                    ..ImportedVotes::default()
+                });
+            }
+        }
+        if let Some(first) = out.first_mut() {
+            first.unread = unread;
+        }
+        out
+    }
+}
+
 /// A rating as a file states it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImportedRating {
     /// The prompt.
     pub prompt: PromptBody,
     /// The answer.
-    pub completion: String,
+    pub completion: GivenAnswer,
     /// Desirable (true) or undesirable.
     pub good: bool,
 }

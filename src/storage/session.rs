@@ -248,7 +248,7 @@ impl SessionDir {
             .filter_map(|name| name.strip_prefix(kind)?.strip_prefix('-')?.parse::<u64>().ok())
             .max()
             .unwrap_or(0);
-        Ok(RunId(format!("{kind}-{}", last + 1)))
+        Ok(RunId::new(format!("{kind}-{}", last + 1)))
     }
 
     /// `spec` with the paths of models inside the data folder made relative to it.
@@ -328,7 +328,7 @@ fn unread(run: &RunDir, error: &Error) -> DamagedPlace {
 
 /// The number at the end of a run's id, so that `dpo-10` sorts after `dpo-9` when both were created in one millisecond.
 fn number_in(run: &RunDir) -> (u64, String) {
-    let id = run.id().0;
+    let id = run.id().into_string();
     (id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0), id)
 }
 

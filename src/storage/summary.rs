@@ -110,7 +110,7 @@ impl Counted {
 
 /// The raters who have labels, the most first.
 fn ranked(labels: BTreeMap<String, usize>) -> Vec<(Rater, usize)> {
-    let mut out: Vec<_> = labels.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (Rater(name), n)).collect();
+    let mut out: Vec<_> = labels.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (Rater::new(name), n)).collect();
     out.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
     out
 }
@@ -137,10 +137,10 @@ impl SessionSummary {
             }
             runs += 1;
             if is_locked(&dir.join("lock")) {
-                running.push(RunId(name.clone()));
+                running.push(RunId::new(name.clone()));
             }
             if let Some(log) = newest(&dir.join("metrics"))? {
-                logs.push((modified_ms(&log), RunId(name), log));
+                logs.push((modified_ms(&log), RunId::new(name), log));
             }
         }
         logs.sort();

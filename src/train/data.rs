@@ -21,8 +21,9 @@ pub use encode::Encode;
 pub(crate) use example::common_prefix;
 pub use example::{Example, TokeniseOptions, Tokenised};
 pub(crate) use pack::pack;
+pub(crate) use single::answer_mask;
 
-use crate::domain::{Finding, PairId, PairRow, Prompt, PromptBody, RatedRow, Severity, SftRow};
+use crate::domain::{Finding, PairId, PairRow, Prompt, PromptBody, RatedRow, ReplyRef, Severity, SftRow};
 use crate::model::error::Error;
 use crate::nn::policy::Row;
 use crate::nn::random::{stream, uniform};
@@ -134,8 +135,8 @@ fn pair(
     let encoded = || {
         Ok((
             encode.prompt(&row.prompt)?,
-            encode.answered(&row.prompt, &row.chosen)?,
-            encode.answered(&row.prompt, &row.rejected)?,
+            encode.replied(&row.prompt, row.chosen_reply())?,
+            encode.replied(&row.prompt, row.rejected_reply())?,
         ))
     };
     let (prompt, chosen, rejected) = match encoded() {
@@ -153,15 +154,27 @@ fn pair(
     } else if chosen == rejected {
         out.drop("identical answers");
     } else {
-        let side = |ids: Vec<u32>, from: usize| {
+        let side = |ids: Vec<u32>, whole: bool, answer: ReplyRef<'_>| -> Result<Row, Error> {
             let all = ids.len();
             if options.read_value {
-                Row { valued: vec![all - 1], ids, ..Row::default() }
-            } else {
-                Row::new(ids, (from..all).collect())
+                return Ok(Row { valued: vec![all - 1], ids, ..Row::default() });
             }
+            let mut scored = single::answer_mask(encode, &row.prompt, answer, boundary, &ids)?;
+            if whole {
+                scored = (1..boundary).chain(scored).collect();
+            }
+            Ok(Row::new(ids, scored))
         };
-        let rows = vec![side(chosen, if options.score_prompt { 1 } else { boundary }), side(rejected, boundary)];
+        let sides = side(chosen, options.score_prompt, row.chosen_reply())
+            .and_then(|chosen| Ok(vec![chosen, side(rejected, false, row.rejected_reply())?]));
+        let rows = match sides {
+            Ok(rows) => rows,
+            Err(e) => return out.refused("pair", &row.pair, &e),
+        };
+        if !options.read_value && rows.iter().any(|side| side.scored.is_empty()) {
+            out.drop("no tokens in the loss mask");
+            return Ok(());
+        }
         let example = Example {
             id: row.pair.clone(),
             prompt_id: options.split_id(&row.prompt_id, || row.prompt.derived_id()),
@@ -196,8 +209,7 @@ pub fn order(n: usize, shuffle: bool, seed: u64, epoch: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{DroppedRows, is_held_out};
-    use crate::domain::{Message, PromptId};
+    use crate::domain::{Conversation, DroppedRows, Message, PromptId, is_held_out};
 
     /// One token a byte; a conversation ends its turns with 0, plain text ends in 1.
     struct Bytes;
@@ -207,12 +219,12 @@ mod tests {
             50
         }
 
-        fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error> {
+        fn conversation(&self, talk: &Conversation, open: bool) -> Result<Vec<u32>, Error> {
             let turn = |m: &Message| {
                 let name = m.role.bytes().next().map(u32::from);
                 name.into_iter().chain(m.content.bytes().map(u32::from)).chain([0]).collect::<Vec<u32>>()
             };
-            let mut ids: Vec<u32> = messages.iter().flat_map(turn).collect();
+            let mut ids: Vec<u32> = talk.iter().flat_map(turn).collect();
             if open {
                 ids.push(u32::from(b'a'));
             }
@@ -233,7 +245,7 @@ mod tests {
             }
             Ok(match prompt {
                 PromptBody::Text(t) => t.bytes().map(u32::from).collect(),
-                PromptBody::Chat(m) => m.iter().flat_map(|m| m.content.bytes().map(u32::from).chain([0])).collect(),
+                PromptBody::Chat(talk) => self.conversation(talk, true)?,
             })
         }
 
@@ -252,6 +264,7 @@ mod tests {
 
     fn row(n: usize, prompt: &str, chosen: &str, rejected: &str) -> PairRow {
         PairRow {
+            turns: None,
             pair: PairId::new(format!("q{n}")),
             prompt_id: PromptId::new(format!("p{n}")),
             prompt: PromptBody::Text(prompt.into()),
@@ -333,6 +346,35 @@ mod tests {
         let below =
             |id: &PromptId| (1..1000).map(|i| f64::from(i) / 1000.0).find(|f| is_held_out(id, *f)).unwrap_or(1.0);
         assert!(all.eval.iter().all(|e| below(&e.prompt_id) <= below(kept)));
+    }
+
+    #[test]
+    fn turns_say_whether_they_are_learned_and_answers_of_several_turns_learn_the_assistants() {
+        let mut draft = Message::assistant("DRAFT");
+        draft.more.set("weight", 0.into());
+        let talk = vec![Message::new("user", "u"), draft, Message::new("user", "v"), Message::assistant("ok")];
+        let row = SftRow {
+            id: PairId::new("t1"),
+            prompt_id: PromptId::new("p1"),
+            body: crate::domain::SftBody::Messages(talk.into()),
+        };
+        let learned = |row: &Row| row.scored.iter().filter_map(|at| char::from_u32(row.ids[*at])).collect::<String>();
+        // Without `assistant_only_loss` too: the row says itself what it trains.
+        let out = tokenise(&Bytes, &Rows::Examples(vec![row]), &TokeniseOptions::new(50), |_| Ok(())).unwrap();
+        assert_eq!(learned(&out.train[0].rows[0]), "ok\0");
+        let mut pair = row_of_turns();
+        let several = vec![Message::assistant("x"), Message::new("user", "y"), Message::assistant("z")];
+        pair.turns = Some(Box::new(crate::domain::PairTurns { chosen: several, rejected: Vec::new() }));
+        let out = tokenise(&Bytes, &Rows::Pairs(vec![pair.clone()]), &TokeniseOptions::new(50), |_| Ok(())).unwrap();
+        assert_eq!(learned(&out.train[0].rows[0]), "x\0z\0");
+        // A prompt of plain text has no turns to follow: the row is left out, the run goes on.
+        pair.prompt = PromptBody::Text("q".into());
+        let out = tokenise(&Bytes, &Rows::Pairs(vec![pair]), &TokeniseOptions::new(50), |_| Ok(())).unwrap();
+        assert_eq!((out.train.len(), out.dropped.len()), (0, 1));
+    }
+
+    fn row_of_turns() -> PairRow {
+        PairRow { prompt: PromptBody::user("q"), ..row(1, "", "readable", "no") }
     }
 
     #[test]

@@ -4,10 +4,10 @@
 //! the checkpoint it started from, or the base model. A method without a reference has the reward that it trains on: β·log π(y|x),
 //! summed over the answer's tokens, or their mean for ORPO and SimPO. Refuses a method without β, and β = 0.
 
-use super::data::Encode;
 use super::data::common_prefix;
+use super::data::{Encode, answer_mask};
 use super::recipe::prepare;
-use crate::domain::{PromptBody, method};
+use crate::domain::{PromptBody, ReplyRef, method};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::trained::Trained;
@@ -82,15 +82,20 @@ impl ImplicitScorer {
     ///
     /// # Errors
     /// When the template refuses the conversation, or a tensor operation fails.
-    pub fn score(&self, prompt: &PromptBody, answer: &str) -> Result<Option<f64>, Error> {
-        let ids = self.model.answered(prompt, answer)?;
+    pub fn score<'a>(&self, prompt: &PromptBody, answer: impl Into<ReplyRef<'a>>) -> Result<Option<f64>, Error> {
+        let answer = answer.into();
+        let ids = self.model.replied(prompt, answer)?;
         let from = common_prefix(&self.model.prompt(prompt)?, &ids).max(1);
         let context = self.model.config.context;
         if from >= ids.len() || (context > 0 && ids.len() > context) {
             return Ok(None);
         }
-        let tokens = ids.len() - from;
-        let batch = Batch::new(vec![Row::new(ids, (from..from + tokens).collect())]);
+        let scored = answer_mask(&self.model, prompt, answer, from, &ids)?;
+        let tokens = scored.len();
+        if tokens == 0 {
+            return Ok(None);
+        }
+        let batch = Batch::new(vec![Row::new(ids, scored)]);
         let sum = |policy: &Policy, adapter: bool| -> Result<f64, Error> {
             Ok(policy.score(&batch, adapter)?.rows.first().map_or(f64::NAN, |row| row.logp.iter().sum()))
         };

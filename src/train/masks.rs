@@ -187,6 +187,7 @@ mod tests {
 
     fn pair(id: &str, chosen: &str, rejected: &str) -> PairRow {
         PairRow {
+            turns: None,
             pair: PairId::new(id),
             prompt_id: PromptId::new("p1"),
             prompt: PromptBody::user("Why is the sky blue?"),
@@ -225,10 +226,10 @@ mod tests {
 
     #[test]
     fn a_conversation_is_complete_and_only_assistant_turns_are_in_the_mask() {
-        let say = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let say = |role: &str, content: &str| Message::new(role, content);
         let turns =
             vec![say("user", "Hi."), say("assistant", "Hello!"), say("user", "Bye."), say("assistant", "So long.")];
-        let body = SftBody::Messages(turns);
+        let body = SftBody::Messages(turns.into());
         let rows = Rows::Examples(vec![SftRow { id: PairId::new("t1"), prompt_id: PromptId::new("p1"), body }]);
         let found = masks(&spec("sft", &["assistant_only_loss=true"]), &rows.into(), 5).unwrap();
         let row = &found.rows[0];
@@ -292,6 +293,7 @@ mod tests {
     #[test]
     fn a_rating_is_shown_with_its_label() {
         let rating = |id: &str, good| RatedRow {
+            turns: Vec::new(),
             id: PairId::new(id),
             prompt_id: PromptId::new("p1"),
             prompt: PromptBody::user("Why?"),

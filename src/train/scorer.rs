@@ -6,7 +6,7 @@
 use super::data::Encode;
 use super::loss::Calibration;
 use super::trainer::result_notes;
-use crate::domain::PromptBody;
+use crate::domain::{PromptBody, ReplyRef};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::trained::SCORE;
@@ -70,8 +70,8 @@ impl RewardScorer {
     ///
     /// # Errors
     /// When the template refuses the conversation.
-    pub fn fits(&self, prompt: &PromptBody, answer: &str) -> Result<bool, Error> {
-        let (ids, context) = (self.model.answered(prompt, answer)?, self.model.config.context);
+    pub fn fits<'a>(&self, prompt: &PromptBody, answer: impl Into<ReplyRef<'a>>) -> Result<bool, Error> {
+        let (ids, context) = (self.model.replied(prompt, answer.into())?, self.model.config.context);
         Ok(!ids.is_empty() && (context == 0 || ids.len() <= context))
     }
 
@@ -79,8 +79,8 @@ impl RewardScorer {
     ///
     /// # Errors
     /// When the template refuses the conversation, or a tensor operation fails.
-    pub fn score(&self, prompt: &PromptBody, answer: &str) -> Result<f64, Error> {
-        let ids = self.model.answered(prompt, answer)?;
+    pub fn score<'a>(&self, prompt: &PromptBody, answer: impl Into<ReplyRef<'a>>) -> Result<f64, Error> {
+        let ids = self.model.replied(prompt, answer.into())?;
         if ids.is_empty() {
             return Err(Error::Invalid("an empty text has no score".into()));
         }

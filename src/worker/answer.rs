@@ -39,7 +39,7 @@ pub(crate) fn estimate(path: &Path) -> Result<(), Error> {
     let dir = if path.is_file() { path.parent().unwrap_or(path) } else { path };
     let run = RunDir::open(dir)?;
     let spec = dated(&run, run.resolved_spec()?)?;
-    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
+    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.into_string())) };
     say(&train::estimate(&spec, &run_rows(&run, train)?.rows)?)
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn estimate(path: &Path) -> Result<(), Error> {
 pub(crate) fn masks(path: &Path) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = dated(&run, run.resolved_spec()?)?;
-    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
+    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.into_string())) };
     say(&train::masks(&spec, &run_rows(&run, train)?, MAX_MASKED)?)
 }
 
@@ -67,7 +67,7 @@ pub(super) fn verify_models(path: &Path) -> Result<(), Error> {
 pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.resolved_spec()?;
-    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
+    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.into_string())) };
     let trained = newest(&run, id)?.path;
     check_models(&run, &mut StdoutSink)?;
     match format {

@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::gpu::Peak;
 use super::out::say;
-use crate::domain::{PairId, PairRow, PromptId};
+use crate::domain::{PairId, PairRow, PairTurns, PromptId};
 use crate::protocol::{BenchAnswer, BenchSpec, TrainBench, TrainFigures};
 use crate::storage::formats::import_named;
 use crate::storage::import::{self, ImportedRows};
@@ -49,11 +49,12 @@ fn pairs(ask: &TrainBench) -> Result<Vec<PairRow>, Error> {
         .into_iter()
         .enumerate()
         .map(|(i, pair)| PairRow {
+            turns: PairTurns::of(&pair.chosen.turns, &pair.rejected.turns),
             pair: PairId::new(format!("row{}", i + 1)),
-            prompt_id: PromptId(format!("row{}", i + 1)),
+            prompt_id: PromptId::new(format!("row{}", i + 1)),
             prompt: pair.prompt,
-            chosen: pair.chosen,
-            rejected: pair.rejected,
+            chosen: pair.chosen.text,
+            rejected: pair.rejected.text,
             margin: None,
             agreed: None,
             strategy: None,

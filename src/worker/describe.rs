@@ -4,7 +4,7 @@
 
 use super::error::Error;
 use super::out::say;
-use crate::domain::{Message, PairId, PairRow, Prompt, PromptBody, PromptId, RatedRow, SftBody, SftRow};
+use crate::domain::{Message, PairId, PairRow, PairTurns, Prompt, PromptBody, PromptId, RatedRow, SftBody, SftRow};
 use crate::model::discover::check;
 use crate::model::{LanguageModel, RopeScaling};
 use crate::protocol::{MaskedRow, ModelDescription};
@@ -53,7 +53,7 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
 }
 
 fn turn(role: &str, content: &str) -> Message {
-    Message { role: role.into(), content: content.into() }
+    Message::new(role, content)
 }
 
 /// A prompt to answer, a pair's side, a conversation, and one with a system turn.
@@ -61,7 +61,7 @@ fn conversations(model: &LanguageModel) -> Result<Vec<MaskedRow>, Error> {
     let asked = vec![turn("user", "Hello")];
     let prompt = Prompt {
         id: PromptId::new("prompt"),
-        body: PromptBody::Chat(asked.clone()),
+        body: PromptBody::Chat(asked.clone().into()),
         source: String::new(),
         tags: Vec::new(),
     };
@@ -71,9 +71,9 @@ fn conversations(model: &LanguageModel) -> Result<Vec<MaskedRow>, Error> {
     let mut with_system = vec![turn("system", "Be brief.")];
     with_system.extend(several.clone());
     let texts = vec![
-        text("answer", SftBody::Completion { prompt: PromptBody::Chat(asked), completion: "Hi.".into() }),
-        text("conversation", SftBody::Messages(several)),
-        text("with system", SftBody::Messages(with_system)),
+        text("answer", SftBody::Completion { prompt: PromptBody::Chat(asked.into()), completion: "Hi.".into() }),
+        text("conversation", SftBody::Messages(several.into())),
+        text("with system", SftBody::Messages(with_system.into())),
     ];
     let mut out = as_read(model, &Rows::Prompts(vec![prompt]), 1)?;
     out.extend(as_read(model, &Rows::Examples(texts), MOST_ROWS)?);
@@ -109,11 +109,12 @@ fn rows(rows: ImportedRows) -> Rows {
             rows.into_iter()
                 .enumerate()
                 .map(|(i, row)| PairRow {
+                    turns: PairTurns::of(&row.chosen.turns, &row.rejected.turns),
                     pair: id(i),
                     prompt_id: prompt_id.clone(),
                     prompt: row.prompt,
-                    chosen: row.chosen,
-                    rejected: row.rejected,
+                    chosen: row.chosen.text,
+                    rejected: row.rejected.text,
                     margin: None,
                     agreed: None,
                     strategy: None,
@@ -126,10 +127,10 @@ fn rows(rows: ImportedRows) -> Rows {
             rows.into_iter()
                 .enumerate()
                 .flat_map(|(i, row)| {
-                    [("a", row.a.0), ("b", row.b.0)].map(|(side, completion)| SftRow {
+                    [("a", row.a.0), ("b", row.b.0)].map(|(side, answer)| SftRow {
                         id: PairId::new(format!("row {}, answer {side}", i + 1)),
                         prompt_id: prompt_id.clone(),
-                        body: SftBody::Completion { prompt: row.prompt.clone(), completion },
+                        body: answer.to_imitate(row.prompt.clone()),
                     })
                 })
                 .collect(),
@@ -144,10 +145,11 @@ fn rows(rows: ImportedRows) -> Rows {
             rows.into_iter()
                 .enumerate()
                 .map(|(i, row)| RatedRow {
+                    turns: row.completion.turns,
                     id: id(i),
                     prompt_id: prompt_id.clone(),
                     prompt: row.prompt,
-                    completion: row.completion,
+                    completion: row.completion.text,
                     good: row.good,
                 })
                 .collect(),

@@ -220,7 +220,7 @@ fn judging_run(run: &RunDir, bound: &CheckedInputs, role: CheckpointRole) -> Res
     let judge = run.sibling(&id.parts().0)?;
     let spec = dated(&judge, judge.resolved_spec()?)?;
     let date = spec.inputs.date.clone();
-    let Task::Train(train) = spec.task else { return Err(Error::NotTraining(id.0.clone())) };
+    let Task::Train(train) = spec.task else { return Err(Error::NotTraining(id.to_string())) };
     let recorded = judge.recorded_inputs()?.unwrap_or(spec.inputs);
     let init = match (recorded.checkpoint(CheckpointRole::Init), &train.init) {
         (Some(input), _) => Some(recorded_checkpoint(&judge, input)?),

@@ -183,7 +183,7 @@ pub(super) fn verify(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
 /// The reward run's model and its rendering date.
 pub(super) fn scorer(reward: &RunDir) -> Result<(PathBuf, String), Error> {
     let spec = dated(reward, reward.resolved_spec()?)?;
-    let Task::Train(train) = spec.task else { return Err(Error::NotTraining(reward.id().0)) };
+    let Task::Train(train) = spec.task else { return Err(Error::NotTraining(reward.id().into_string())) };
     Ok((PathBuf::from(train.model.path), spec.inputs.date.unwrap_or_default()))
 }
 
@@ -228,7 +228,7 @@ pub(super) fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Resu
         return Ok(held);
     }
     let CheckpointInput { role, run: id, step, digest } = input;
-    let gone = |why: String| Error::Parent { run: run.id().0, step: *step, parent: id.0.clone(), why };
+    let gone = |why: String| Error::Parent { run: run.id().into_string(), step: *step, parent: id.to_string(), why };
     let Ok(parent) = sibling_run(run, id) else { return Err(gone("that run was deleted".into())) };
     let CheckpointSearch { checkpoint, passed_over } = parent.checkpoint_at(*step);
     let Some(found) = checkpoint else {
@@ -326,7 +326,7 @@ pub(super) fn newest(run: &RunDir, id: &RunId) -> Result<CheckpointDir, Error> {
     let other = run.sibling(&own)?;
     let found = if best { other.best_checkpoint() } else { other.latest_checkpoint()? };
     found.checkpoint.ok_or_else(|| Error::NoAdapter {
-        run: id.0.clone(),
+        run: id.to_string(),
         why: found.passed_over.first().map_or_else(String::new, |why| format!(" ({why})")),
     })
 }

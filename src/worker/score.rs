@@ -4,7 +4,7 @@
 use super::error::Error;
 use super::inputs::{self, check_models, dated, newest, recorded_checkpoint};
 use super::out::say;
-use crate::domain::{Num, Prompt, Rater, RunId};
+use crate::domain::{Completion, Num, Prompt, Rater, RunId};
 use crate::generate::Judge;
 use crate::generate::server::look_up;
 use crate::model::{Fingerprints, Sink};
@@ -21,7 +21,7 @@ enum Scorer {
 }
 
 impl Scorer {
-    fn score(&self, prompt: &Prompt, answer: &str) -> Result<Option<f64>, model::Error> {
+    fn score(&self, prompt: &Prompt, answer: &Completion) -> Result<Option<f64>, model::Error> {
         match self {
             Self::Reward(scorer) => Ok(Some(scorer.standardise(scorer.score(&prompt.body, answer)?))),
             Self::Implicit(scorer) => scorer.score(&prompt.body, answer),
@@ -35,7 +35,7 @@ pub(super) fn score(path: &Path, id: &RunId, of: Option<&RunId>) -> Result<(), E
     let run = RunDir::open(path)?;
     let spec = dated(&run, run.resolved_spec()?)?;
     check_models(&run, &mut NoSink)?;
-    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
+    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.into_string())) };
     let checkpoint = newest(&run, id)?;
     let device = nn::device(&spec.device)?;
     let scorer = if train.method == "reward" {
@@ -57,7 +57,7 @@ pub(super) fn score(path: &Path, id: &RunId, of: Option<&RunId>) -> Result<(), E
         let known = session.score_by(id, &completion.id).is_some();
         let meant = of.is_none_or(|run| completion.id.is_of(run));
         let Some(prompt) = session.prompt(&completion.prompt).filter(|_| meant && !known) else { continue };
-        let score = scorer.score(prompt, &completion.text)?.map(Num);
+        let score = scorer.score(prompt, completion)?.map(Num);
         say(&Scoring { completion: completion.id.clone(), score })?;
     }
     Ok(())

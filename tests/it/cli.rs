@@ -49,6 +49,27 @@ pub fn with_pairs(home: &Path) {
 }
 
 #[test]
+fn a_dry_run_shows_what_rows_become_and_imports_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    with_pairs(home);
+    let file = home.join("orca.csv");
+    fs::write(&file, "system,question,chosen,rejected,source\nBe brief.,Why?,So.,No.,web\n").unwrap();
+    let file = file.to_str().unwrap();
+    let shown = tiebreak(home, &["import", "tone", file, "--dry-run"]);
+    let (out, notes) = (text(&shown.stdout), text(&shown.stderr));
+    assert!(out.contains("read as pairs, 1 pair; nothing was imported"), "{out}");
+    for line in ["  system       Be brief.", "  user         Why?", "  chosen       So.", "  rejected     No."] {
+        assert!(out.lines().any(|shown| shown == line), "{out}");
+    }
+    assert!(notes.contains("not used: source (1 row)"), "{notes}");
+    let dry = json(home, &["import", "tone", file, "--dry-run", "--json"]);
+    assert_eq!((&dry["kind"], &dry["unused"]["source"], &dry["rows"]), (&"pairs".into(), &1.into(), &1.into()));
+    let added = json(home, &["import", "tone", file, "--json"]);
+    assert_eq!((&added["pairs"], &added["unused"]["source"]), (&1.into(), &1.into()), "the dry run imported nothing");
+}
+
+#[test]
 fn errors_are_one_sentence_with_the_right_exit_code() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
@@ -134,7 +155,7 @@ fn texts_and_ratings_are_imported_and_exported_with_their_kind() {
     let told = |kind: &str, rows, bad| (kind.to_owned(), rows, bad);
     // The kind is detected from the content if it is unambiguous; a conversation may be a prompt.
     assert_eq!(bring(answer, &[]), told("sft", 1, 0));
-    assert_eq!(bring(turns, &[]), told("sft", 1, 0));
+    assert_eq!(bring(turns, &[]), told("sharegpt", 1, 0));
     assert_eq!(bring(general, &[]), told("sft", 1, 0));
     assert_eq!(bring(rating, &[]), told("ratings", 1, 1));
     assert_eq!(bring(chat, &[]), told("prompts", 1, 0));

@@ -24,6 +24,7 @@ fn answered(home: &Path) {
             let words = "word ".repeat(1 + (p * 5 + k * 3) % 7);
             log.append(&SessionRecord::Completed(
                 Completion {
+                    turns: Vec::new(),
                     id: CompletionId::new(format!("{}.p{p}.{k}", if k < 2 { "sample-1" } else { "sample-2" })),
                     prompt: id.clone(),
                     model: if k < 2 { "base".into() } else { "base+dpo-1".into() },

@@ -19,7 +19,7 @@ struct DamagedSession {
 
 fn judged(i: usize) -> SessionRecord {
     SessionRecord::Judged(Verdict {
-        pair: PairId(format!("i{i}")),
+        pair: PairId::new(format!("i{i}")),
         rater: Rater::new("ann"),
         choice: Choice::Prefer(if i.is_multiple_of(2) { Side::A } else { Side::B }, Strength::Better),
         left: Side::A,

@@ -283,7 +283,7 @@ fn losses_become_pairs_of_the_session_once() {
     assert!(shown.contains("no longer held out"), "{shown}");
     let of = |desk: &Desk| {
         let pairs = desk.session().pairs().iter().filter(|pair| pair.strategy == "evaluation losses");
-        pairs.map(|pair| pair.id.0.clone()).collect::<Vec<_>>()
+        pairs.map(|pair| pair.id.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(of(&desk).len(), sent);
     assert!(of(&desk).iter().all(|id| id.starts_with("eval-1/winrate/p")));

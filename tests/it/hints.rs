@@ -116,13 +116,16 @@ impl Rebound {
 
 /// A conversation that is too long for the screen, thoughts, three answers.
 fn long() -> Vec<SessionRecord> {
-    let turn = |role: &str, text: &str| Message { role: role.into(), content: text.into() };
+    let turn = |role: &str, text: &str| Message::new(role, text);
     let mut asked = prompt("p1", "", "kitchen");
-    asked.body = PromptBody::Chat(vec![
-        turn("user", &"How could one cook pasta with one pot, one stove and little time? ".repeat(60)),
-        turn("assistant", &"Boil it in salted water. ".repeat(40)),
-        turn("user", "Please use more Markdown formatting."),
-    ]);
+    asked.body = PromptBody::Chat(
+        vec![
+            turn("user", &"How could one cook pasta with one pot, one stove and little time? ".repeat(60)),
+            turn("assistant", &"Boil it in salted water. ".repeat(40)),
+            turn("user", "Please use more Markdown formatting."),
+        ]
+        .into(),
+    );
     let mut cut = completion("p1.0", "p1", "## Steps\n\n- Boil **water**.\n- Stir.", 60);
     cut.finish = Finish::Length;
     let thought = "<think>\nThey want Markdown. Steps help.\n</think>\n\nBoil water, then stir.";

@@ -27,6 +27,7 @@ mod ifeval;
 mod inputs;
 mod judge;
 mod keys;
+mod long;
 mod loop_screen;
 mod methods;
 mod models;

@@ -36,6 +36,7 @@ fn data(needs: Needs) -> RunRows {
                 .take(4)
                 .flat_map(|r| {
                     [(&r.chosen, true), (&r.rejected, false)].map(|(text, good)| RatedRow {
+                        turns: Vec::new(),
                         id: PairId::new(format!("{}{good}", r.pair)),
                         prompt_id: r.prompt_id.clone(),
                         prompt: r.prompt.clone(),
@@ -203,7 +204,7 @@ fn a_reward_run_scores_answers_as_in_training() {
         tiebreak::train::RewardScorer::open(Path::new(&train.model.path), &at, &candle_core::Device::Cpu).unwrap();
     assert_eq!(Trained::read(&at).unwrap().tune, tune_of(&train.params).unwrap());
     let Rows::Pairs(pairs) = &rows.rows else { panic!("not pairs") };
-    let held = |r: &&tiebreak::domain::PairRow| tiebreak::domain::is_held_out(&r.prompt_id, 0.4);
+    let held = |r: &&tiebreak::domain::PairRow| tiebreak::domain::is_held_out(&r.prompt.derived_id(), 0.4);
     let (mut right, mut n) = (0.0, 0.0);
     for row in pairs.iter().filter(held) {
         let (c, r) = (judge.score(&row.prompt, &row.chosen).unwrap(), judge.score(&row.prompt, &row.rejected).unwrap());

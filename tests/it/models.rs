@@ -88,7 +88,7 @@ fn rendered(model: Option<&LanguageModel>, least: usize) {
 #[ignore = "needs SmolLM2: .ci/run fetches it and runs this"]
 fn smollm2_the_folder_and_the_gguf_render_the_same() {
     let (folder, gguf) = (smollm2("hf"), smollm2(GGUF));
-    let chat = [Message { role: "user".into(), content: "Hello".into() }];
+    let chat = [Message::new("user", "Hello")];
     let [a, b] = [folder, gguf].map(|p| LanguageModel::open(&p).unwrap().render(&chat, true).unwrap());
     assert_eq!(a, b);
 }

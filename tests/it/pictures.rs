@@ -16,7 +16,7 @@ fn judged(path: &std::path::Path) {
             let side = if i % 2 == 0 || (rater == "ben" && i % 3 == 0) { Side::A } else { Side::B };
             writer
                 .append(&SessionRecord::Judged(Verdict {
-                    pair: PairId(format!("i{i}")),
+                    pair: PairId::new(format!("i{i}")),
                     rater: Rater::new(rater),
                     choice: Choice::Prefer(side, Strength::Better),
                     left: Side::A,

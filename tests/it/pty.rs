@@ -18,7 +18,7 @@ pub fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
     let lock = dir.lock().unwrap().unwrap();
     let mut writer = dir.writer(&lock).unwrap();
     for i in 1..=pairs {
-        let prompt = PromptId(format!("p{i}"));
+        let prompt = PromptId::new(format!("p{i}"));
         let body = PromptBody::user(format!("question number {i}"));
         writer
             .append(&SessionRecord::Prompted(
@@ -26,7 +26,8 @@ pub fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
             ))
             .unwrap();
         let side = |name: &str| Completion {
-            id: CompletionId(format!("i{i}.{name}")),
+            turns: Vec::new(),
+            id: CompletionId::new(format!("i{i}.{name}")),
             prompt: prompt.clone(),
             model: "test".into(),
             text: format!("answer {name} to question {i}"),
@@ -37,7 +38,7 @@ pub fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
         };
         let (a, b) = (side("a"), side("b"));
         let pair = Pair {
-            id: PairId(format!("i{i}")),
+            id: PairId::new(format!("i{i}")),
             prompt: prompt.clone(),
             a: a.id.clone(),
             b: b.id.clone(),

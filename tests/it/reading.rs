@@ -23,13 +23,16 @@ const THOUGHT: &str =
 
 /// A conversation with two pairs of one prompt: Markdown that was cut, and a thought.
 fn talk() -> Vec<SessionRecord> {
-    let turn = |role: &str, text: &str| Message { role: role.into(), content: text.into() };
+    let turn = |role: &str, text: &str| Message::new(role, text);
     let mut asked = prompt("p31", "", "kitchen");
-    asked.body = PromptBody::Chat(vec![
-        turn("user", &"How do I cook pasta? I have a pot, a stove, some salt and an hour. ".repeat(6)),
-        turn("assistant", &"Boil it in salted water. ".repeat(12)),
-        turn("user", "Can you please use more Markdown formatting?"),
-    ]);
+    asked.body = PromptBody::Chat(
+        vec![
+            turn("user", &"How do I cook pasta? I have a pot, a stove, some salt and an hour. ".repeat(6)),
+            turn("assistant", &"Boil it in salted water. ".repeat(12)),
+            turn("user", "Can you please use more Markdown formatting?"),
+        ]
+        .into(),
+    );
     let mut cut = completion("p31.0", "p31", STEPS, 60);
     cut.finish = Finish::Length;
     let second = Pair { id: PairId::new("p31:0-2"), b: CompletionId::new("p31.2"), ..pair("p31") };

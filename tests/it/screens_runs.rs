@@ -211,6 +211,7 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
                 0,
                 SessionRecord::Completed(
                     Completion {
+                        turns: Vec::new(),
                         id: CompletionId::new(format!("i{k}.{side}")),
                         prompt: prompt.clone(),
                         model: "SmolLM2-135M-Instruct".into(),
@@ -564,6 +565,7 @@ fn watch_sampling() {
         log.add(
             1_500,
             RunEvent::Completed(Completion {
+                turns: Vec::new(),
                 id: CompletionId::new(format!("sample-1.p{}.{}", k / 4 + 1, k % 4)),
                 prompt: PromptId::new(format!("p{}", k / 4 + 1)),
                 model: "SmolLM2-135M-Instruct".into(),

@@ -27,7 +27,7 @@ fn home() -> (TempDir, Home) {
 
 fn judged(pair: usize, choice: Choice) -> SessionRecord {
     SessionRecord::Judged(Verdict {
-        pair: PairId(format!("i{pair}")),
+        pair: PairId::new(format!("i{pair}")),
         rater: Rater::new("ann"),
         choice,
         left: Side::A,
@@ -133,7 +133,7 @@ fn child_that_appends_until_it_is_killed() {
 
 /// Long enough to cross the pages at which a killed write is cut.
 fn note(n: u64) -> SessionRecord {
-    SessionRecord::Noted { pair: PairId(format!("i{n}")), rater: Rater::new("ann"), text: "x".repeat(9000) }
+    SessionRecord::Noted { pair: PairId::new(format!("i{n}")), rater: Rater::new("ann"), text: "x".repeat(9000) }
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn runs_are_numbered_by_kind_and_frozen_with_their_data() {
     }
     assert_eq!(session.next_run_id("dpo").unwrap().as_str(), "dpo-12");
     assert_eq!(session.next_run_id("sample").unwrap().as_str(), "sample-1");
-    let ids: Vec<String> = session.runs().unwrap().iter().map(|r| r.id().0).collect();
+    let ids: Vec<String> = session.runs().unwrap().iter().map(|r| r.id().into_string()).collect();
     assert_eq!((ids[0].as_str(), ids[10].as_str()), ("dpo-1", "dpo-11"));
     let run = session.run(&RunId::new("dpo-3")).unwrap();
     assert_eq!(fs::read(run.data_path().unwrap()).unwrap(), b"row\n");

@@ -229,7 +229,7 @@ pub fn envelopes<T: Clone>(records: &[T]) -> Vec<Envelope<T>> {
 pub fn prompt(id: &str, text: &str, tag: &str) -> Prompt {
     Prompt {
         id: PromptId::new(id),
-        body: PromptBody::Chat(vec![Message { role: "user".into(), content: text.into() }]),
+        body: PromptBody::Chat(vec![Message::new("user", text)].into()),
         source: "prompts.txt".into(),
         tags: if tag.is_empty() { Vec::new() } else { vec![tag.into()] },
     }
@@ -238,6 +238,7 @@ pub fn prompt(id: &str, text: &str, tag: &str) -> Prompt {
 /// A completion.
 pub fn completion(id: &str, prompt: &str, text: &str, tokens: usize) -> Completion {
     Completion {
+        turns: Vec::new(),
         id: CompletionId::new(id),
         prompt: PromptId::new(prompt),
         model: "SmolLM2-135M-Instruct".into(),

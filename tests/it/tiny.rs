@@ -114,6 +114,7 @@ fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
         let rude = rest.into_iter().filter(|a| manner_of(a) == Some(Manner::Rude));
         for (k, (chosen, rejected)) in kind.into_iter().zip(rude).enumerate() {
             pairs.push(PairRow {
+                turns: None,
                 pair: PairId::new(format!("q{i}.{k}")),
                 prompt_id: PromptId::new(format!("p{i}")),
                 prompt: PromptBody::user(prompts[i].as_str()),

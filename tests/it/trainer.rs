@@ -416,6 +416,7 @@ fn cpu_seconds() -> f64 {
 fn conversational(i: usize, line: &str) -> PairRow {
     let v: serde_json::Value = serde_json::from_str(line).unwrap();
     PairRow {
+        turns: None,
         pair: tiebreak::domain::PairId::new(format!("q{i}")),
         prompt_id: tiebreak::domain::PromptId::new(format!("p{i}")),
         prompt: tiebreak::domain::PromptBody::Chat(serde_json::from_value(v["prompt"].clone()).unwrap()),

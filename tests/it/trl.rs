@@ -115,6 +115,7 @@ pub fn rows(doc: &Value, plain: bool) -> Vec<PairRow> {
 /// Rows of pairs, whose prompts are conversations or plain text.
 pub fn pair_rows(list: &Value) -> Vec<PairRow> {
     let row = |(i, r): (usize, &Value)| PairRow {
+        turns: None,
         pair: PairId::new(format!("q{i}")),
         prompt_id: PromptId::new(format!("p{i}")),
         prompt: prompt(&r["prompt"]),
@@ -130,7 +131,7 @@ pub fn pair_rows(list: &Value) -> Vec<PairRow> {
 
 /// A prompt as text or as messages.
 fn prompt(v: &Value) -> PromptBody {
-    v.as_str().map_or_else(|| PromptBody::Chat(messages(v)), |text| PromptBody::Text(text.to_owned()))
+    v.as_str().map_or_else(|| PromptBody::Chat(messages(v).into()), |text| PromptBody::Text(text.to_owned()))
 }
 
 fn messages(v: &Value) -> Vec<Message> {

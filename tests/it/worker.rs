@@ -56,8 +56,9 @@ fn training(sets: &[&str]) -> (TempDir, RunDir) {
     }
     let data: String = (0..10)
         .map(|i| PairRow {
-            pair: PairId(format!("i{i}")),
-            prompt_id: PromptId(format!("p{i}")),
+            turns: None,
+            pair: PairId::new(format!("i{i}")),
+            prompt_id: PromptId::new(format!("p{i}")),
             prompt: PromptBody::user(format!("What is {i} + {i}?")),
             chosen: format!("It is {}.", 2 * i),
             rejected: "I do not know.".into(),
@@ -77,7 +78,7 @@ fn sampling(prompts: usize) -> (TempDir, RunDir) {
     let dir = tempfile::tempdir().unwrap();
     let data: String = (0..prompts)
         .map(|i| Prompt {
-            id: PromptId(format!("p{i}")),
+            id: PromptId::new(format!("p{i}")),
             body: PromptBody::user(format!("Name {i} things.")),
             source: "typed".into(),
             tags: vec![],

@@ -151,8 +151,8 @@ impl AgreementScreen {
             if open.is_blind() {
                 open.set_filter(None);
             }
-            open.order = QueueOrder::Disputed;
-            open.requeue();
+            open.set_order(QueueOrder::Disputed);
+            open.finish_queue();
         }
         shared.order = QueueOrder::Disputed;
         Next::go(Goal::with("label", Show::Pairs(vec![dispute.pair.clone()])))

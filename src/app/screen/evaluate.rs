@@ -312,6 +312,7 @@ impl EvaluateScreen {
         };
         if let Some(open) = &mut shared.open {
             open.set_filter(Some(filter));
+            open.finish_queue();
         }
         Next::go(Goal::to("label"))
     }

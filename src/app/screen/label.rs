@@ -15,6 +15,7 @@ mod score;
 mod state;
 
 pub use crate::app::blind::first_side;
+pub use asking::Awaited;
 pub use card::{Card, CardLayout, Pane};
 pub use parts::Writing;
 pub use prompt::{PromptView, ShownTurn};
@@ -36,7 +37,7 @@ use crate::app::shared::Shared;
 use crate::domain::{Choice, QueueOrder, Strength};
 use correct::{ask_correction, ask_note, save_correction, save_note, withdraw};
 use decide::{PaneDecision, judge, redo, undo};
-use state::{refresh, show_next, show_pair};
+use state::{refresh, show_pair};
 
 /// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,6 +225,7 @@ impl Screen for LabelScreen {
 
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
         state::follow_growth(self, shared);
+        state::take_over(self, shared);
         refresh(self, shared);
         Vec::new()
     }
@@ -251,7 +253,7 @@ fn answered(label: &mut LabelScreen, shared: &mut Shared, answer: PopupAnswer) -
         }
         PopupAnswer::Picked(Pick::Rubric(rubric)) => {
             asking::set_rubric(shared, rubric);
-            label.card = None;
+            state::await_queue(label, shared, None);
         }
         PopupAnswer::Picked(Pick::NewCriterion) => asking::ask_criterion(shared),
         PopupAnswer::Typed(input) => match input.purpose.clone() {
@@ -266,7 +268,9 @@ fn answered(label: &mut LabelScreen, shared: &mut Shared, answer: PopupAnswer) -
             InputPurpose::Correct { pair, completion } => {
                 return save_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
             }
-            InputPurpose::Filter if asking::set_filter(shared, input.clone()) => show_next(label, shared),
+            InputPurpose::Filter if asking::set_filter(shared, input.clone()) => {
+                state::await_queue(label, shared, Some(Awaited::Filter));
+            }
             InputPurpose::Tags { prompt, .. } => {
                 let effects = asking::save_tags(shared, &prompt, input);
                 asking::show_tags(label.card.as_mut(), shared);
@@ -313,7 +317,11 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         LabelAction::Note => ask_note(label, model),
         LabelAction::Edit => ask_correction(label, model),
         LabelAction::Original => correct::toggle_original(label, model),
-        LabelAction::ToggleOrder if asking::toggle_order(model) => show_next(label, model),
+        LabelAction::ToggleOrder => {
+            if let Some(awaited) = asking::toggle_order(model) {
+                state::await_queue(label, model, Some(awaited));
+            }
+        }
         LabelAction::Filter => asking::ask_filter(model),
         LabelAction::Tag => asking::ask_tags(label.card.as_ref(), model),
         LabelAction::Criterion => asking::ask_rubric(model),

@@ -223,7 +223,7 @@ fn none_chosen(preview: &PairPreview) -> String {
 /// The answers, pairs and sources of scores of a session.
 fn known(open: &OpenSession) -> (usize, usize, Vec<String>) {
     let session = &open.session;
-    let runs = session.scoring_runs().into_iter().map(|run| run.0);
+    let runs = session.scoring_runs().into_iter().map(crate::domain::RunId::into_string);
     let judges = session.judges().into_iter().map(|name| format!("judge:{name}"));
     (session.scored_by(&crate::domain::RunId::new("")).0, session.pairs().len(), runs.chain(judges).collect())
 }

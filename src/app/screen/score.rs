@@ -173,7 +173,7 @@ impl ScoreScreen {
             run.has_result() && (run.is_reward() || run.spec.as_ref().is_some_and(|spec| beta(&spec.task)))
         };
         let runs = open.runs.iter().rev().filter(scores).flat_map(RunView::start_points);
-        let runs: Vec<String> = runs.map(|id| id.0).chain([JUDGE.to_owned()]).collect();
+        let runs: Vec<String> = runs.map(RunId::into_string).chain([JUDGE.to_owned()]).collect();
         self.form.offer("with", runs);
         let cards = shared.models.iter().flatten().filter(|card| card.problem.is_none());
         let mut models: Vec<String> = vec![open.meta.model.clone()];

@@ -10,6 +10,7 @@ use crate::domain::{Comparison, EvalState, Rater, Session, with_people};
 fn posed(n: usize, first: Contestant) -> PosedPair {
     let (name, prompt) = (format!("eval-1.p{n}"), PromptId::new(format!("eval-1.p{n}")));
     let completion = |i: usize, side: Contestant| Completion {
+        turns: Vec::new(),
         id: CompletionId::new(format!("{name}.{i}")),
         prompt: prompt.clone(),
         model: if side == Contestant::A { "dpo-1".into() } else { "base".into() },

@@ -106,6 +106,7 @@ fn sampling_counts_completions_and_tokens() {
     for k in 0..60u64 {
         run.tick(k * 1000, k);
         run.complete(&Completion {
+            turns: Vec::new(),
             id: CompletionId::new(format!("s1.p1.{k}")),
             prompt: PromptId::new("p1"),
             model: "m".into(),
@@ -141,6 +142,7 @@ fn a_sampling_run_reports_its_own_progress() {
     let mut run = RunState::default();
     run.start(1, "CPU", None, 0);
     let completion = |k: u64| Completion {
+        turns: Vec::new(),
         id: CompletionId::new(format!("s1.p1.{k}")),
         prompt: PromptId::new("p1"),
         model: "m".into(),

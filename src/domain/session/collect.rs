@@ -3,7 +3,7 @@
 use super::super::agreement::item_agreement;
 use super::super::canonical::canonical_json;
 use super::super::ids::{PairId, Rater};
-use super::super::verdict::{Choice, Verdict};
+use super::super::verdict::Choice;
 use super::super::votes::{
     Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, Outcome, VotedPair, adjudicated, aggregate,
     nominal,
@@ -93,12 +93,8 @@ impl Session {
     /// Every pair with its counting votes by a criterion, none for overall, in order of arrival.
     #[must_use]
     pub fn voted_on(&self, criterion: Option<&str>) -> Vec<VotedPair<'_>> {
-        self.voted_by(|pair| self.counting_on(pair, criterion))
-    }
-
-    fn voted_by<'a>(&'a self, votes: impl Fn(&PairId) -> Vec<(u64, &'a Verdict)>) -> Vec<VotedPair<'a>> {
-        let one = |pair: &'a super::Pair| -> Vec<(&'a Rater, Choice)> {
-            votes(&pair.id).into_iter().map(|(_, v)| (&v.rater, v.choice)).collect()
+        let one = |pair: &super::Pair| -> Vec<(&Rater, Choice)> {
+            self.counting_on(&pair.id, criterion).into_iter().map(|(_, v)| (&v.rater, v.choice)).collect()
         };
         self.pairs.iter().map(|p| VotedPair { prompt: &p.prompt, a: &p.a, b: &p.b, votes: one(p) }).collect()
     }
@@ -114,14 +110,7 @@ impl Session {
     #[must_use]
     pub fn outcomes_on(&self, criterion: Option<&str>) -> HashMap<&PairId, Aggregate> {
         let how = self.settings.unwrap_or_default().aggregation;
-        let voted = match how {
-            Aggregation::Majority | Aggregation::MeanStrength => {
-                self.voted_by(|pair| self.deciding_on(pair, criterion))
-            }
-            Aggregation::DawidSkene | Aggregation::BradleyTerry => self.voted_on(criterion),
-        };
-        let mut out: HashMap<&PairId, Aggregate> =
-            self.pairs.iter().map(|p| &p.id).zip(aggregate(&voted, how)).collect();
+        let mut out = self.aggregated(&self.pairs.iter().map(|pair| &**pair).collect::<Vec<_>>(), how, criterion);
         let by = |a: &&Adjudicated| !a.undone && a.adjudication.criterion.as_deref() == criterion;
         let mut decisions: Vec<&Adjudicated> = self.adjudications.values().filter(by).collect();
         decisions.sort_by(|x, y| latest(x, y));
@@ -131,6 +120,35 @@ impl Session {
             }
         }
         out
+    }
+
+    /// As [`Session::outcomes_on`] without adjudications, of the pairs that have a verdict: the others have no outcome.
+    pub(super) fn outcomes_of_judged(&self, criterion: Option<&str>) -> HashMap<&PairId, Aggregate> {
+        let how = self.settings.unwrap_or_default().aggregation;
+        let pairs: Vec<&super::Pair> = match how {
+            Aggregation::Majority | Aggregation::MeanStrength => self.judged_pairs(1).collect(),
+            // What is learned of the raters is learned from all pairs.
+            Aggregation::DawidSkene | Aggregation::BradleyTerry => self.pairs.iter().map(|pair| &**pair).collect(),
+        };
+        self.aggregated(&pairs, how, criterion)
+    }
+
+    fn aggregated<'a>(
+        &'a self,
+        pairs: &[&'a super::Pair],
+        how: Aggregation,
+        criterion: Option<&str>,
+    ) -> HashMap<&'a PairId, Aggregate> {
+        let votes = |pair: &super::Pair| -> Vec<(&'a Rater, Choice)> {
+            let counting = match how {
+                Aggregation::Majority | Aggregation::MeanStrength => self.deciding_on(&pair.id, criterion),
+                Aggregation::DawidSkene | Aggregation::BradleyTerry => self.counting_on(&pair.id, criterion),
+            };
+            counting.into_iter().map(|(_, v)| (&v.rater, v.choice)).collect()
+        };
+        let voted: Vec<VotedPair<'_>> =
+            pairs.iter().map(|p| VotedPair { prompt: &p.prompt, a: &p.a, b: &p.b, votes: votes(p) }).collect();
+        pairs.iter().map(|p| &p.id).zip(aggregate(&voted, how)).collect()
     }
 
     /// A pair's outcome; [`Session::outcomes`] is faster for many.
@@ -151,7 +169,7 @@ impl Session {
     }
 
     /// The pairs with at least so many verdicts of any kind, in order of arrival.
-    fn judged_pairs(&self, least: usize) -> impl Iterator<Item = &super::Pair> {
+    pub(super) fn judged_pairs(&self, least: usize) -> impl Iterator<Item = &super::Pair> {
         let judged = self.verdicts_of_pair.iter().filter(|(_, seqs)| seqs.len() >= least);
         let mut places: Vec<usize> = judged.filter_map(|(id, _)| self.pair_at.get(id).copied()).collect();
         places.sort_unstable();

@@ -2,6 +2,7 @@
 //!
 //! Owns these rows and their count. They come beside the SFT rows of the same corrections, and are not pairs to judge.
 
+use super::super::conversation::PairTurns;
 use super::super::ids::PairId;
 use super::super::text::{CORRECTION, PairRow};
 use super::Session;
@@ -31,6 +32,7 @@ impl Session {
                 left_out.equal += 1;
             } else {
                 rows.push(PairRow {
+                    turns: PairTurns::of(&[], &original.turns),
                     // Its own id: findings follow the margins of each row by it.
                     pair: PairId::new(format!("{}~{}", correction.completion, correction.rater)),
                     prompt_id: prompt.id.clone(),

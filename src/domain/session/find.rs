@@ -10,6 +10,7 @@ use super::super::text::{Completion, Pair, Prompt, PromptBody, RatedRow, SftBody
 use super::super::verdict::Verdict;
 use super::Session;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,38 @@ pub struct FilterView<'a> {
     filter: &'a Filter,
     /// The criteria that positive terms name, or overall.
     criteria: Vec<Option<&'a str>>,
-    disputed: HashSet<PairId>,
-    contested: HashSet<PairId>,
+    contradictions: Arc<Contradictions>,
     corrected: HashSet<&'a CompletionId>,
     notes: HashMap<&'a PairId, Vec<&'a str>>,
+    needs: FilterNeeds,
+}
+
+/// The pairs that a term may ask for and that depend on more than themselves; empty where none asks.
+#[derive(Debug, Default)]
+pub(super) struct Contradictions {
+    disputed: HashSet<PairId>,
+    contested: HashSet<PairId>,
+}
+
+/// What the terms look at: the rest of a pair is not looked up.
+#[derive(Debug, Clone, Copy)]
+struct FilterNeeds {
+    prompt: bool,
+    answers: bool,
+    votes: bool,
+}
+
+impl FilterNeeds {
+    fn of(filter: &Filter) -> Self {
+        Self {
+            prompt: filter.asks(|t| matches!(t, FilterTest::Tag(_) | FilterTest::Source(_) | FilterTest::Text(_))),
+            answers: filter.asks(|t| matches!(t, FilterTest::Text(_) | FilterTest::Model(_) | FilterTest::Corrected)),
+            votes: filter.asks(|t| {
+                use FilterTest::{Ms, Partial, Rater, Seen, Verdict};
+                matches!(t, Rater(_) | Verdict(_) | Seen(_) | Ms(..) | Partial)
+            }),
+        }
+    }
 }
 
 /// What is looked at: a pair, a prompt, or a row without either.
@@ -44,6 +73,35 @@ impl Session {
     /// A filter over this session.
     #[must_use]
     pub fn view<'a>(&'a self, filter: &'a Filter) -> FilterView<'a> {
+        let criteria = self.criteria_of(filter);
+        let mut known = Contradictions::default();
+        if filter.asks(|test| *test == FilterTest::Disputed) {
+            known.disputed.extend(criteria.iter().flat_map(|c| self.disputes_on(*c)).map(|d| d.pair));
+        }
+        if filter.asks(|test| *test == FilterTest::Contested) {
+            known.contested.extend(criteria.iter().flat_map(|c| self.contested(*c)).map(|c| c.pair));
+        }
+        self.view_with(filter, Arc::new(known))
+    }
+
+    /// A filter over this session, with what an earlier view of it had computed.
+    pub(super) fn view_with<'a>(&'a self, filter: &'a Filter, contradictions: Arc<Contradictions>) -> FilterView<'a> {
+        let mut corrected = HashSet::new();
+        if filter.asks(|test| *test == FilterTest::Corrected) {
+            corrected.extend(self.corrected().map(|c| &c.completion));
+        }
+        let mut notes: HashMap<&PairId, Vec<&str>> = HashMap::new();
+        if filter.asks(|test| matches!(test, FilterTest::Note(_))) {
+            for ((pair, _), text) in &self.notes {
+                notes.entry(pair).or_default().push(text);
+            }
+        }
+        let (criteria, needs) = (self.criteria_of(filter), FilterNeeds::of(filter));
+        FilterView { session: self, filter, criteria, contradictions, corrected, notes, needs }
+    }
+
+    /// The criteria that positive terms name, or overall.
+    fn criteria_of<'a>(&'a self, filter: &'a Filter) -> Vec<Option<&'a str>> {
         let positive = filter.terms().iter().filter(|term| !term.negated).flat_map(|term| &term.any);
         let mut criteria: Vec<Option<&str>> = positive
             .filter_map(|test| match test {
@@ -54,20 +112,7 @@ impl Session {
         if criteria.is_empty() {
             criteria.push(None);
         }
-        let mut disputed = HashSet::new();
-        if filter.asks(|test| *test == FilterTest::Disputed) {
-            disputed.extend(criteria.iter().flat_map(|c| self.disputes_on(*c)).map(|d| d.pair));
-        }
-        let mut contested = HashSet::new();
-        if filter.asks(|test| *test == FilterTest::Contested) {
-            contested.extend(criteria.iter().flat_map(|c| self.contested(*c)).map(|c| c.pair));
-        }
-        let corrected = self.corrected().map(|c| &c.completion).collect();
-        let mut notes: HashMap<&PairId, Vec<&str>> = HashMap::new();
-        for ((pair, _), text) in &self.notes {
-            notes.entry(pair).or_default().push(text);
-        }
-        FilterView { session: self, filter, criteria, disputed, contested, corrected, notes }
+        criteria
     }
 
     /// The criterion as it is written in the session; upper and lower case are the same in a filter.
@@ -80,14 +125,19 @@ impl<'a> FilterView<'a> {
     /// Whether a pair matches.
     #[must_use]
     pub fn pair(&self, pair: &Pair) -> bool {
-        let answers = self.session.sides(pair).map_or_else(Vec::new, |(a, b)| vec![a, b]);
+        let sides = if self.needs.answers { self.session.sides(pair) } else { None };
         self.matches(&FilterItem {
             prompt_id: pair.prompt.as_str(),
-            prompt: self.session.prompt(&pair.prompt),
-            answers,
+            prompt: if self.needs.prompt { self.session.prompt(&pair.prompt) } else { None },
+            answers: sides.map_or_else(Vec::new, |(a, b)| vec![a, b]),
             pair: Some(pair),
             ..FilterItem::default()
         })
+    }
+
+    /// What it has computed of all pairs, for the next view of the same filter.
+    pub(super) fn contradictions(&self) -> Arc<Contradictions> {
+        Arc::clone(&self.contradictions)
     }
 
     /// The pairs that match.
@@ -165,7 +215,8 @@ impl<'a> FilterView<'a> {
 
     /// The verdicts that terms look at.
     fn votes(&self, item: &FilterItem<'_>) -> Vec<&Verdict> {
-        let Some(pair) = item.pair else { return Vec::new() };
+        let judged = |pair: &&Pair| self.session.verdicts_of_pair.contains_key(&pair.id);
+        let Some(pair) = item.pair.filter(|_| self.needs.votes).filter(judged) else { return Vec::new() };
         let mut votes: Vec<&Verdict> =
             self.criteria.iter().flat_map(|c| self.session.counting_on(&pair.id, *c)).map(|(_, v)| v).collect();
         for term in self.filter.terms().iter().filter(|term| !term.negated) {
@@ -216,8 +267,8 @@ impl<'a> FilterView<'a> {
             FilterTest::Gap(bound, limit) => {
                 pair.and_then(|p| self.session.score_gap(p)).is_some_and(|gap| bound.holds(gap, *limit))
             }
-            FilterTest::Disputed => pair.is_some_and(|p| self.disputed.contains(&p.id)),
-            FilterTest::Contested => pair.is_some_and(|p| self.contested.contains(&p.id)),
+            FilterTest::Disputed => pair.is_some_and(|p| self.contradictions.disputed.contains(&p.id)),
+            FilterTest::Contested => pair.is_some_and(|p| self.contradictions.contested.contains(&p.id)),
             FilterTest::Corrected => item.answers.iter().any(|c| self.corrected.contains(&c.id)),
         }
     }
@@ -235,8 +286,9 @@ fn contains(text: &str, lower: &str) -> bool {
     }
     // The usual text needs no copy in lower case.
     let Some(first) = lower.bytes().next() else { return true };
-    let mut windows = text.as_bytes().windows(lower.len());
-    windows.any(|w| w[0].to_ascii_lowercase() == first && w.eq_ignore_ascii_case(lower.as_bytes()))
+    let (bytes, lower) = (text.as_bytes(), lower.as_bytes());
+    let mut begins = memchr::memchr2_iter(first, first.to_ascii_uppercase(), bytes);
+    begins.any(|at| bytes.get(at..at + lower.len()).is_some_and(|found| found.eq_ignore_ascii_case(lower)))
 }
 
 fn body_contains(body: &PromptBody, lower: &str) -> bool {

@@ -73,6 +73,7 @@ mod tests {
         let ids = [0, 1].map(|k| CompletionId::new(format!("sample-1.p1.{k}")));
         for (id, text) in ids.iter().zip(texts) {
             session.add_completion(Completion {
+                turns: Vec::new(),
                 id: id.clone(),
                 prompt: PromptId::new("p1"),
                 model: "m".into(),

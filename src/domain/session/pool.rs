@@ -1,6 +1,7 @@
 //! A session's answers as a pool to select pairs from, and where their scores come from.
 
 use super::super::check::Checks;
+use super::super::hash::IdMap;
 use super::super::ids::{CompletionId, PairId, Rater, RunId};
 use super::super::select::{Candidate, CandidatePair, Pool, PromptFacts, StratumKey};
 use super::super::text::{Completion, PromptBody};
@@ -164,7 +165,7 @@ impl Session {
     /// How many answers there are, and how many of them a run has scored.
     #[must_use]
     pub fn scored_by(&self, run: &RunId) -> (usize, usize) {
-        (self.completions.len(), self.scores_by_run.get(run).map_or(0, HashMap::len))
+        (self.completions.len(), self.scores_by_run.get(run).map_or(0, IdMap::len))
     }
 
     /// The judges that gave verdicts: NAME of each rater `model:judge:NAME`.

@@ -12,9 +12,12 @@ use place::{Place, QueuePart};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
+mod build;
 mod place;
 #[cfg(test)]
 mod tests;
+
+pub use build::{BuiltQueue, QueueBuild, QueueRequest};
 
 /// The order in which a rater sees the pairs still to judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -126,47 +129,6 @@ impl Session {
         self.counting_on(pair, criterion).into_iter().find(|(_, v)| v.rater == *rater)
     }
 
-    /// The pairs a rater still has to judge, in order of arrival.
-    #[must_use]
-    pub fn queue(&self, rater: &Rater) -> Vec<PairId> {
-        self.queue_in(rater, QueueOrder::Arrival)
-    }
-
-    /// The pairs a rater still has to judge overall: see [`Session::queue_by`].
-    #[must_use]
-    pub fn queue_in(&self, rater: &Rater, order: QueueOrder) -> Vec<PairId> {
-        self.queue_by(rater, order, &RubricPass::Overall)
-    }
-
-    /// The pairs a rater still has to judge: new ones in `order` (those without scores after those with), repeats among
-    /// them, then the skipped ones, longest ago first. Under [`RubricPass::All`] a pair that is judged by some of the
-    /// criteria comes before all others. Pairs imported with their verdict are left out.
-    #[must_use]
-    pub fn queue_by(&self, rater: &Rater, order: QueueOrder, rubric: &RubricPass) -> Vec<PairId> {
-        match order {
-            QueueOrder::Disputed => {
-                return self.disputes_on(rubric.criterion()).into_iter().map(|dispute| dispute.pair).collect();
-            }
-            QueueOrder::Contested => return self.reviews(rater, rubric.criterion()),
-            QueueOrder::Arrival | QueueOrder::Random | QueueOrder::Uncertain | QueueOrder::BestWorst => {}
-        }
-        let questions = self.questions(rubric);
-        let settled = self.settled_by(&questions);
-        let (mut begun, mut fresh, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, pair) in self.pairs.iter().map(|pair| &**pair).enumerate() {
-            let Some(place) = self.place(at, pair, rater, order, &questions, &settled) else { continue };
-            match place.part {
-                QueuePart::Begun => begun.push((place, pair)),
-                QueuePart::Fresh => fresh.push((place, pair)),
-                QueuePart::Skipped => skipped.push((place, pair)),
-            }
-        }
-        let fresh = sorted(fresh);
-        let repeats = self.due_repeats(rater, rubric.criterion());
-        let fresh = repeats.among(fresh);
-        sorted(begun).into_iter().chain(fresh).chain(sorted(skipped)).collect()
-    }
-
     /// What a rater is asked about a pair that the queue shows.
     #[must_use]
     pub fn asks(&self, pair: &PairId, rater: &Rater, order: QueueOrder, rubric: &RubricPass) -> Asked {
@@ -195,8 +157,8 @@ impl Session {
     /// How many of these pairs a rater has judged by every question of a pass, and how many repeats of them.
     #[must_use]
     pub fn judged_by(&self, rater: &Rater, rubric: &RubricPass, among: impl Fn(&PairId) -> bool) -> usize {
-        let pairs = self.pairs.iter().map(|pair| &pair.id).filter(|id| among(id));
-        pairs.map(|id| self.judged_on(id, rater, rubric)).sum()
+        let judged = self.verdicts_of_pair.keys().filter(|id| self.pair_at.contains_key(*id) && among(id));
+        judged.map(|id| self.judged_on(id, rater, rubric)).sum()
     }
 
     /// How many verdicts on one pair [`Session::judged_by`] counts: one when every question is answered, and its repeats.
@@ -268,10 +230,9 @@ impl Session {
     /// and what a person adjudicated are not contested.
     #[must_use]
     pub fn contested(&self, criterion: Option<&str>) -> Vec<Contested> {
-        let (outcomes, settled) = (self.outcomes_on(criterion), self.adjudicated_pairs(criterion));
+        let (outcomes, settled) = (self.outcomes_of_judged(criterion), self.adjudicated_pairs(criterion));
         let mut out: Vec<Contested> = self
-            .pairs
-            .iter()
+            .judged_pairs(1)
             .filter(|pair| !settled.contains(&pair.id))
             .filter_map(|pair| {
                 let Outcome::Prefer(side, _) = outcomes.get(&pair.id)?.outcome else { return None };
@@ -366,7 +327,9 @@ impl Session {
         questions: &[Option<&str>],
         settled: &[HashSet<&PairId>],
     ) -> Option<Place> {
-        self.sides(pair)?;
+        if self.lacking.contains(at) {
+            self.sides(pair)?;
+        }
         let (mut ask, mut answered, mut put_off) = (false, false, None);
         for (question, settled) in questions.iter().zip(settled) {
             match self.need(pair, rater, *question, settled) {
@@ -424,12 +387,6 @@ impl Session {
         }
         true
     }
-}
-
-/// Ids in the order of the places.
-fn sorted(mut part: Vec<(Place, &Pair)>) -> Vec<PairId> {
-    part.sort_by(|(x, _), (y, _)| x.cmp(y));
-    part.into_iter().map(|(_, pair)| pair.id.clone()).collect()
 }
 
 /// Repeats that are due, longest ago first.

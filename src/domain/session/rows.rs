@@ -2,6 +2,7 @@
 //!
 //! Owns the rules. Refuses to resolve conflicts between raters: such pairs are left out and counted.
 
+use super::super::conversation::PairTurns;
 use super::super::ids::{CompletionId, PairId, PromptId, Rater};
 use super::super::method::{Method, Needs};
 use super::super::param::{ParamKind, Params};
@@ -179,6 +180,7 @@ impl Session {
                 Side::B => (b, a),
             };
             rows.push(PairRow {
+                turns: PairTurns::of(&chosen.turns, &rejected.turns),
                 pair: pair.id.clone(),
                 prompt_id: prompt.id.clone(),
                 prompt: prompt.body.clone(),
@@ -348,6 +350,7 @@ impl Session {
             |(pair, completion, good)| {
                 let prompt = self.prompt(&pair.prompt)?;
                 Some(RatedRow {
+                    turns: completion.turns.clone(),
                     id: pair.id.clone(),
                     prompt_id: prompt.id.clone(),
                     prompt: prompt.body.clone(),

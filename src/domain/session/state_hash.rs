@@ -4,11 +4,12 @@
 
 use super::super::canonical::CanonicalHash;
 use super::super::hash::{Fold64, hash64};
+use super::super::ids::CompletionId;
 use super::super::metric::Num;
 use super::super::verdict::{Choice, Side, Strength};
 use super::collect::Adjudicated;
 use super::tags::Retagged;
-use super::{Corrected, Session};
+use super::{Corrected, Score, Session};
 use serde_json::json;
 
 impl Session {
@@ -57,7 +58,7 @@ impl Session {
         for row in &self.ratings {
             h.add(&json!({"kind": "rated", "row": row}));
         }
-        for (completion, score) in &self.scores {
+        for (completion, score) in self.scores_in_order() {
             let value = Num(score.value);
             h.add(&json!({"kind": "score", "completion": completion, "run": score.run, "score": value}));
         }
@@ -96,12 +97,20 @@ impl Session {
             h.add(row.completion.as_bytes());
             h.add(&[u8::from(row.good)]);
         }
-        for (completion, score) in &self.scores {
+        for (completion, score) in self.scores_in_order() {
             h.add(completion.as_str().as_bytes());
             h.add(score.run.as_str().as_bytes());
             h.add(&score.value.to_le_bytes());
         }
         h.hex()
+    }
+}
+
+impl Session {
+    fn scores_in_order(&self) -> Vec<(&CompletionId, &Score)> {
+        let mut all: Vec<(&CompletionId, &Score)> = self.scores.iter().collect();
+        all.sort_unstable_by_key(|(completion, _)| *completion);
+        all
     }
 }
 

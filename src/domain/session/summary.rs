@@ -203,6 +203,7 @@ mod tests {
             let prompt = PromptId::new(format!("p{i}"));
             let [a, b] = ["merged", "base"].map(|model| {
                 let completion = Completion {
+                    turns: Vec::new(),
                     id: CompletionId::new(format!("{model}{i}")),
                     prompt: prompt.clone(),
                     model: model.into(),

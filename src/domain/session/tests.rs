@@ -15,6 +15,7 @@ fn session(texts: &[[&str; 2]]) -> Session {
         let id = |k: usize| CompletionId::new(format!("c{n}.{k}"));
         for (k, text) in sides.iter().enumerate() {
             s.add_completion(Completion {
+                turns: Vec::new(),
                 id: id(k),
                 prompt: prompt.id.clone(),
                 model: "m".into(),
@@ -76,7 +77,7 @@ fn text_row(id: &str, text: &str) -> SftRow {
 
 fn rating(id: &str, prompt: PromptBody, text: &str, good: bool) -> RatedRow {
     let prompt_id = prompt.derived_id();
-    RatedRow { id: PairId::new(id), prompt_id, prompt, completion: text.into(), good }
+    RatedRow { turns: Vec::new(), id: PairId::new(id), prompt_id, prompt, completion: text.into(), good }
 }
 
 #[test]
@@ -196,7 +197,7 @@ fn a_prompt_has_one_id_whatever_its_source() {
     let asked = prompt(3).body;
     let turns = |answer: &str| {
         let PromptBody::Chat(mut turns) = prompt(3).body else { unreachable!() };
-        turns.push(Message { role: "assistant".into(), content: answer.into() });
+        turns.turns.push(Message::new("assistant", answer));
         SftBody::Messages(turns)
     };
     for (id, answer) in [("t1", "one"), ("t2", "two")] {

@@ -176,6 +176,7 @@ impl Evaluation {
             let (answer, text) = answers[i];
             number.set(number.get() + 1);
             Completion {
+                turns: Vec::new(),
                 id: CompletionId::new(format!("{name}.{}", number.get())),
                 prompt: prompt.clone(),
                 model: self.spec.side(answer.side).name.clone(),
@@ -194,7 +195,7 @@ impl Evaluation {
             strategy: EVALUATION.into(),
             p_select: 1.0,
         };
-        let prompt = Prompt { id: prompt, body: item.prompt.clone(), source: run.0.clone(), tags: Vec::new() };
+        let prompt = Prompt { id: prompt, body: item.prompt.clone(), source: run.to_string(), tags: Vec::new() };
         PosedPair { key, cluster: item.cluster(), run: run.clone(), pair, first, prompt, answers }
     }
 }

@@ -41,7 +41,7 @@ fn read(input: &SuiteInput) -> Result<ReadItems, Error> {
             list @ Value::Array(_) => {
                 let turns: Vec<Message> = serde_json::from_value(list.clone())
                     .map_err(|e| bad(&format!("has a `prompt` that is no list of role and content: {e}")))?;
-                PromptBody::Chat(turns)
+                PromptBody::Chat(turns.into())
             }
             _ => return Err(bad("has no `prompt`: expected a text or a list of messages")),
         };

@@ -39,7 +39,7 @@ pub(super) fn read(input: &SuiteInput) -> Result<ReadItems, Error> {
             Error::file(std::path::Path::new(input.file), format!("line {} is invalid: {e}", number + 1))
         })?;
         let data = serde_json::json!({ "tags": prompt.tags });
-        out.items.push(Item { name: prompt.id.0, prompt: prompt.body, ask: ItemRequest::Answer, data });
+        out.items.push(Item { name: prompt.id.into_string(), prompt: prompt.body, ask: ItemRequest::Answer, data });
     }
     Ok(out)
 }

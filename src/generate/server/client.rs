@@ -146,7 +146,16 @@ impl Client {
         grown: &mut dyn FnMut(&ServerReply),
     ) -> Result<ServerReply, ServerFault> {
         let (path, mut body) = match prompt {
-            PromptBody::Chat(messages) => ("chat/completions", json!({ "messages": messages })),
+            PromptBody::Chat(talk) => {
+                let mut body = json!({ "messages": talk.turns });
+                if !talk.tools.is_empty() {
+                    body["tools"] = talk.tools.clone().into();
+                }
+                if !talk.variables.is_empty() {
+                    body["chat_template_kwargs"] = talk.variables.clone().into();
+                }
+                ("chat/completions", body)
+            }
             PromptBody::Text(text) => ("completions", json!({ "prompt": text })),
         };
         let settings = json!({

@@ -321,6 +321,7 @@ impl Servers {
     fn answer(&self, server: usize, place: Place, prompt: &Prompt, finish: Finish, reply: ServerReply) -> ServerAnswer {
         ServerAnswer {
             completion: Completion {
+                turns: Vec::new(),
                 id: self.id(place, prompt),
                 prompt: prompt.id.clone(),
                 model: self.turns[server].server.name(),

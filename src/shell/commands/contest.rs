@@ -25,7 +25,7 @@ pub fn run(context: &CommandContext, dir: &SessionDir, names: &[String], order: 
         anchor.get_or_insert_with(|| eval.b.name.clone());
         let between = format!("{} against {}", sanitise(&eval.a.name), sanitise(&eval.b.name));
         if let Some(run) = same_evaluation(dir, &spec)? {
-            own.insert(run.id().0);
+            own.insert(run.id().into_string());
             match supervisor::state_of(&run)?.1 {
                 RunStatus::Finished => out::note(&format!("{between}: {} counts", run.id())),
                 status if status.is_live() => {
@@ -44,7 +44,7 @@ pub fn run(context: &CommandContext, dir: &SessionDir, names: &[String], order: 
         // Planned before the others were launched, it has their number.
         let spec = RunSpec { id: dir.next_run_id("eval")?, ..spec };
         let run = supervisor::launch(dir, None, &spec, &files)?;
-        own.insert(run.id().0);
+        own.insert(run.id().into_string());
         launched(context, dir, &run, false)?;
     }
     print(context, dir, anchor.as_deref(), Some(&own))

@@ -25,7 +25,7 @@ pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
     let order = SampleOrder {
         models: args.models,
         servers: args.server.options(),
-        adapters: args.adapters.into_iter().map(RunId).collect(),
+        adapters: args.adapters.into_iter().map(RunId::new).collect(),
         per_prompt: args.per_prompt.into(),
         sampler,
         count_seed: args.seed.is_none(),
@@ -49,7 +49,7 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
         params,
         choice: choice.clone(),
         name: args.name,
-        init: args.init.map(RunId),
+        init: args.init.map(RunId::new),
         device: args.device,
         allow_damaged: args.allow_damaged,
         suites: args.data,

@@ -90,7 +90,7 @@ pub(super) fn rater_named(name: Option<String>) -> Result<Rater> {
     if let Some(why) = Rater::reserved(&name) {
         return Err(Error::Usage(why.into()));
     }
-    Ok(Rater(name))
+    Ok(Rater::new(name))
 }
 
 /// Prompts of the live demo.

@@ -7,6 +7,7 @@ use super::super::intake;
 use super::super::journal::Journal;
 use super::super::{out, plan};
 use super::context::CommandContext;
+use super::dry_run;
 use crate::domain::counted;
 use crate::storage::formats::{self, Format};
 use crate::storage::{SessionDir, export};
@@ -29,6 +30,9 @@ pub fn new(context: &CommandContext, args: &NewArgs) -> Result<()> {
 /// Imports a file into a session.
 pub fn import(context: &CommandContext, args: &ImportArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
+    if args.dry_run {
+        return dry_run::show(&intake::read(&args.file, args.format, args.limit)?, context.json);
+    }
     import_file(context, &dir, &args.file, args.format, args.limit)
 }
 
@@ -46,12 +50,14 @@ fn import_file(
     if let Some(left_out) = &intake.left_out {
         out::note(left_out);
     }
+    intake.notes.iter().for_each(|note| out::note(note));
     if context.json {
         let added = intake.added;
         out::json(&json!({
             "session": dir.name(), "file": file, "kind": intake.format, "prompts": added.prompts, "pairs": added.pairs,
             "unjudged": added.unjudged, "rows": added.rows, "known_prompts": added.known_prompts, "known_pairs": added.known_pairs,
             "known_rows": added.known_rows, "bad_lines": intake.bad_lines, "left_out": intake.left_out,
+            "notes": intake.notes, "unused": intake.unused.0,
         }))
     } else {
         out::line(&intake.text())

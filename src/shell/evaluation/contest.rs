@@ -101,7 +101,7 @@ pub fn standings_of(
     let mut all: Vec<(String, [String; 2], EvalState, EvalReport)> = Vec::new();
     for run in dir.runs()? {
         let Task::Eval(spec) = run.spec()?.task else { continue };
-        let id = run.id().0;
+        let id = run.id().into_string();
         if only.is_some_and(|only| !only.contains(&id)) {
             continue;
         }

@@ -126,7 +126,7 @@ fn llmbar(folder: &Path, seq: u64, files: &mut Vec<DataFile>, notes: &mut EvalNo
             Choice::Prefer(Side::B, _) => 0.0,
             Choice::Tie | Choice::BothBad | Choice::Skip => return None,
         };
-        Some(GatePair { name: (at + 1).to_string(), prompt: row.prompt, a: row.a.0, b: row.b.0, reference })
+        Some(GatePair { name: (at + 1).to_string(), prompt: row.prompt, a: row.a.0.text, b: row.b.0.text, reference })
     };
     let pairs: Vec<GatePair> = rows.into_iter().enumerate().filter_map(pair).collect();
     if pairs.is_empty() {
@@ -161,7 +161,7 @@ fn own_labels(session: &Session, trained: &BTreeSet<PromptId>) -> (Vec<GatePair>
             continue;
         }
         out.push(GatePair {
-            name: pair.id.0.clone(),
+            name: pair.id.to_string(),
             prompt: prompt.body.clone(),
             a: a.text.clone(),
             b: b.text.clone(),

@@ -79,7 +79,7 @@ pub fn document(dir: &SessionDir, only: Option<&RunDir>) -> Result<Document> {
             reports.push((run, spec, eval_report(&eval, &evaluation::others(dir, &run.dir.id())?)));
         }
     }
-    let results = reports.iter().map(|(run, spec, report)| (run.dir.id().0, *spec, report));
+    let results = reports.iter().map(|(run, spec, report)| (run.dir.id().into_string(), *spec, report));
     results::results(&mut out, &results.collect::<Vec<_>>());
     if only.is_none() {
         labels(&mut out, &session, &name);
@@ -164,9 +164,9 @@ fn training(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)], name: &str)
         let chosen: Vec<String> =
             [train.rubric.as_ref(), train.filter.as_ref()].into_iter().flatten().cloned().collect();
         vec![
-            run.dir.id().0,
+            run.dir.id().into_string(),
             train.method.clone(),
-            train.init.as_ref().map_or_else(|| train.model.name.clone(), |init| init.0.clone()),
+            train.init.as_ref().map_or_else(|| train.model.name.clone(), ToString::to_string),
             rows,
             left.to_string(),
             chosen.join(", "),
@@ -183,7 +183,7 @@ fn training(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)], name: &str)
             out.text(&format!("{}: {}", run.dir.id(), plan.objective));
         }
         run_findings(out, run);
-        out.command(&train_command(name, &run.dir.id().0, train));
+        out.command(&train_command(name, &run.dir.id().into_string(), train));
     }
 }
 
@@ -247,7 +247,7 @@ pub(super) fn settings(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)]) 
     let mut seen = std::collections::BTreeSet::new();
     keys.retain(|key| seen.insert(*key));
     let header: Vec<String> =
-        std::iter::once("key".to_owned()).chain(runs.iter().map(|(run, _)| run.dir.id().0)).collect();
+        std::iter::once("key".to_owned()).chain(runs.iter().map(|(run, _)| run.dir.id().into_string())).collect();
     let rows = keys.into_iter().map(|key| {
         let value = |train: &TrainSpec| match train.params.text(key) {
             "" => "–".to_owned(),
@@ -291,7 +291,7 @@ fn curves(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)], name: &str) {
         let table = runs.iter().flat_map(|(run, _)| {
             run.state.metrics().filter_map(move |metric| {
                 let (first, last) = (run.state.series(metric)?.live().point(0)?.1, run.state.latest(metric)?);
-                Some(vec![run.dir.id().0, metric.to_owned(), number(first), number(last)])
+                Some(vec![run.dir.id().into_string(), metric.to_owned(), number(first), number(last)])
             })
         });
         out.table(&["run", "metric", "first", "last"], table.collect());

@@ -157,7 +157,7 @@ fn judge(home: &Home, dir: &SessionDir, request: &LoopRequest) -> Result<(Option
         "reward" | "implicit" => {
             let run = trained(dir, &RunId::new(operand))?;
             let id = if kind == "reward" { run.check_reward()? } else { run.check_scores()? };
-            (Some(Rater::model(id.as_str())), Some(id.0))
+            (Some(Rater::model(id.as_str())), Some(id.into_string()))
         }
         "llm" => (Some(scoring::judge_rater(home, operand, &options(&request.key_envs))?), None),
         _ => (None, None),

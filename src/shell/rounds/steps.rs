@@ -93,7 +93,7 @@ pub(super) fn train(home: &Home, dir: &SessionDir, spec: &LoopSpec, round: u32, 
         method: spec.method.clone(),
         params: spec.params.clone(),
         choice: RowChoice { filter: Some(filter), ..RowChoice::default() },
-        name: Some(spec.training(round).0),
+        name: Some(spec.training(round).into_string()),
         init: spec.before(round),
         device: spec.device.clone(),
         allow_damaged: false,
@@ -125,8 +125,8 @@ pub(super) fn evaluate(
         }
     });
     let order = EvalOrder {
-        a: spec.training(round).0,
-        b: spec.before(round).map(|run| run.0),
+        a: spec.training(round).into_string(),
+        b: spec.before(round).map(RunId::into_string),
         suites: names,
         judges: vec![spec.eval_judge.clone()],
         prompts: None,
@@ -154,6 +154,6 @@ pub(super) fn evaluate(
 pub(super) fn sampled(session: &Session, spec: &LoopSpec, round: u32) -> String {
     let run = spec.sampling(round);
     let answers = session.completions().iter().filter(|c| c.id.is_of(&run)).count();
-    let model = spec.before(round).map_or_else(|| "the session's model".to_owned(), |run| run.0);
+    let model = spec.before(round).map_or_else(|| "the session's model".to_owned(), RunId::into_string);
     format!("{} by {model}", counted(answers, "answer"))
 }

@@ -7,9 +7,9 @@
 //! and are not read. A record without a vote is a pair to judge.
 
 use super::super::answers::{
-    Decision, Object, TwoAnswers, as_prompt, decision_of, prompt_of, tags_of, two_answers, unjudged, words,
+    Decision, TwoAnswers, as_prompt, decision_of, prompt_of, tags_of, two_answers, unjudged, words,
 };
-use super::super::container::Record;
+use super::super::record::{Record, RowFields};
 use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal};
 use crate::domain::{Choice, PromptBody, Side, Strength};
 use serde_json::Value;
@@ -23,14 +23,16 @@ pub const FORMAT: Format = Format {
         plain_text: false,
         record: "an Argilla record with `fields` and `responses`, or with `QUESTION.responses`",
         fit: |record| {
-            let flat =
-                record.fields().is_some_and(|fields| fields.keys().any(|name| name.ends_with(".responses.users")));
+            let flat = record.columns().is_some_and(|row| row.names().any(|name| name.ends_with(".responses.users")));
             if record.has("fields") && record.has("responses") || flat { Fit::Sure } else { Fit::No }
         },
         row: Reader::Votes(row),
     }),
     writes: None,
 };
+
+/// What Argilla adds to a record of its own.
+const OF_RECORD: [&str; 6] = ["id", "external_id", "status", "inserted_at", "updated_at", "_server_id"];
 
 /// One user's value for a question.
 #[derive(Debug)]
@@ -42,27 +44,28 @@ struct Response<'a> {
 }
 
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
-    record.object()?;
-    let Some(all) = record.fields() else { return Err("is not a JSON object".into()) };
-    let fields = match all.get("fields") {
-        Some(Value::Object(fields)) => fields.clone(),
+    let all = record.row()?;
+    let fields = match all.peek("fields") {
+        Some(Value::Object(_)) => all.child("fields").ok_or("has `fields` that are not an object")?,
         Some(_) => return Err("has `fields` that are not an object".into()),
-        None => all.iter().filter(|(name, _)| !name.contains('.')).map(|(k, v)| (k.clone(), v.clone())).collect(),
+        None => all.without(all.names().filter(|name| name.contains('.')).cloned().collect::<Vec<_>>()),
     };
     let mut answers = two_answers(&fields)?;
     let prompt = prompt(&fields, &answers)?;
-    let metadata = all.get("metadata").and_then(Value::as_object);
-    let tags = tags_of(metadata.unwrap_or(&fields))?;
-    if let Some(found) = metadata {
-        let model = |name: &str| found.get(&format!("{name}_model")).or_else(|| found.get(&format!("{name}-model")));
-        let text = |name: &str| model(name).and_then(Value::as_str).map(str::to_owned);
+    let metadata = all.child("metadata");
+    let tags = tags_of(metadata.as_ref().unwrap_or(&fields))?;
+    all.mark_all(&OF_RECORD);
+    if let Some(found) = &metadata {
+        let text = |name: &str| {
+            found.text(&format!("{name}_model")).or_else(|| found.text(&format!("{name}-model"))).map(str::to_owned)
+        };
         answers.models.0 = answers.models.0.take().or_else(|| text(&answers.names.0));
         answers.models.1 = answers.models.1.take().or_else(|| text(&answers.names.1));
     }
     let names = answers.names.clone();
     let mut row = unjudged(prompt, tags, answers)?;
     let mut submitted: BTreeMap<&str, Vec<Response<'_>>> = BTreeMap::new();
-    for response in responses(all)? {
+    for response in responses(&all)? {
         match response.status {
             "discarded" => row.unread.push("discarded response"),
             "draft" | "pending" => row.unread.push("draft response"),
@@ -70,9 +73,11 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
             _ => submitted.entry(response.question).or_default().push(response),
         }
     }
-    if all.get("suggestions").and_then(Value::as_object).is_some_and(|s| !s.is_empty())
-        || all.keys().any(|name| name.ends_with(".suggestion"))
-    {
+    let suggested: Vec<&String> = all.names().filter(|name| name.contains(".suggestion")).collect();
+    for name in &suggested {
+        all.mark(name);
+    }
+    if all.get("suggestions").and_then(Value::as_object).is_some_and(|s| !s.is_empty()) || !suggested.is_empty() {
         row.unread.push("record with suggestions");
     }
     let names = (names.0.as_str(), names.1.as_str());
@@ -120,14 +125,11 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
 }
 
 /// The prompt: a field of a known name or, beside the answers, the only one.
-fn prompt(fields: &Object, answers: &TwoAnswers) -> Result<PromptBody, String> {
-    let rest: Object = fields
-        .iter()
-        .filter(|(name, _)| **name != answers.names.0 && **name != answers.names.1)
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    match rest.iter().next() {
-        Some((name, value)) if rest.len() == 1 => as_prompt(name, value),
+fn prompt(fields: &RowFields<'_>, answers: &TwoAnswers) -> Result<PromptBody, String> {
+    let rest = fields.without([answers.names.0.clone(), answers.names.1.clone()]);
+    let mut names = rest.names();
+    match (names.next(), names.next()) {
+        (Some(name), None) => as_prompt(name, rest.get(name).unwrap_or(&Value::Null)),
         _ => prompt_of(&rest),
     }
 }
@@ -223,7 +225,7 @@ fn is_note(question: &str) -> bool {
 }
 
 /// Every response of a record, in each of its forms.
-fn responses(record: &Object) -> Result<Vec<Response<'_>>, String> {
+fn responses<'a>(record: &RowFields<'a>) -> Result<Vec<Response<'a>>, String> {
     let text = |value: Option<&Value>| match value {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Null) | None => "user".to_owned(),
@@ -263,9 +265,9 @@ fn responses(record: &Object) -> Result<Vec<Response<'_>>, String> {
         Some(Value::Null) | None => {}
         Some(_) => return Err("has `responses` that are neither a list nor an object".into()),
     }
-    for (name, given) in record {
+    for name in record.names() {
         let Some(question) = name.strip_suffix(".responses") else { continue };
-        let Some(list) = given.as_array() else { continue };
+        let Some(list) = record.get(name).and_then(Value::as_array) else { continue };
         let column = |end: &str| record.get(&format!("{name}.{end}")).and_then(Value::as_array);
         for (i, value) in list.iter().enumerate() {
             let of = |end: &str| column(end).and_then(|values| values.get(i));

@@ -14,7 +14,7 @@ pub const FORMAT: Format = Format {
 };
 
 fn to_json(row: &RatedRow) -> Value {
-    let mut value = completed(&row.prompt, &row.completion);
+    let mut value = completed(&row.prompt, row.reply());
     value["label"] = row.good.into();
     value
 }

@@ -5,10 +5,9 @@
 //! fields of the data they must end like them. Text areas become notes. A cancelled annotation has no vote, and of several by one
 //! person the latest counts. A task without a vote is a pair to judge.
 
-use super::super::answers::{
-    Decision, Object, TwoAnswers, answer_text, decision, prompt_of, tags_of, two_answers, unjudged, words,
-};
-use super::super::container::Record;
+use super::super::answers::{Decision, TwoAnswers, decision, prompt_of, tags_of, two_answers, unjudged, words};
+use super::super::given::GivenAnswer;
+use super::super::record::{Object, Record, RowFields};
 use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal};
 use crate::domain::{Choice, Side, Strength};
 use serde_json::Value;
@@ -30,21 +29,44 @@ pub const FORMAT: Format = Format {
 };
 
 /// What JSON-MIN adds to the data's own fields.
-const OF_TASK: [&str; 8] =
-    ["id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "inner_id", "total_annotations"];
+const OF_TASK: [&str; 20] = [
+    "id",
+    "annotator",
+    "annotation_id",
+    "created_at",
+    "updated_at",
+    "lead_time",
+    "inner_id",
+    "total_annotations",
+    "cancelled_annotations",
+    "total_predictions",
+    "drafts",
+    "meta",
+    "project",
+    "updated_by",
+    "file_upload",
+    "comment_count",
+    "unresolved_comment_count",
+    "last_comment_updated_at",
+    "comment_authors",
+    "is_labeled",
+];
 
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
-    record.object()?;
-    let Some(task) = record.fields() else { return Err("is not a JSON object".into()) };
-    match task.get("data") {
-        Some(Value::Object(data)) => whole(task, data),
+    let task = record.row()?;
+    task.mark_all(&OF_TASK);
+    match task.peek("data") {
+        Some(Value::Object(_)) => {
+            let data = task.child("data").ok_or("has `data` that are not an object")?;
+            whole(&task, &data)
+        }
         Some(_) => Err("has `data` that are not an object".into()),
-        None => flat(task),
+        None => flat(&task),
     }
 }
 
 /// A task with its annotations.
-fn whole(task: &Object, data: &Object) -> Result<ImportedVotes, Refusal> {
+fn whole(task: &RowFields<'_>, data: &RowFields<'_>) -> Result<ImportedVotes, Refusal> {
     let annotations = task.get("annotations").or_else(|| task.get("completions")).unwrap_or(&Value::Null);
     let mut annotations: Vec<&Object> = match annotations {
         Value::Null => Vec::new(),
@@ -69,11 +91,7 @@ fn whole(task: &Object, data: &Object) -> Result<ImportedVotes, Refusal> {
         None => two_answers(data)?,
     };
     let names = answers.names.clone();
-    let rest: Object = data
-        .iter()
-        .filter(|(name, _)| **name != names.0 && **name != names.1)
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
+    let rest = data.without([names.0.clone(), names.1.clone()]);
     let mut row = unjudged(prompt_of(&rest)?, tags_of(data)?, answers)?;
     for (annotation, results) in annotations.iter().zip(&results) {
         let rater = person(annotation.get("completed_by"));
@@ -98,11 +116,11 @@ fn whole(task: &Object, data: &Object) -> Result<ImportedVotes, Refusal> {
 }
 
 /// A row of JSON-MIN: the data's fields and the tags' values side by side, one annotation a row.
-fn flat(task: &Object) -> Result<ImportedVotes, Refusal> {
+fn flat(task: &RowFields<'_>) -> Result<ImportedVotes, Refusal> {
     let answers = two_answers(task)?;
     let names = answers.names.clone();
-    let own = |name: &String| OF_TASK.contains(&name.as_str()) || *name == names.0 || *name == names.1;
-    let rest: Object = task.iter().filter(|(name, _)| !own(name)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let own = OF_TASK.iter().map(|name| (*name).to_owned()).chain([names.0.clone(), names.1.clone()]);
+    let rest = task.without(own);
     let mut row = unjudged(prompt_of(&rest)?, tags_of(task)?, answers)?;
     row.item = Some(task.get("id").map(Value::to_string).unwrap_or_default());
     let said = |value: &Value| match value {
@@ -112,8 +130,12 @@ fn flat(task: &Object) -> Result<ImportedVotes, Refusal> {
         }
         _ => None,
     };
-    let decisions: Vec<Decision> =
-        rest.values().filter_map(said).filter_map(|said| decision(&said, (&names.0, &names.1))).collect();
+    let decides = |name: &String| {
+        let decision = decision(&said(rest.peek(name)?)?, (&names.0, &names.1))?;
+        rest.mark(name);
+        Some(decision)
+    };
+    let decisions: Vec<Decision> = rest.names().filter_map(decides).collect();
     match decisions.as_slice() {
         [] => row.unread.push("annotation without a choice"),
         [Decision::Choice(choice)] => row.votes.push(ImportedVote::new(person(task.get("annotator")), *choice)),
@@ -145,9 +167,9 @@ fn texts(result: &Object) -> Vec<String> {
 }
 
 /// The two fields that a tag compares, in its order.
-fn ordered(data: &Object, first: &str, second: &str) -> Result<TwoAnswers, String> {
-    if data.contains_key(first) && data.contains_key(second) {
-        let texts = (answer_text(first, data.get(first))?, answer_text(second, data.get(second))?);
+fn ordered(data: &RowFields<'_>, first: &str, second: &str) -> Result<TwoAnswers, String> {
+    if data.peek(first).is_some() && data.peek(second).is_some() {
+        let texts = (GivenAnswer::of(first, data.get(first))?, GivenAnswer::of(second, data.get(second))?);
         return Ok(TwoAnswers { names: (first.into(), second.into()), texts, models: (None, None) });
     }
     let found = two_answers(data)?;

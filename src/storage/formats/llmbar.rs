@@ -4,7 +4,7 @@
 //! 0 for a tie. The rater is called `label`. A row without a label is a pair to judge.
 
 use super::super::answers::{Decision, decision_of, prompt_of, tags_of, two_answers, unjudged};
-use super::super::container::Record;
+use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal};
 
 /// The row of the table.
@@ -24,14 +24,13 @@ pub const FORMAT: Format = Format {
 };
 
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
-    record.object()?;
-    let Some(fields) = record.fields() else { return Err("is not a JSON object".into()) };
-    let answers = two_answers(fields)?;
-    let label = ["label", "preference"].into_iter().find_map(|name| Some((name, record.field(name)?)));
+    let columns = record.row()?;
+    let answers = two_answers(&columns)?;
+    let label = ["label", "preference"].into_iter().find_map(|name| Some((name, columns.get(name)?)));
     let decided = label.map(|(name, value)| {
         decision_of(value, ("output_1", "output_2")).ok_or_else(|| format!("has a `{name}` that is neither 0, 1 nor 2"))
     });
-    let mut row = unjudged(prompt_of(fields)?, tags_of(fields)?, answers)?;
+    let mut row = unjudged(prompt_of(&columns)?, tags_of(&columns)?, answers)?;
     match decided.transpose()? {
         Some(Decision::Choice(choice)) => row.votes.push(ImportedVote::new("label", choice)),
         Some(Decision::Undecided) => row.unread.push("undecided label"),

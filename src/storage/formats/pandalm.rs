@@ -5,8 +5,9 @@
 //! `motivation_app` becomes the prompt's tag.
 
 use super::super::answers::tags_of;
-use super::super::chat_json::{fits, fits_as_json, instruction};
-use super::super::container::Record;
+use super::super::given::GivenAnswer;
+use super::super::meaning::{question, sound_pair};
+use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal};
 use crate::domain::{Choice, Side, Strength};
 use serde_json::Value;
@@ -28,13 +29,14 @@ pub const FORMAT: Format = Format {
 const ANNOTATORS: usize = 99;
 
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
-    record.object()?;
-    let text = |name: &str| match record.field(name) {
-        Some(Value::String(text)) => Ok(text.clone()),
+    let row = record.row()?;
+    let text = |name: &str| match row.get(name) {
+        Some(Value::String(text)) => Ok(GivenAnswer::from(text.as_str())),
         Some(other) => Err(format!("has a `{name}` that is not text but {}", kind(other))),
         None => Err(format!("has no `{name}`")),
     };
-    let prompt = instruction(&text("instruction")?, record.field("input"));
+    text("instruction")?;
+    let prompt = question(&row, false)?;
     let (first, second) = (text("response1")?, text("response2")?);
     let mut votes = Vec::new();
     for name in (1..=ANNOTATORS).map(|n| format!("annotator{n}")).take_while(|name| record.has(name)) {
@@ -48,15 +50,10 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
         };
         votes.push(ImportedVote::new(name, choice));
     }
-    if first.trim().is_empty() || second.trim().is_empty() {
-        return Err(Refusal::Empty);
-    }
-    fits_as_json("prompt", &prompt)?;
-    fits("first answer", &first)?;
-    fits("second answer", &second)?;
+    sound_pair(&prompt, &first, &second)?;
     let models = record.field("cmp_key").and_then(Value::as_str).and_then(|key| key.split_once('_'));
     let model = |name: Option<&str>| name.map(str::to_owned);
-    let tags = record.fields().map_or(Ok(Vec::new()), tags_of)?;
+    let tags = tags_of(&row)?;
     Ok(ImportedVotes {
         prompt,
         tags,

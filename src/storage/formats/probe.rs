@@ -2,7 +2,7 @@
 //!
 //! A file is never recognised as one: only its owner knows that it is not for training.
 
-use super::super::chat_json::text_of;
+use super::super::meaning::text_of;
 use super::super::schema::{Fit, Format, Reader, Reads};
 use crate::domain::TextSet;
 
@@ -14,7 +14,7 @@ pub const FORMAT: Format = Format {
         plain_text: false,
         record: "a JSON object with `messages`, `prompt` and `completion`, or `text`",
         fit: |_| Fit::No,
-        row: Reader::Texts(TextSet::Probe, text_of),
+        row: Reader::Texts(TextSet::Probe, |record| text_of(&record.row()?)),
     }),
     writes: None,
 };

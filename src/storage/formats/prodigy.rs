@@ -5,8 +5,9 @@
 //! answers by one annotator the latest counts (`_timestamp`, else the later line). Two options are the answers; further ones may
 //! say that neither is better. A task that was rejected or ignored has no vote.
 
-use super::super::answers::{Decision, TwoAnswers, answer_text, decision, prompt_of, tags_of, unjudged};
-use super::super::container::Record;
+use super::super::answers::{Decision, TwoAnswers, decision, prompt_of, tags_of, unjudged};
+use super::super::given::GivenAnswer;
+use super::super::record::{Record, RowFields};
 use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal};
 use crate::domain::{Choice, Side, Strength};
 use serde_json::{Map, Value};
@@ -31,9 +32,12 @@ pub const FORMAT: Format = Format {
 type Choosable<'a> = (String, &'a Map<String, Value>);
 
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
-    record.object()?;
-    let Some(fields) = record.fields() else { return Err("is not a JSON object".into()) };
-    let options = options(fields)?;
+    let fields = record.row()?;
+    // Prodigy keeps its own notes under names that begin so.
+    for name in fields.names().filter(|name| name.starts_with('_')) {
+        fields.mark(name);
+    }
+    let options = options(&fields)?;
     // An option whose text says that neither is better is no answer.
     let other = |(id, option): &Choosable<'_>| {
         let text = option.get("text").and_then(Value::as_str).unwrap_or(id);
@@ -54,12 +58,15 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     let model = |option: &Choosable<'_>| option.1.get("model").and_then(Value::as_str).map(str::to_owned);
     let two = TwoAnswers {
         names: (a.0.clone(), b.0.clone()),
-        texts: (answer_text("options", Some(&option_text(a.1)))?, answer_text("options", Some(&option_text(b.1)))?),
+        texts: (
+            GivenAnswer::of("options", Some(&option_text(a.1)))?,
+            GivenAnswer::of("options", Some(&option_text(b.1)))?,
+        ),
         models: (model(a), model(b)),
     };
-    let mut row = unjudged(prompt_of(fields)?, tags_of(fields)?, two)?;
+    let mut row = unjudged(prompt_of(&fields)?, tags_of(&fields)?, two)?;
     row.item = Some(id_text(fields.get("_task_hash")).unwrap_or_default());
-    let accepted = accepted(fields, &options)?;
+    let accepted = accepted(&fields, &options)?;
     match (fields.get("answer").and_then(Value::as_str), accepted.as_slice()) {
         (Some("reject"), _) => row.unread.push("rejected task"),
         (Some("ignore"), _) => row.unread.push("ignored task"),
@@ -74,7 +81,7 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
             };
             match choice {
                 Decision::Choice(choice) => {
-                    let mut vote = ImportedVote::new(rater(fields), choice);
+                    let mut vote = ImportedVote::new(rater(&fields), choice);
                     vote.at = fields.get("_timestamp").and_then(Value::as_f64);
                     row.votes.push(vote);
                 }
@@ -87,8 +94,8 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
 }
 
 /// Who answered.
-fn rater(fields: &Map<String, Value>) -> String {
-    let named = ["_annotator_id", "_session_id"].iter().find_map(|name| id_text(fields.get(*name)));
+fn rater(fields: &RowFields<'_>) -> String {
+    let named = ["_annotator_id", "_session_id"].iter().find_map(|name| id_text(fields.get(name)));
     named.unwrap_or_else(|| "annotator".into())
 }
 
@@ -105,7 +112,7 @@ fn option_text(option: &Map<String, Value>) -> Value {
     ["text", "html", "content"].iter().find_map(|name| option.get(*name)).cloned().unwrap_or(Value::Null)
 }
 
-fn options(fields: &Map<String, Value>) -> Result<Vec<Choosable<'_>>, String> {
+fn options<'a>(fields: &RowFields<'a>) -> Result<Vec<Choosable<'a>>, String> {
     let all = fields.get("options").and_then(Value::as_array).ok_or("has no list `options`")?;
     let one = |option: &'_ Value| -> Option<()> { option.as_object().map(|_| ()) };
     if !all.iter().all(|option| one(option).is_some()) {
@@ -121,7 +128,7 @@ fn options(fields: &Map<String, Value>) -> Result<Vec<Choosable<'_>>, String> {
 }
 
 /// The options accepted, in their own order.
-fn accepted<'a>(fields: &Map<String, Value>, options: &[Choosable<'a>]) -> Result<Vec<Choosable<'a>>, String> {
+fn accepted<'a>(fields: &RowFields<'_>, options: &[Choosable<'a>]) -> Result<Vec<Choosable<'a>>, String> {
     let ids: Vec<String> = match fields.get("accept") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(list)) => {

@@ -1,15 +1,15 @@
 //! Imports prompts: one per line as plain text, or JSON lines.
 //!
-//! A JSON record is a string, `{"prompt": a string or messages}`, `{"messages": […]}` or `{"instruction": …, "input": …}`.
-//! Strings become conversations of one user turn; a conversation ends with its last user turn. `tags`, `tag`, `category`, `task` and
-//! `topic` become the prompt's tags.
+//! A JSON record is a string, or has a prompt in one of the forms of `question`: `prompt`, `messages`, `instruction` with `input` …
+//! Strings become conversations of one user turn; a conversation ends with its last user turn, and an answer behind it is
+//! counted. `tags`, `tag`, `category`, `task` and `topic` become the prompt's tags.
 
-use super::super::answers::tags_of;
-use super::super::chat_json::{fits_as_json, instruction, is_blank, messages};
-use super::super::container::Record;
+use super::super::answers::{has_two, tags_of};
+use super::super::chat_json::{fits_as_json, is_blank};
+use super::super::meaning::{has_completion, has_prompt_column, prompt_column, question, truth};
+use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedPrompt, Reader, Reads, Refusal};
-use crate::domain::{Message, PromptBody};
-use serde_json::Value;
+use crate::domain::PromptBody;
 
 /// The row of the table.
 pub const FORMAT: Format = Format {
@@ -19,39 +19,66 @@ pub const FORMAT: Format = Format {
         plain_text: true,
         record: "a prompt, as text or as JSON with `prompt`, `messages` or `instruction`",
         // `messages` may be SFT texts or prompts to answer; only their owner knows.
-        fit: |_| Fit::Possible,
+        fit,
         row: Reader::Prompts(row),
     }),
     writes: None,
 };
 
+/// Columns of a judgement: rows that have one are more than prompts, whatever form it is.
+const JUDGED: [&str; 18] = [
+    "chosen",
+    "rejected",
+    "winner",
+    "preference",
+    "preferred",
+    "preferred_output",
+    "preferred_response",
+    "rejected_response",
+    "better_response_id",
+    "safer_response_id",
+    "overall_preference",
+    "preference_strength",
+    "rank",
+    "ranking",
+    "rankings",
+    "votes",
+    "accept",
+    "responses",
+];
+
+fn fit(record: &Record) -> Fit {
+    let Some(row) = record.columns() else {
+        return if record.as_text().is_some() { Fit::Possible } else { Fit::No };
+    };
+    let rated = ["label", "kto_tag"].iter().any(|name| row.peek(name).is_some_and(|label| truth(label).is_some()));
+    let more = rated || JUDGED.iter().any(|name| row.holds(name)) || has_completion(&row) || has_two(&row);
+    if has_prompt_column(&row) && !more { Fit::Possible } else { Fit::No }
+}
+
 fn row(record: &Record) -> Result<ImportedPrompt, Refusal> {
-    let body = match record {
-        Record::Text(text) => PromptBody::user(text.as_str()),
-        Record::Json(Value::String(text)) => PromptBody::user(text.as_str()),
-        Record::Json(value) => fields(value)?,
+    let mut unread = Vec::new();
+    let body = match (record.as_text(), record.columns()) {
+        (Some(text), _) => PromptBody::user(text),
+        (None, Some(row)) => {
+            if prompt_column(&row).is_none() {
+                let given = ["prompt", "messages", "instruction"].iter().any(|name| row.peek(name).is_some());
+                let none = "has none of `prompt`, `messages` and `instruction`";
+                return Err(if given { Refusal::Empty } else { none.into() });
+            }
+            let PromptBody::Chat(mut talk) = question(&row, false)? else { return Err("has no prompt".into()) };
+            let last = talk.iter().rposition(|m| m.role == "user").ok_or("has no message of the role `user`")?;
+            if talk.turns.split_off(last + 1).iter().any(|turn| turn.role == "assistant") {
+                unread.push("answer behind the last question");
+            }
+            PromptBody::Chat(talk)
+        }
+        (None, None) => return Err("is neither text nor a JSON object".into()),
     };
     if is_blank(&body) {
         return Err(Refusal::Empty);
     }
     fits_as_json("prompt", &body)?;
-    let tags = record.fields().map_or(Ok(Vec::new()), tags_of)?;
-    Ok(ImportedPrompt { body, tags })
-}
-
-fn fields(value: &Value) -> Result<PromptBody, Refusal> {
-    match (value.get("prompt"), value.get("messages"), value.get("instruction")) {
-        (Some(Value::String(text)), ..) => Ok(PromptBody::user(text.as_str())),
-        (Some(list), ..) => up_to_last_user_turn(messages("prompt", list)?),
-        (None, Some(list), _) => up_to_last_user_turn(messages("messages", list)?),
-        (None, None, Some(Value::String(text))) => Ok(instruction(text, value.get("input"))),
-        _ => Err("has none of `prompt`, `messages` and `instruction`".into()),
-    }
-}
-
-/// A conversation up to its last user turn; the rest is an answer.
-fn up_to_last_user_turn(mut turns: Vec<Message>) -> Result<PromptBody, Refusal> {
-    let last = turns.iter().rposition(|m| m.role == "user").ok_or("has no message of the role `user`")?;
-    turns.truncate(last + 1);
-    Ok(PromptBody::Chat(turns))
+    let tags = record.columns().map_or(Ok(Vec::new()), |row| tags_of(&row))?;
+    Ok(ImportedPrompt { body, tags, unread })
 }

@@ -5,7 +5,7 @@
 //! refused: it would be lost.
 
 use super::super::answers::{has_two, prompt_of, tags_of, two_answers, unjudged};
-use super::super::container::Record;
+use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedVotes, Reader, Reads, Refusal};
 
 /// The row of the table.
@@ -16,7 +16,7 @@ pub const FORMAT: Format = Format {
         plain_text: false,
         record: "a JSON object with `prompt` and two answers, such as `response_1` and `response_2`",
         // Rows with a decision fit too, so that they are refused by name and not imported as mere prompts.
-        fit: |record| if record.fields().is_some_and(has_two) { Fit::Likely } else { Fit::No },
+        fit: |record| if record.columns().is_some_and(|row| has_two(&row)) { Fit::Likely } else { Fit::No },
         row: Reader::Votes(row),
     }),
     writes: None,
@@ -44,10 +44,9 @@ const DECISIONS: [&str; 17] = [
 ];
 
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
-    record.object()?;
-    let Some(fields) = record.fields() else { return Err("is not a JSON object".into()) };
-    if let Some(name) = DECISIONS.iter().find(|name| record.field(name).is_some()) {
+    let row = record.row()?;
+    if let Some(name) = DECISIONS.iter().find(|name| row.holds(name)) {
         return Err(format!("has a `{name}`, a decision that this form does not read: name a form with --as").into());
     }
-    unjudged(prompt_of(fields)?, tags_of(fields)?, two_answers(fields)?)
+    unjudged(prompt_of(&row)?, tags_of(&row)?, two_answers(&row)?)
 }

@@ -8,11 +8,16 @@
 //! programs: an import works them out again. A rater that was imported before keeps its name; others become `import:FILE#NAME`.
 
 use super::super::answers::tags_of;
-use super::super::chat_json::{fits, fits_as_json, messages};
-use super::super::container::Record;
+use super::super::chat_json::{add_extras, answer_turns, fits, fits_as_json};
+use super::super::given::GivenAnswer;
+use super::super::meaning::question;
 use super::super::pair_columns::{choice_word, strength_of};
+use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal, Writer};
-use crate::domain::{Adjudication, Asked, Choice, LabelledPair, Outcome, PromptBody, Rater, Seen, Side, Strength};
+use crate::domain::{
+    Adjudication, Asked, Choice, Completion, Conversation, LabelledPair, Outcome, PromptBody, Rater, Seen, Side,
+    Strength,
+};
 use serde_json::{Map, Value, json};
 
 /// The row of the table.
@@ -38,7 +43,7 @@ fn to_json(all: &LabelledPair<'_>) -> Value {
         Outcome::Prefer(Side::B, margin) => ("b", Some(margin)),
     };
     let prompt = match &all.prompt.body {
-        PromptBody::Chat(turns) => json!(turns),
+        PromptBody::Chat(talk) => json!(talk.turns),
         PromptBody::Text(text) => json!(text),
     };
     let votes: Vec<Value> = all
@@ -61,33 +66,45 @@ fn to_json(all: &LabelledPair<'_>) -> Value {
         json!({"rater": a.rater, "choice": choice, "strength": strength, "criterion": a.criterion})
     };
     let settled: Vec<Value> = all.adjudications.iter().map(settled).collect();
-    json!({
-        "id": all.pair.id, "prompt": prompt, "a": all.a.text, "b": all.b.text, "model_a": all.a.model,
+    let answer = |completion: &Completion| {
+        if completion.turns.is_empty() { json!(completion.text) } else { json!(answer_turns(completion.into())) }
+    };
+    let mut columns = json!({
+        "id": all.pair.id, "prompt": prompt, "a": answer(all.a), "b": answer(all.b), "model_a": all.a.model,
         "model_b": all.b.model, "tags": all.prompt.tags, "source": all.prompt.source, "strategy": all.pair.strategy,
         "p_select": all.pair.p_select, "outcome": outcome, "agreement": all.found.agreement, "margin": margin,
         "votes": votes, "notes": notes, "corrections": corrections, "adjudications": settled,
-    })
+    });
+    if let PromptBody::Chat(talk) = &all.prompt.body {
+        add_extras(&mut columns, talk);
+    }
+    columns
 }
 
+/// Columns that are for other programs.
+const DERIVED: [&str; 5] = ["id", "source", "outcome", "agreement", "margin"];
+
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
-    record.object()?;
-    let text = |name: &str| match record.field(name) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => Err(format!("has a `{name}` that is not text")),
-        None => Err(format!("has no `{name}`")),
+    let columns = record.row()?;
+    if columns.get("prompt").is_none() {
+        return Err("has no `prompt`".into());
+    }
+    let prompt = match columns.get("prompt") {
+        // An empty prompt is one here: a session has such pairs too.
+        Some(Value::String(text)) if text.trim().is_empty() => PromptBody::Text(text.clone()),
+        Some(Value::Array(list)) if list.is_empty() => PromptBody::Chat(Conversation::default()),
+        _ => question(&columns, true)?,
     };
-    let prompt = match record.field("prompt") {
-        Some(Value::String(text)) => PromptBody::Text(text.clone()),
-        Some(list) => PromptBody::Chat(messages("prompt", list)?),
-        None => return Err("has no `prompt`".into()),
-    };
+    let text = |name: &str| GivenAnswer::of(name, columns.get(name));
     let model = |name: &str| record.field(name).and_then(Value::as_str).map(str::to_owned);
     // An answer may be empty here: a session has such pairs too.
     let (a, b) = (text("a")?, text("b")?);
     fits_as_json("prompt", &prompt)?;
-    fits("first answer", &a)?;
-    fits("second answer", &b)?;
-    let tags = record.fields().map_or(Ok(Vec::new()), tags_of)?;
+    fits("first answer", &a.text)?;
+    fits("second answer", &b.text)?;
+    let tags = tags_of(&columns)?;
+    // What an import works out again, or has no use for.
+    columns.mark_all(&DERIVED);
     let (a, b) = ((a, model("model_a")), (b, model("model_b")));
     let mut row = ImportedVotes { prompt, tags, a, b, ..ImportedVotes::default() };
     // A rater's replaced votes come before the one that counts, whatever their order.

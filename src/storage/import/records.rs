@@ -1,6 +1,7 @@
 //! Imported rows as records of a session's log.
 
 use super::super::error::Result;
+use super::super::given::GivenAnswer;
 use super::super::log::LogWriter;
 use super::super::schema::{ImportedPair, ImportedPrompt, ImportedRating};
 use crate::domain::{
@@ -73,7 +74,7 @@ impl Prompts {
         if let Some(id) = self.known.get(&key) {
             return (id.clone(), None);
         }
-        let id = PromptId(format!("p{}", self.next));
+        let id = PromptId::new(format!("p{}", self.next));
         self.next += 1;
         self.known.insert(key, id.clone());
         let prompt = Prompt { id: id.clone(), body: body.clone(), source: source.into(), tags: tags.to_vec() };
@@ -118,12 +119,14 @@ pub(super) fn pairs(
     session: &Session,
     writer: &mut LogWriter<SessionRecord>,
 ) -> Result<Added> {
-    let rater = Rater(format!("import:{file}"));
+    let rater = Rater::new(format!("import:{file}"));
     let mut prompts = Prompts::of(session);
     let mut next = next_number(session.pairs().iter().map(|p| p.id.as_str()), 'i');
     let mut known: HashMap<(PromptId, u64, u64), PairId> = HashMap::new();
     for pair in session.pairs().iter().filter(|p| p.id.as_str().starts_with('i')) {
-        if let Some((a, b)) = session.sides(pair).filter(|(a, _)| a.model == *file) {
+        // A pair whose file names the models has the file in its rater's name alone.
+        let own = |a: &Completion| a.model == *file || session.verdict_of(&pair.id, &rater).is_some();
+        if let Some((a, b)) = session.sides(pair).filter(|(a, _)| own(a)) {
             let key = (pair.prompt.clone(), hash64(a.text.as_bytes()), hash64(b.text.as_bytes()));
             known.insert(key, pair.id.clone());
         }
@@ -131,8 +134,8 @@ pub(super) fn pairs(
     let mut added = Added::default();
     for row in rows {
         let prompt = prompts.add(&row.prompt, file, &row.tags, writer, &mut added)?;
-        let winner = hash64(row.chosen.as_bytes());
-        let key = (prompt.clone(), winner, hash64(row.rejected.as_bytes()));
+        let winner = hash64(row.chosen.text.as_bytes());
+        let key = (prompt.clone(), winner, hash64(row.rejected.text.as_bytes()));
         if known.get(&key).is_some_and(|pair| session.verdict_of(pair, &rater).is_some()) {
             added.known_pairs += 1;
             continue;
@@ -141,19 +144,20 @@ pub(super) fn pairs(
         let pair = if let Some(pair) = known.get(&key) {
             pair.clone()
         } else {
-            let id = PairId(format!("i{next}"));
+            let id = PairId::new(format!("i{next}"));
             next += 1;
-            let side = |name: &str, text: &str| Completion {
-                id: CompletionId(format!("{id}.{name}")),
+            let side = |name: &str, answer: &GivenAnswer, model: &Option<String>| Completion {
+                id: CompletionId::new(format!("{id}.{name}")),
                 prompt: prompt.clone(),
-                model: file.to_owned(),
-                text: text.to_owned(),
+                model: model.clone().unwrap_or_else(|| file.to_owned()),
+                text: answer.text.clone(),
                 tokens: 0,
                 finish: Finish::Given,
                 sampler: None,
                 logprob: None,
+                turns: answer.turns.clone(),
             };
-            let (a, b) = (side("a", &row.chosen), side("b", &row.rejected));
+            let (a, b) = (side("a", &row.chosen, &row.models.0), side("b", &row.rejected, &row.models.1));
             let pair = Pair {
                 id: id.clone(),
                 prompt: prompt.clone(),
@@ -200,7 +204,7 @@ pub(super) fn texts(
             added.known_rows += 1;
             continue;
         }
-        let id = PairId(format!("t{next}"));
+        let id = PairId::new(format!("t{next}"));
         next += 1;
         let row = SftRow { id, prompt_id: body.prompt().derived_id(), body: body.clone() };
         writer.append(&SessionRecord::Taught { set, row })?;
@@ -220,18 +224,19 @@ pub(super) fn ratings(
     let mut next = next_number(session.imported_ratings().iter().map(|row| row.id.as_str()), 'r');
     let mut added = Added::default();
     for row in rows {
-        if !known.insert((&row.prompt, &row.completion, row.good)) {
+        if !known.insert((&row.prompt, &row.completion.text, row.good)) {
             added.known_rows += 1;
             continue;
         }
-        let id = PairId(format!("r{next}"));
+        let id = PairId::new(format!("r{next}"));
         next += 1;
         writer.append(&SessionRecord::Rated(RatedRow {
             id,
             prompt_id: row.prompt.derived_id(),
             prompt: row.prompt.clone(),
-            completion: row.completion.clone(),
+            completion: row.completion.text.clone(),
             good: row.good,
+            turns: row.completion.turns.clone(),
         }))?;
         added.rows += 1;
     }

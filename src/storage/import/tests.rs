@@ -7,6 +7,9 @@ use crate::storage::formats::{export_named, import_named};
 use crate::storage::{Home, SessionDir, export};
 use std::path::PathBuf;
 
+mod cases;
+mod fields;
+mod mutated;
 mod votes;
 
 /// A file's rows of one kind, with the whole import.
@@ -85,7 +88,7 @@ fn add_as(session: &SessionDir, path: &Path, format: &str) -> (Added, Session) {
 }
 
 fn chat(turns: &[(&str, &str)]) -> PromptBody {
-    PromptBody::Chat(turns.iter().map(|(r, c)| Message { role: (*r).into(), content: (*c).into() }).collect())
+    PromptBody::Chat(turns.iter().map(|(r, c)| Message::new(*r, *c)).collect())
 }
 
 #[test]
@@ -143,6 +146,8 @@ fn pairs_are_read_in_every_form_of_trl() {
         tags: Vec::new(),
         chosen: chosen.into(),
         rejected: rejected.into(),
+        models: (None, None),
+        said: Vec::new(),
     };
     let asked = chat(&[("user", "Sky?")]);
     assert_eq!(
@@ -251,10 +256,10 @@ const EXAMPLES: &str = concat!(
     "{\"text\":\"The sky is blue.\",\"domain\":\"chat\"}\n",
     "{\"conversations\":[{\"from\":\"human\",\"value\":\"Sea?\"},{\"from\":\"gpt\",\"value\":\"Green.\"}]}\n",
     "{\"instruction\":\"Name it\",\"input\":\"#00f\",\"output\":\"blue\"}\n",
-    // Left out: an empty answer, no answer at all, mixed shapes, two turns, no known field, no JSON, no object.
+    // Left out: an empty answer, no answer at all, a user's turn in the answer, no known field, no JSON, no object.
     "{\"prompt\":\"Sky?\",\"completion\":\" \"}\n",
     "{\"messages\":[{\"role\":\"user\",\"content\":\"Sky?\"}]}\n",
-    "{\"prompt\":\"Sky?\",\"completion\":[{\"role\":\"assistant\",\"content\":\"Blue.\"}]}\n",
+    "{\"prompt\":\"Sky?\",\"completion\":{\"is\":\"Blue.\"}}\n",
     "{\"prompt\":[],\"completion\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}\n",
     "{\"prompt\":\"Sky?\"}\n{\"text\":1}\n{oops\n[]\n",
 );

@@ -4,6 +4,7 @@
 //! to rewrite: a changed vote is a new verdict, and the latest counts.
 
 use super::super::error::Result;
+use super::super::given::GivenAnswer;
 use super::super::log::LogWriter;
 use super::super::schema::{ImportedVote, ImportedVotes};
 use super::records::{Added, Prompts, next_number};
@@ -24,7 +25,7 @@ fn hash(text: &str) -> u64 {
 /// A rater of a file, within the session. One that was imported before keeps its name.
 fn rater(file: &str, name: &str) -> Rater {
     let known = Rater::new(name);
-    if known.is_import() { known } else { Rater(format!("import:{file}#{name}")) }
+    if known.is_import() { known } else { Rater::new(format!("import:{file}#{name}")) }
 }
 
 /// The imported pairs of a session that a row of a file may be: its own, and those that nobody judged yet.
@@ -61,17 +62,18 @@ pub(super) fn votes(
     let mut next = next_number(session.pairs().iter().map(|p| p.id.as_str()), 'i');
     let mut known = known_pairs(file, rows, session);
     let mut added = Added::default();
+    let mut shared = Shared::new();
     for row in rows {
         let prompt = prompts.add(&row.prompt, file, &row.tags, writer, &mut added)?;
-        let key = (prompt.clone(), hash(&row.a.0), hash(&row.b.0));
+        let key = (prompt.clone(), hash(&row.a.0.text), hash(&row.b.0.text));
         let existing = known.get_mut(&key).and_then(VecDeque::pop_front);
         let is_new = existing.is_none();
         let pair = if let Some(pair) = existing {
             pair
         } else {
-            let id = PairId(format!("i{next}"));
+            let id = PairId::new(format!("i{next}"));
             next += 1;
-            append_pair(file, row, &id, prompt, writer)?;
+            append_pair(file, row, &id, prompt, &mut shared, writer)?;
             id
         };
         let said = append_votes(file, row, &pair, session, writer)?;
@@ -84,30 +86,43 @@ pub(super) fn votes(
     Ok(added)
 }
 
+/// The answers of a file's rankings that are in the log already: a ranking's number, the text, and who wrote it.
+type Shared = HashMap<(usize, u64, Option<String>), CompletionId>;
+
 fn append_pair(
     file: &str,
     row: &ImportedVotes,
     id: &PairId,
     prompt: PromptId,
+    shared: &mut Shared,
     writer: &mut LogWriter<SessionRecord>,
 ) -> Result<()> {
-    let side = |name: &str, (text, model): &(String, Option<String>)| Completion {
-        id: CompletionId(format!("{id}.{name}")),
-        prompt: prompt.clone(),
-        model: model.clone().unwrap_or_else(|| file.to_owned()),
-        text: text.clone(),
-        tokens: 0,
-        finish: Finish::Given,
-        sampler: None,
-        logprob: None,
+    let mut side = |name: &str, (answer, model): &(GivenAnswer, Option<String>)| -> Result<CompletionId> {
+        let key = row.ranking.map(|ranking| (ranking, hash(&answer.text), model.clone()));
+        if let Some(known) = key.as_ref().and_then(|key| shared.get(key)) {
+            return Ok(known.clone());
+        }
+        let completion = Completion {
+            id: CompletionId::new(format!("{id}.{name}")),
+            prompt: prompt.clone(),
+            model: model.clone().unwrap_or_else(|| file.to_owned()),
+            text: answer.text.clone(),
+            tokens: 0,
+            finish: Finish::Given,
+            sampler: None,
+            logprob: None,
+            turns: answer.turns.clone(),
+        };
+        let of = completion.id.clone();
+        writer.append(&SessionRecord::Completed(completion.into()))?;
+        if let Some(key) = key {
+            shared.insert(key, of.clone());
+        }
+        Ok(of)
     };
-    let (a, b) = (side("a", &row.a), side("b", &row.b));
-    let (a_id, b_id) = (a.id.clone(), b.id.clone());
-    writer.append(&SessionRecord::Completed(a.into()))?;
-    writer.append(&SessionRecord::Completed(b.into()))?;
+    let (a, b) = (side("a", &row.a)?, side("b", &row.b)?);
     let (strategy, p_select) = row.selected.clone().unwrap_or_else(|| ("import".into(), 1.0));
-    writer
-        .append(&SessionRecord::Paired(Pair { id: id.clone(), prompt, a: a_id, b: b_id, strategy, p_select }.into()))?;
+    writer.append(&SessionRecord::Paired(Pair { id: id.clone(), prompt, a, b, strategy, p_select }.into()))?;
     Ok(())
 }
 
@@ -133,8 +148,8 @@ fn append_votes(
         // What was judged before it had ended is bound by what was shown of it.
         let winner = match vote.choice {
             _ if vote.partial.is_some() => None,
-            Choice::Prefer(Side::A, _) => Some(hash(&row.a.0)),
-            Choice::Prefer(Side::B, _) => Some(hash(&row.b.0)),
+            Choice::Prefer(Side::A, _) => Some(hash(&row.a.0.text)),
+            Choice::Prefer(Side::B, _) => Some(hash(&row.b.0.text)),
             Choice::Tie | Choice::BothBad | Choice::Skip => None,
         };
         writer.append(&SessionRecord::Judged(Verdict {
@@ -168,7 +183,7 @@ fn append_votes(
                     known.b.clone()
                 }
             }
-            None => CompletionId(format!("{pair}.{}", if *side == Side::A { "a" } else { "b" })),
+            None => CompletionId::new(format!("{pair}.{}", if *side == Side::A { "a" } else { "b" })),
         };
         if session.correction_of(&completion, &rater) != Some(text.as_str()) {
             let (pair, text) = (pair.clone(), text.clone());

@@ -61,7 +61,7 @@ impl TestLog {
 use crate::protocol::Envelope;
 
 fn note(i: usize) -> SessionRecord {
-    SessionRecord::Noted { pair: PairId(format!("i{i}")), rater: Rater::new("ann"), text: format!("é{i}") }
+    SessionRecord::Noted { pair: PairId::new(format!("i{i}")), rater: Rater::new("ann"), text: format!("é{i}") }
 }
 
 fn filled(records: usize) -> (TestLog, Vec<u8>) {

@@ -82,8 +82,9 @@ fn alike(model: &LanguageModel, all: &[PairRow], tokens: usize, count: usize) ->
             rejected.push('.');
         }
         out.push(PairRow {
+            turns: None,
             pair: PairId::new(format!("cut{i}")),
-            prompt_id: PromptId(format!("cut{i}")),
+            prompt_id: PromptId::new(format!("cut{i}")),
             prompt,
             chosen,
             rejected,
@@ -135,8 +136,9 @@ mod tests {
 
     fn row(i: usize, words: usize) -> PairRow {
         PairRow {
+            turns: None,
             pair: PairId::new(format!("p{i}")),
-            prompt_id: PromptId(format!("p{i}")),
+            prompt_id: PromptId::new(format!("p{i}")),
             prompt: PromptBody::user("Say it."),
             chosen: "and the sea was blue ".repeat(words),
             rejected: "no".into(),
@@ -153,7 +155,7 @@ mod tests {
         let all: Vec<PairRow> = [9, 1, 7, 30, 8].iter().enumerate().map(|(i, n)| row(i, *n)).collect();
         let length = |n: usize| model.answered(&all[0].prompt, &row(0, n).chosen).unwrap().len();
         let choice = PairChoice::Between { least: length(7), most: length(9) };
-        let names = |rows: Vec<PairRow>| rows.into_iter().map(|r| r.pair.0).collect::<Vec<_>>();
+        let names = |rows: Vec<PairRow>| rows.into_iter().map(|r| r.pair.into_string()).collect::<Vec<_>>();
         assert_eq!(names(choose(&model, &all, choice, 2).unwrap()), ["p0", "p2"]);
         assert_eq!(names(choose(&model, &all, choice, 3).unwrap()), ["p0", "p2", "p4"]);
         let said = choose(&model, &all, choice, 4).unwrap_err().to_string();

@@ -177,7 +177,7 @@ mod tests {
         let row = |answer: usize| Row::new(vec![0; 256 + answer], (256..256 + answer).collect());
         Example {
             id: PairId::new("p"),
-            prompt_id: PromptId("p".into()),
+            prompt_id: PromptId::new("p"),
             row: 0,
             prompt: 256,
             rows: vec![row(256), row(192)],

@@ -204,8 +204,9 @@ mod tests {
         };
         let pairs: Vec<PairRow> = (0..7)
             .map(|i| PairRow {
+                turns: None,
                 pair: PairId::new(format!("p{i}")),
-                prompt_id: PromptId(format!("p{i}")),
+                prompt_id: PromptId::new(format!("p{i}")),
                 prompt: PromptBody::user(format!("What is {i}?")),
                 chosen: "a number ".repeat(i + 1),
                 rejected: "no".into(),

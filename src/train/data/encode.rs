@@ -2,7 +2,7 @@
 //!
 //! Owns the end of an answer: the template's output, or the EOS token's text. Refuses masks.
 
-use crate::domain::{Message, PromptBody};
+use crate::domain::{Conversation, Message, PromptBody, ReplyRef};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 
@@ -24,7 +24,19 @@ pub trait Encode {
     ///
     /// # Errors
     /// When the template or the tokenizer rejects it.
-    fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error>;
+    fn conversation(&self, talk: &Conversation, open: bool) -> Result<Vec<u32>, Error>;
+
+    /// Prompt and answer, where the answer may be turns.
+    ///
+    /// # Errors
+    /// When the template or the tokenizer rejects it, or the prompt of an answer of turns is plain text.
+    fn replied(&self, prompt: &PromptBody, answer: ReplyRef<'_>) -> Result<Vec<u32>, Error> {
+        match prompt {
+            _ if answer.turns.is_empty() => self.answered(prompt, answer.text),
+            PromptBody::Chat(talk) => self.conversation(&talk.followed_by(answer.turns), false),
+            PromptBody::Text(_) => Err(Error::Invalid("an answer of messages needs a prompt of messages".into())),
+        }
+    }
 
     /// The number of trailing tokens that separate a turn from the next: whitespace after the end-of-turn token.
     fn separator(&self, turn: &[u32]) -> usize;
@@ -50,17 +62,13 @@ impl Encode for LanguageModel {
 
     fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error> {
         match prompt {
-            PromptBody::Chat(messages) => {
-                let mut messages = messages.clone();
-                messages.push(Message { role: "assistant".into(), content: answer.into() });
-                self.tokenizer.encode(&self.render(&messages, false)?, false)
-            }
+            PromptBody::Chat(talk) => self.conversation(&talk.followed_by(&[Message::assistant(answer)]), false),
             PromptBody::Text(text) => self.text(&format!("{text}{answer}")),
         }
     }
 
-    fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error> {
-        self.tokenizer.encode(&self.render(messages, open)?, false)
+    fn conversation(&self, talk: &Conversation, open: bool) -> Result<Vec<u32>, Error> {
+        self.tokenizer.encode(&self.render_conversation(talk, open)?, false)
     }
 
     fn separator(&self, turn: &[u32]) -> usize {

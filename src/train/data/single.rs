@@ -5,7 +5,7 @@
 
 use super::encode::Encode;
 use super::example::{Example, TokeniseOptions, Tokenised, common_prefix};
-use crate::domain::{Message, PairId, Prompt, PromptBody, RatedRow, SftBody, SftRow};
+use crate::domain::{Conversation, Message, PairId, Prompt, PromptBody, RatedRow, ReplyRef, SftBody, SftRow};
 use crate::model::error::Error;
 use crate::nn::policy::Row;
 
@@ -15,7 +15,7 @@ pub(super) fn prompt_of(row: &SftRow) -> Option<PromptBody> {
         SftBody::Completion { prompt, .. } => Some(prompt.clone()),
         SftBody::Messages(messages) => {
             let last = messages.iter().rposition(|m| m.role == "assistant")?;
-            Some(PromptBody::Chat(messages[..last].to_vec())).filter(|_| last > 0)
+            Some(PromptBody::Chat(messages.first(last))).filter(|_| last > 0)
         }
         SftBody::Text(_) => None,
     }
@@ -70,8 +70,13 @@ fn read(
         }
         SftBody::Messages(messages) => {
             let ids = encode.conversation(messages, false)?;
-            let scored =
-                if options.assistant_only { assistant(encode, messages, &ids)? } else { (1..ids.len()).collect() };
+            // A row that says which of its turns train is asked for those turns alone.
+            let flagged = messages.iter().any(|turn| turn.trains().is_some());
+            let scored = if options.assistant_only || flagged {
+                assistant(encode, messages, 0, &ids)?
+            } else {
+                (1..ids.len()).collect()
+            };
             (ids, scored, 0, false)
         }
         SftBody::Completion { prompt, completion } => {
@@ -85,18 +90,37 @@ fn read(
     })
 }
 
-/// The assistant mask: of each assistant turn, the tokens after the preceding conversation with its generation prompt, up to
-/// the end-of-turn token. Separators between turns are excluded, as in templates with markers. A turn without an end-of-turn
-/// token counts whole.
-fn assistant(encode: &dyn Encode, messages: &[Message], whole: &[u32]) -> Result<Vec<usize>, Error> {
-    let mut out = Vec::new();
-    for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
-        let from = if i == 0 { 1 } else { common_prefix(&encode.conversation(&messages[..i], true)?, whole) };
-        let to = common_prefix(&encode.conversation(&messages[..=i], false)?, whole);
+/// The assistant mask: of each assistant turn from the turn `first` on that does not say otherwise (`weight`, `train`), the
+/// tokens after the preceding conversation with its generation prompt, up to the end-of-turn token. Separators between turns
+/// are excluded, as in templates with markers. A turn without an end-of-turn token counts whole.
+fn assistant(encode: &dyn Encode, talk: &Conversation, first: usize, whole: &[u32]) -> Result<Vec<usize>, Error> {
+    let mut out: Vec<usize> = Vec::new();
+    let learned = |turn: &Message| turn.role == "assistant" && turn.trains() != Some(false);
+    for (i, _) in talk.iter().enumerate().filter(|(i, turn)| *i >= first && learned(turn)) {
+        let from = if i == 0 { 1 } else { common_prefix(&encode.conversation(&talk.first(i), true)?, whole) };
+        let to = common_prefix(&encode.conversation(&talk.first(i + 1), false)?, whole);
         let turn = whole.get(from..to).unwrap_or_default();
-        out.extend(from.max(1)..to - encode.separator(turn));
+        // A template may render two calls in a row as one turn: no token counts twice.
+        let from = from.max(1).max(out.last().map_or(0, |last| last + 1));
+        out.extend(from..to - encode.separator(turn));
     }
     Ok(out)
+}
+
+/// The tokens of an answer that are learned: everything behind the boundary, or of several turns the assistant's.
+pub(crate) fn answer_mask(
+    encode: &dyn Encode,
+    prompt: &PromptBody,
+    answer: ReplyRef<'_>,
+    boundary: usize,
+    ids: &[u32],
+) -> Result<Vec<usize>, Error> {
+    match prompt {
+        PromptBody::Chat(talk) if answer.turns.len() > 1 => {
+            assistant(encode, &talk.followed_by(answer.turns), talk.len(), ids)
+        }
+        _ => Ok((boundary..ids.len()).collect()),
+    }
 }
 
 /// A rated answer.
@@ -112,7 +136,7 @@ pub(super) fn rating(
         out.drop("an empty answer");
         return Ok(());
     }
-    let encoded = || Ok((encode.prompt(&row.prompt)?, encode.answered(&row.prompt, &row.completion)?));
+    let encoded = || Ok((encode.prompt(&row.prompt)?, encode.replied(&row.prompt, row.reply())?));
     let (prompt, ids) = match encoded() {
         Ok(encoded) => encoded,
         Err(e) => return out.refused("rating", &row.id, &e),
@@ -125,7 +149,14 @@ pub(super) fn rating(
         out.drop("an empty answer");
         return Ok(());
     }
-    let scored = (boundary..ids.len()).collect();
+    let scored = match answer_mask(encode, &row.prompt, row.reply(), boundary, &ids) {
+        Ok(scored) => scored,
+        Err(e) => return out.refused("rating", &row.id, &e),
+    };
+    if scored.is_empty() {
+        out.drop("no tokens in the loss mask");
+        return Ok(());
+    }
     let example = Example {
         id: row.id.clone(),
         prompt_id: options.split_id(&row.prompt_id, || row.prompt.derived_id()),

@@ -55,7 +55,7 @@ fn any_text_round_trips_and_the_generators_words_are_few_tokens() {
     assert!(per_word < 1.5, "{per_word}");
     let prompt = model.encode_prompt(&PromptBody::user("Hello. How are you?")).unwrap();
     assert_eq!(prompt.iter().filter(|id| **id < 3).copied().collect::<Vec<_>>(), [1, 2, 1]);
-    let chat = [Message { role: "user".into(), content: "Hello.".into() }];
+    let chat = [Message::new("user", "Hello.")];
     let text = model.render(&chat, true).unwrap();
     assert_eq!(text, "<|im_start|>user\nHello.<|im_end|>\n<|im_start|>assistant\n");
 }

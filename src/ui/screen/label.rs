@@ -70,7 +70,8 @@ fn narrowed(open: &OpenSession) -> Vec<String> {
         RubricPass::All => Some("all criteria".to_owned()),
     };
     let filter = open.filter().map(|filter| format!("{} match {}", open.matching(), presentable(&filter.to_string())));
-    order.into_iter().chain(rubric).chain(filter).collect()
+    let progress = open.progress().map(|share| format!("looking through the pairs {:.0} %", share * 100.0));
+    order.into_iter().chain(rubric).chain(filter).chain(progress).collect()
 }
 
 /// The question about a pair, where it is not simply which answer is better: `helpful (2 of 4): Which answer …?`

@@ -16,7 +16,7 @@ const LOGGED: &[&str] = &["loss", "grad_norm", "learning_rate", "num_tokens"];
 fn rows(list: &Value) -> Vec<SftRow> {
     let body = |r: &Value| {
         if r["messages"].is_array() {
-            SftBody::Messages(messages(&r["messages"]))
+            SftBody::Messages(messages(&r["messages"]).into())
         } else if let Some(text) = r["text"].as_str() {
             SftBody::Text(text.to_owned())
         } else {

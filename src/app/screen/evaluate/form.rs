@@ -133,7 +133,7 @@ impl EvalForm {
         for run in open.runs.iter().rev().filter(|run| is_trained(run)) {
             let is_reward = run.spec.as_ref().is_some_and(|spec| spec.kind() == "reward");
             let list = if is_reward { &mut rewards } else { &mut policies };
-            list.extend(points(run).into_iter().map(|id| id.0));
+            list.extend(points(run).into_iter().map(RunId::into_string));
         }
         let cards = shared.models.iter().flatten().filter(|card| card.problem.is_none());
         self.models = cards.map(|card| card.name.clone()).collect();

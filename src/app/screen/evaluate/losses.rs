@@ -98,6 +98,7 @@ fn pairs(open: &OpenSession, run: &RunView, keys: &[ItemKey]) -> SentItems {
         let ids = Contestant::BOTH.map(|side| CompletionId::new(format!("{id}/{}", side.word())));
         for (side, answer) in [(Contestant::A, a), (Contestant::B, b)] {
             out.records.push(SessionRecord::Completed(Arc::new(Completion {
+                turns: Vec::new(),
                 id: ids[side.index()].clone(),
                 prompt: prompt.clone(),
                 model: spec.map_or_else(|| side.word().to_owned(), |eval| eval.side(side).name.clone()),

@@ -18,54 +18,74 @@ use crate::app::popup::{InputPurpose, Popup, TextInput};
 use crate::app::shared::Shared;
 use crate::app::wrap::presentable;
 use crate::domain::{
-    CRITERIA, Criterion, Filter, OVERALL, PromptId, QueueOrder, RubricPass, TagChange, counted, filter_words,
+    CRITERIA, Criterion, Filter, OVERALL, PairId, PromptId, QueueOrder, RubricPass, TagChange, counted, filter_words,
     quoted_words, tag_problem,
 };
 use crate::protocol::SessionRecord;
 
-/// Switches the order of the queue to the next one that has pairs. False if it stays as it is.
-pub(super) fn toggle_order(model: &mut Shared) -> bool {
-    let Some(open) = &mut model.open else { return false };
+/// What was asked for, to be told once its queue is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// An order, with the number of contested labels or disputes.
+    Order(usize),
+    /// A filter.
+    Filter,
+}
+
+/// Switches the order of the queue to the next one that has pairs. None if it stays as it is.
+pub(super) fn toggle_order(model: &mut Shared) -> Option<Awaited> {
+    let open = model.open.as_mut()?;
     if open.is_blind() {
         let key = model.keys.key("label", "filter");
         model.warn(format!("an evaluation's pairs have an order of their own: clear the filter first ({key})"));
-        return false;
+        return None;
     }
-    let pairs = || open.queue.iter().filter_map(|id| open.session.pair(id));
-    let scored = pairs().filter(|pair| open.session.score_gap(pair).is_some()).count();
-    let criterion = open.rubric.criterion();
-    let contested = open.session.queue_by(&open.rater, QueueOrder::Contested, &open.rubric).len();
-    let disputed = open.session.disputes_on(criterion).len();
-    let cycle = [
-        (QueueOrder::Arrival, true),
-        (QueueOrder::Uncertain, scored > 0),
-        (QueueOrder::Contested, contested > 0),
-        (QueueOrder::Disputed, disputed > 0),
-    ];
-    let at = cycle.iter().position(|(order, _)| *order == open.order).unwrap_or(0);
-    let next = (1..=cycle.len()).map(|i| cycle[(at + i) % cycle.len()]).find(|(_, any)| *any);
-    let order = next.map_or(QueueOrder::Arrival, |(order, _)| order);
-    let left = open.queue.len();
-    let notice = match order {
-        QueueOrder::Uncertain => format!("least certain scores first: {scored} of {left} pairs have scores"),
-        QueueOrder::Contested => {
-            format!("{}, widest gap first: what you say now counts", counted(contested, "contested label"))
+    let (session, criterion) = (&open.session, open.rubric.criterion());
+    // How many pairs an order has: only that there are any matters of those that are not shown.
+    let pairs = |order: QueueOrder| match order {
+        QueueOrder::Uncertain => {
+            let scored = |id: &PairId| session.pair(id).is_some_and(|pair| session.score_gap(pair).is_some());
+            usize::from(session.has_scores() && open.queue.iter().any(scored))
         }
-        QueueOrder::Disputed => {
-            format!("{}, lowest agreement first: your decision settles each", counted(disputed, "dispute"))
-        }
-        QueueOrder::Arrival | QueueOrder::Random | QueueOrder::BestWorst => "pairs in order of arrival".to_owned(),
+        QueueOrder::Contested => session.queue_by(&open.rater, order, &open.rubric).len(),
+        QueueOrder::Disputed => session.disputes_on(criterion).len(),
+        QueueOrder::Arrival | QueueOrder::Random | QueueOrder::BestWorst => 1,
     };
+    let cycle = [QueueOrder::Arrival, QueueOrder::Uncertain, QueueOrder::Contested, QueueOrder::Disputed];
+    let at = cycle.iter().position(|order| *order == open.order).unwrap_or(0);
+    let following = (1..=cycle.len()).map(|i| cycle[(at + i) % cycle.len()]);
+    let next = following.map(|order| (order, pairs(order))).find(|(_, any)| *any > 0);
+    let (order, any) = next.unwrap_or((QueueOrder::Arrival, 1));
     if order == open.order {
         let name = open.meta.name.clone();
         model.warn(format!("no pair left to label has scores; `tiebreak score {name} --with RUN` adds them"));
-        return false;
+        return None;
     }
-    open.order = order;
+    open.set_order(order);
     model.order = order;
-    open.requeue();
+    Some(Awaited::Order(any))
+}
+
+/// Says what the queue is now that was asked for.
+pub(super) fn tell(model: &mut Shared, awaited: Awaited) {
+    let Some(open) = &model.open else { return };
+    let notice = match awaited {
+        Awaited::Filter => return tell_filter(model),
+        Awaited::Order(any) => match open.order {
+            QueueOrder::Uncertain => {
+                let (scored, left) = (open.scored, open.queue.len());
+                format!("least certain scores first: {scored} of {left} pairs have scores")
+            }
+            QueueOrder::Contested => {
+                format!("{}, widest gap first: what you say now counts", counted(any, "contested label"))
+            }
+            QueueOrder::Disputed => {
+                format!("{}, lowest agreement first: your decision settles each", counted(any, "dispute"))
+            }
+            QueueOrder::Arrival | QueueOrder::Random | QueueOrder::BestWorst => "pairs in order of arrival".to_owned(),
+        },
+    };
     model.say(notice);
-    true
 }
 
 /// Asks for a filter.
@@ -88,6 +108,11 @@ pub(super) fn set_filter(model: &mut Shared, input: TextInput) -> bool {
     let Some(open) = &mut model.open else { return false };
     open.set_filter(filter.clone());
     model.filter = filter;
+    true
+}
+
+fn tell_filter(model: &mut Shared) {
+    let Some(open) = &model.open else { return };
     let (matching, left) = (open.matching(), open.queue.len());
     let notice = open.filter().map(|filter| {
         let counts = format!(
@@ -104,7 +129,6 @@ pub(super) fn set_filter(model: &mut Shared, input: TextInput) -> bool {
         Some(notice) => model.say(notice),
         None => model.say("no filter: every pair"),
     }
-    true
 }
 
 /// Asks what to judge by.
@@ -154,9 +178,8 @@ pub(super) fn save_criterion(model: &mut Shared, input: TextInput) -> Vec<Effect
 /// Sets what to judge by.
 pub(super) fn set_rubric(model: &mut Shared, rubric: RubricPass) {
     let Some(open) = &mut model.open else { return };
-    open.rubric = rubric.clone();
+    open.set_rubric(rubric.clone());
     model.rubric = rubric;
-    open.requeue();
     model.touch();
 }
 

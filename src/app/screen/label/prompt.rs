@@ -48,7 +48,7 @@ impl PromptView {
                 [one] if one.role == "user" => out.turn("", &one.content),
                 turns => {
                     for turn in turns {
-                        out.turn(&turn.role, &turn.content);
+                        out.turn(&turn.role, &turn.readable());
                     }
                     let user = turns.iter().rposition(|turn| turn.role == "user");
                     out.last = user.unwrap_or(turns.len().saturating_sub(1));
@@ -159,7 +159,7 @@ mod tests {
     fn talk(contents: &[&str]) -> PromptView {
         let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
         let turns = contents.iter().enumerate();
-        let turns = turns.map(|(i, text)| Message { role: role(i).into(), content: (*text).into() });
+        let turns = turns.map(|(i, text)| Message::new(role(i), *text));
         PromptView::of(&PromptBody::Chat(turns.collect()))
     }
 

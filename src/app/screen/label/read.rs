@@ -172,7 +172,7 @@ fn copy_prompt(card: &Card, model: &mut Shared) -> Vec<Effect> {
         PromptBody::Chat(turns) => match turns.as_slice() {
             [one] => one.content.clone(),
             turns => {
-                let turns: Vec<String> = turns.iter().map(|t| format!("{}: {}", t.role, t.content)).collect();
+                let turns: Vec<String> = turns.iter().map(|t| format!("{}: {}", t.role, t.readable())).collect();
                 turns.join("\n\n")
             }
         },

@@ -1,7 +1,9 @@
 //! The screen's state, and which pair it shows.
 
+use super::asking::{self, Awaited};
 use super::card::Card;
 use super::reading::AnswerView;
+use crate::app::open::OpenSession;
 use crate::app::shared::Shared;
 use crate::domain::PairId;
 
@@ -16,6 +18,8 @@ pub struct LabelScreen {
     pub zoom: bool,
     /// How answers are shown.
     pub view: AnswerView,
+    /// What the rater asked of the queue, until it is there.
+    pub awaited: Option<Awaited>,
 }
 
 /// Shows the next pair if none is shown, and lays it out for the current size.
@@ -36,6 +40,30 @@ pub fn refresh(label: &mut LabelScreen, model: &Shared) {
         card.lay_out(model.size, label.zoom);
         if label.diff {
             card.compute_diff();
+        }
+    }
+}
+
+/// Waits for the queue that the rater asked for, and takes it over at once if it is there.
+pub fn await_queue(label: &mut LabelScreen, model: &mut Shared, awaited: Option<Awaited>) {
+    label.awaited = awaited;
+    if awaited.is_some() && model.open.as_ref().is_some_and(OpenSession::is_building) {
+        model.say("looking through the pairs …");
+    }
+    take_over(label, model);
+    refresh(label, model);
+}
+
+/// Shows the first pair of the queue that the rater asked for, once it is there.
+pub fn take_over(label: &mut LabelScreen, model: &mut Shared) {
+    if model.open.as_mut().is_some_and(OpenSession::take_arrival) {
+        match label.awaited.take() {
+            Some(awaited) => {
+                show_next(label, model);
+                asking::tell(model, awaited);
+            }
+            // Another criterion is another question: the card begins anew.
+            None => label.card = None,
         }
     }
 }

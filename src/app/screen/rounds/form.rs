@@ -9,7 +9,7 @@ use crate::app::key::Key;
 use crate::app::loop_request::LoopRequest;
 use crate::app::open::RunView;
 use crate::app::shared::Shared;
-use crate::domain::{LOOP_HELD_OUT, LoopRows, Needs, PEOPLE, STRATEGIES, Sampler, methods, quoted_words};
+use crate::domain::{LOOP_HELD_OUT, LoopRows, Needs, PEOPLE, RunId, STRATEGIES, Sampler, methods, quoted_words};
 
 /// Milliseconds from the last key to the request for a plan.
 const SETTLE_MS: u64 = 400;
@@ -66,7 +66,7 @@ impl LoopForm {
     pub(super) fn know(&mut self, shared: &Shared) {
         let Some(open) = &shared.open else { return };
         let trained = open.runs.iter().rev().filter(|run| run.has_result() && !run.is_reward());
-        let starts = trained.flat_map(RunView::start_points).map(|id| id.0);
+        let starts = trained.flat_map(RunView::start_points).map(RunId::into_string);
         self.fields.offer("start", std::iter::once(BASE.to_owned()).chain(starts).collect());
         let judge = self.fields.content("judge");
         let takes = JUDGES.iter().find(|(name, _)| *name == judge).map_or("", |(_, takes)| takes);

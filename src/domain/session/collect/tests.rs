@@ -18,6 +18,7 @@ pub(in crate::domain::session) fn session(pairs: usize) -> Session {
         s.add_prompt(Prompt { id: prompt.clone(), body: PromptBody::user("q"), source: "t".into(), tags: Vec::new() });
         for side in ["a", "b"] {
             s.add_completion(Completion {
+                turns: Vec::new(),
                 id: CompletionId::new(format!("c{i}.{side}")),
                 prompt: prompt.clone(),
                 model: "m".into(),

@@ -15,6 +15,7 @@ fn session(foreign: bool) -> Session {
         let body = PromptBody::user(format!("question {i}"));
         s.add_prompt(Prompt { id: prompt.clone(), body, source: "t".into(), tags: Vec::new() });
         let answer = |side: &str| Completion {
+            turns: Vec::new(),
             id: CompletionId::new(format!("{}.{side}", name("c", i))),
             prompt: prompt.clone(),
             model: "m".into(),

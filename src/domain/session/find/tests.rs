@@ -127,10 +127,11 @@ fn rows_are_those_that_match() {
     assert_eq!((supply.pairs, supply.good, supply.bad, supply.prompts, supply.verdicts), (1, 1, 1, 1, 1));
     assert_eq!((supply.examples, supply.mixed), (0, 1), "what is mixed in is not filtered");
     // Imported rows match by what they have.
-    let turns = vec![Message { role: "user".into(), content: "the date?".into() }];
-    let body = SftBody::Messages(turns);
+    let turns = vec![Message::new("user", "the date?")];
+    let body = SftBody::Messages(turns.into());
     s.add_text(TextSet::Sft, SftRow { id: PairId::new("t1"), prompt_id: body.prompt().derived_id(), body });
     let rating = RatedRow {
+        turns: Vec::new(),
         id: PairId::new("r1"),
         prompt_id: PromptId::new("h1"),
         prompt: PromptBody::user("the date?"),

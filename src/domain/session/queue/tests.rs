@@ -384,3 +384,50 @@ fn moving_one_pair_gives_the_queue_of_all() {
         }
     }
 }
+
+#[test]
+fn a_queue_that_is_built_in_slices_is_the_one_that_is_built_at_once() {
+    let mut s = with_criteria(40);
+    let ana = Rater::new("ana");
+    for pair in 0..40 {
+        for side in ["a", "b"] {
+            let score = (mix64(pair as u64 * 2 + u64::from(side == "a")) % 100) as f64;
+            if pair % 3 > 0 {
+                s.score(CompletionId::new(format!("c{pair}.{side}")), RunId::new("r"), score);
+            }
+        }
+    }
+    for (n, pair) in (0..40).step_by(3).enumerate() {
+        let choice = [A, B, Choice::Skip, Choice::Tie][n % 4];
+        s.judge(n as u64 * 2 + 1, verdict(pair, "ana", choice));
+        s.judge(n as u64 * 2 + 2, by(pair, "ben", if n % 2 == 0 { A } else { B }, "helpful"));
+    }
+    let filters = [
+        None,
+        Some("verdict:none"),
+        Some("text:\"answer a 1\""),
+        Some("-rater:ana"),
+        Some("contested"),
+        Some("gap:<20"),
+    ];
+    for (_, order, _) in QueueOrder::ALL {
+        for rubric in [RubricPass::Overall, RubricPass::One("helpful".into()), RubricPass::All] {
+            for filter in filters {
+                let filter = filter.map(|text| crate::domain::Filter::parse(text).expect("a filter"));
+                let request =
+                    QueueRequest { rater: ana.clone(), order, rubric: rubric.clone(), filter: filter.clone() };
+                let whole = QueueBuild::new(request.clone()).finish(&s);
+                let mut sliced = QueueBuild::new(request);
+                while !sliced.advance(&s, 3) {}
+                assert_eq!(sliced.finish(&s), whole, "{order:?} {rubric:?}");
+                // The same by the ways that look at everything.
+                let matching = filter.as_ref().map(|filter| s.view(filter).pairs());
+                let meant = |pair: &PairId| matching.as_ref().is_none_or(|m| m.contains(pair));
+                let mut queue = s.queue_by(&ana, order, &rubric);
+                queue.retain(meant);
+                assert_eq!(whole.queue, queue);
+                assert_eq!(whole.done, s.judged_by(&ana, &rubric, meant));
+            }
+        }
+    }
+}

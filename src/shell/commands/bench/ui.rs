@@ -183,7 +183,7 @@ fn labels(home: &Home, pairs: u32) -> Result<()> {
     let mut journal = Journal::require(&dir)?;
     for n in 0..u64::from(pairs) {
         let (question, answers) = texts(n, SHOWN);
-        let prompt = PromptId(format!("p{n}"));
+        let prompt = PromptId::new(format!("p{n}"));
         let body = PromptBody::user(question);
         journal.append(&SessionRecord::Prompted(
             Prompt { id: prompt.clone(), body, source: "bench".into(), tags: Vec::new() }.into(),
@@ -194,6 +194,7 @@ fn labels(home: &Home, pairs: u32) -> Result<()> {
             ids.push(id.clone());
             journal.append(&SessionRecord::Completed(
                 Completion {
+                    turns: Vec::new(),
                     id,
                     prompt: prompt.clone(),
                     model: "bench".into(),

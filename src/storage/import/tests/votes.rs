@@ -108,7 +108,7 @@ fn label_studio_tasks_hold_pairwise_choices_and_ratings() {
     assert_eq!(said(&found[0]), [("eve@example.org", A), ("7", B)]);
     assert_eq!((found[0].notes.len(), found[0].tags.as_slice()), (1, ["chat".to_owned()].as_slice()));
     assert_eq!(said(&found[1]), [("7", A)]);
-    assert_eq!((found[1].a.0.as_str(), found[1].b.0.as_str()), ("Go away", "Hi"), "the tag's order");
+    assert_eq!((found[1].a.0.text.as_str(), found[1].b.0.text.as_str()), ("Go away", "Hi"), "the tag's order");
     assert_eq!(said(&found[2]), [("7", Choice::Prefer(Side::A, Strength::Much)), ("8", Choice::Tie)]);
     assert_eq!(said(&found[3]), [("7", B)]);
     assert_eq!(said(&found[4]), []);
@@ -218,6 +218,7 @@ fn judged_session(session: &SessionDir) -> Session {
         for side in ["a", "b"] {
             log.append(&SessionRecord::Completed(
                 Completion {
+                    turns: Vec::new(),
                     id: id(side),
                     prompt: prompt.clone(),
                     model: format!("model-{side}"),

@@ -1,0 +1,52 @@
+//! Imports Alpaca's comparison data: answers to an instruction, with a score each or the best first. Every pair is imported.
+//!
+//! `user_input` with `responses_and_scores` (GPT-4-LLM), or `instruction`, `input` and an `output` that is a list, the best first
+//! (LLaMA-Factory).
+
+use super::super::answers::{prompt_of, tags_of};
+use super::super::given::GivenAnswer;
+use super::super::record::Record;
+use super::super::schema::{Fit, Format, RankedAnswer, Ranking, Reader, Reads, Refusal};
+use serde_json::Value;
+
+/// The row of the table.
+pub const FORMAT: Format = Format {
+    name: "comparison",
+    help: "Alpaca's comparison data: `responses_and_scores`, or an `output` that is a list, best first",
+    reads: Some(Reads {
+        plain_text: false,
+        record: "a JSON object with `responses_and_scores`, or with `instruction` and a list `output`",
+        fit: |record| {
+            let Some(row) = record.columns() else { return Fit::No };
+            let list = |value: &Value| {
+                value.as_array().is_some_and(|list| list.len() > 1 && list.iter().all(Value::is_string))
+            };
+            let listed = row.peek("instruction").is_some() && row.peek("output").is_some_and(list);
+            if row.peek("responses_and_scores").is_some() || listed { Fit::Sure } else { Fit::No }
+        },
+        row: Reader::Rankings(row),
+    }),
+    writes: None,
+};
+
+fn row(record: &Record) -> Result<Vec<Ranking>, Refusal> {
+    let row = record.row()?;
+    let (prompt, tags) = (prompt_of(&row)?, tags_of(&row)?);
+    let (rater, answers) = if let Some(list) = row.get("responses_and_scores").and_then(Value::as_array) {
+        let answer = |one: &Value| -> Result<RankedAnswer, String> {
+            Ok(RankedAnswer {
+                answer: GivenAnswer::of("responses_and_scores", one.get("response"))?,
+                model: one.get("source").and_then(Value::as_str).map(str::to_owned),
+                score: one.get("score").and_then(Value::as_f64),
+            })
+        };
+        ("score", list.iter().map(answer).collect::<Result<Vec<_>, _>>()?)
+    } else {
+        let list = row.get("output").and_then(Value::as_array).ok_or("has no list `output`")?;
+        let answer = |(at, one): (usize, &Value)| -> Result<RankedAnswer, String> {
+            Ok(RankedAnswer { answer: GivenAnswer::of("output", Some(one))?, model: None, score: Some(-(at as f64)) })
+        };
+        ("order", list.iter().enumerate().map(answer).collect::<Result<Vec<_>, _>>()?)
+    };
+    Ok(vec![Ranking { prompt, tags, rater: rater.into(), answers, unread: Vec::new() }.sound()?])
+}
