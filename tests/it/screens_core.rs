@@ -100,7 +100,7 @@ fn without_colour_and_unicode_the_screen_says_the_same() {
 
 #[test]
 fn any_size_can_be_drawn() {
-    let mut desks = [busy_home(), busy_label(), busy_label(), busy_home(), busy_label(), busy_label()];
+    let mut desks = vec![busy_home(), busy_label(), busy_label(), busy_home(), busy_label(), busy_label()];
     desks[2].keys("?");
     desks[3].keys(":");
     desks[4].keys("e");
