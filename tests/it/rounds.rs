@@ -361,6 +361,18 @@ fn a_loop_in_the_background_stops_and_waits_while_another_process_holds_the_sess
 }
 
 #[test]
+fn a_round_of_ties_trains_nothing_and_says_so() {
+    let temp = tempfile::tempdir().unwrap();
+    let home = temp.path();
+    session(home, 12);
+    let rule = ["--judge", "check:min_words=0", "--per-prompt", "2", "--max-new-tokens", "8"];
+    let output = tiebreak(home, &[&["loop", "s", "--rounds", "1"], &rule[..]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("loop-1 ends at round 1: none of its ") && said.contains("a tie trains nothing"), "{said}");
+}
+
+#[test]
 fn what_a_loop_cannot_do_is_one_sentence() {
     let temp = tempfile::tempdir().unwrap();
     let home = temp.path();

@@ -206,7 +206,7 @@ impl Driver<'_> {
                 reporter.step(round, step, None, &said)?;
             }
             LoopStep::Train => {
-                let run = self.run(&spec.training(round), status, |_| steps::train(home, dir, spec, round))?;
+                let run = self.run(&spec.training(round), status, |_| steps::train(home, dir, spec, round, session))?;
                 if self.finish(&run, control)? {
                     let (state, _) = supervisor::state_of(&run)?;
                     let rows = state.plan.as_ref().map_or(0, |plan| plan.train_rows);

@@ -8,10 +8,13 @@ use super::super::pairing;
 use super::super::plan::{self, RoundSampling, SampleOrder, TrainOrder};
 use super::super::{models, supervisor};
 use super::planning::{options, pairing_of};
-use crate::domain::{Filter, LOOP_SUITE, LoopPrompts, LoopSpec, Pair, RowChoice, RunId, Sampler, Session, counted};
+use crate::domain::{
+    Choice, Filter, LOOP_SUITE, LoopPrompts, LoopRows, LoopSpec, Pair, RowChoice, RunId, Sampler, Session, counted,
+};
 use crate::protocol::ServerOptions;
 use crate::storage::{Home, RunDir, SessionDir};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Launches the sampling run of a round.
 pub(super) fn sample(home: &Home, dir: &SessionDir, spec: &LoopSpec, round: u32, session: &Session) -> Result<RunDir> {
@@ -67,7 +70,24 @@ fn answers_of(session: &Session, run: &RunId) -> Session {
 }
 
 /// Launches the training run of a round.
-pub(super) fn train(home: &Home, dir: &SessionDir, spec: &LoopSpec, round: u32) -> Result<RunDir> {
+pub(super) fn train(home: &Home, dir: &SessionDir, spec: &LoopSpec, round: u32, session: &Session) -> Result<RunDir> {
+    let first = if spec.rows == LoopRows::All { 1 } else { round };
+    let meant = |pair: &&Arc<Pair>| spec.round_of(&pair.id).is_some_and(|n| (first..=round).contains(&n));
+    let judged: Vec<Choice> = session
+        .pairs()
+        .iter()
+        .filter(meant)
+        .flat_map(|pair| session.counting(&pair.id))
+        .map(|(_, verdict)| verdict.choice)
+        .collect();
+    if !judged.iter().any(|choice| matches!(choice, Choice::Prefer(..))) {
+        return Err(Error::failed(format!(
+            "{} ends at round {round}: none of its {} prefers an answer, and a tie trains nothing; plan a loop with another judge, a \
+             smaller --tie-band, or more pairs",
+            spec.name,
+            counted(judged.len(), "verdict")
+        )));
+    }
     let filter = Filter::parse(&spec.filter(round)).map_err(|e| Error::failed(e.to_string()))?;
     let order = TrainOrder {
         method: spec.method.clone(),
