@@ -241,7 +241,7 @@ fn absolute(path: &str) -> Result<String> {
 /// Plans a loop, or finds the one that asks for the same and goes on with it. Records it in the session.
 ///
 /// # Errors
-/// As [`plan`], when the name is taken by another loop, or the record cannot be written.
+/// As [`plan()`], when the name is taken by another loop, or the record cannot be written.
 pub fn enter(home: &Home, dir: &SessionDir, request: &LoopRequest) -> Result<LoopSpec> {
     let spec = plan(home, dir, request)?;
     let (session, _) = dir.state()?;
