@@ -57,7 +57,7 @@ struct Stamp {
     changed_ms: u64,
 }
 
-/// The form of [`Counted`]: counts of another form are made again.
+/// The version of [`Counted`]. Cached counts of another version are discarded and computed anew.
 const VERSION: u32 = 2;
 
 /// The cached counts.

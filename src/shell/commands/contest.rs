@@ -102,7 +102,7 @@ pub fn lines(table: &Standings) -> Vec<String> {
     let [earlier, silent] = table.left_out;
     if earlier > 0 {
         let what = counted(earlier, "comparison");
-        out.push(format!("  · left out: {what} that a later evaluation of the same two models made again"));
+        out.push(format!("  · left out: {what} that a later evaluation of the same two models repeats"));
     }
     if silent > 0 {
         out.push(format!("  · left out: {} without an opinion", counted(silent, "comparison")));

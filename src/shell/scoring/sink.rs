@@ -13,7 +13,7 @@ pub trait ScoreSink {
     /// A record for the log, and the same as an object for other programs.
     ///
     /// # Errors
-    /// When it cannot be taken: scoring ends.
+    /// When the record cannot be written; scoring then stops.
     fn record(&mut self, record: SessionRecord, object: Value) -> Result<()>;
     /// Something to know that stops nothing.
     fn note(&mut self, text: &str);
