@@ -18,6 +18,7 @@ pub(crate) mod language_model;
 pub mod layer;
 pub mod merge;
 mod python;
+mod sentencepiece;
 pub(crate) mod sink;
 pub(crate) mod special_tokens;
 pub(crate) mod staged_folder;

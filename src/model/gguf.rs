@@ -5,16 +5,18 @@
 //! Refuses unimplemented tensor types, architectures and pre-tokenizers by name.
 
 mod tensor_type;
+pub(super) mod vocabulary;
+pub(super) mod write;
 
 use super::config::{Config, RopeScaling};
 use super::error::Error;
 use super::family;
 use super::layer::LayerSpec;
-use super::special_tokens::SpecialTokens;
 use super::tokenizer::Tokenizer;
 use candle_core::Tensor;
-use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tensor_type::TensorType;
 use tiebreak_kernels::packed::{Matrix, QuantFormat};
@@ -24,6 +26,8 @@ pub struct Gguf {
     path: PathBuf,
     bytes: memmap2::Mmap,
     meta: HashMap<String, Value>,
+    /// Where the metadata lie, in the file's order.
+    order: Vec<(String, Range<usize>)>,
     tensors: HashMap<String, Entry>,
 }
 
@@ -115,8 +119,8 @@ impl Gguf {
         #[expect(unsafe_code, reason = "mapping weights instead of copying them needs it")]
         let bytes = unsafe { memmap2::Mmap::map(&file) };
         let bytes = bytes.map_err(|e| Error::file(path, format!("cannot be mapped: {e}")))?;
-        let (meta, tensors) = header(&bytes).map_err(|why| Error::file(path, why))?;
-        Ok(Self { path: path.into(), bytes, meta, tensors })
+        let (meta, order, tensors) = header(&bytes).map_err(|why| Error::file(path, why))?;
+        Ok(Self { path: path.into(), bytes, meta, order, tensors })
     }
 
     /// The file.
@@ -127,10 +131,6 @@ impl Gguf {
 
     fn text(&self, key: &str) -> Option<&str> {
         self.meta.get(key).and_then(Value::as_str)
-    }
-
-    fn list(&self, key: &str) -> Option<&Vec<Value>> {
-        self.meta.get(key).and_then(Value::as_array)
     }
 
     fn id(&self, key: &str) -> Option<u32> {
@@ -336,19 +336,7 @@ impl Gguf {
     /// # Errors
     /// When its model or pre-tokenizer is not implemented.
     pub fn check_tokenizer(&self) -> Result<(), Error> {
-        self.pre().map(drop)
-    }
-
-    /// The pre-tokenizer's definition, and whether whole words skip the merges.
-    fn pre(&self) -> Result<(Value, bool), Error> {
-        let model = self.text("tokenizer.ggml.model").unwrap_or("missing");
-        if model != "gpt2" {
-            let known = "only byte-level BPE (`gpt2`) is; use the model's Hugging Face folder";
-            return Err(Error::unsupported(&self.path, format!("the tokenizer model `{model}`"), known));
-        }
-        let pre = self.text("tokenizer.ggml.pre").unwrap_or("default");
-        let known = "smollm, llama-bpe (llama3, falcon3, pixtral, lfm2), smaug-bpe, qwen2 (deepseek-r1-qwen), gpt-2 and default are";
-        pre_tokenizer(pre).ok_or_else(|| Error::unsupported(&self.path, format!("the pre-tokenizer `{pre}`"), known))
+        vocabulary::check(&self.meta).map_err(|e| e.at(&self.path))
     }
 
     /// The tokenizer that the metadata describes.
@@ -356,54 +344,34 @@ impl Gguf {
     /// # Errors
     /// When its model or pre-tokenizer is not implemented, or its lists do not fit together.
     pub fn tokenizer(&self, config: &Config) -> Result<Tokenizer, Error> {
-        let fail = |why: String| Error::file(&self.path, why);
-        let (pre_tokenizer, ignore_merges) = self.pre()?;
-        let tokens = self.list("tokenizer.ggml.tokens").ok_or_else(|| fail("has no tokenizer.ggml.tokens".into()))?;
-        let merges = self.list("tokenizer.ggml.merges").ok_or_else(|| fail("has no tokenizer.ggml.merges".into()))?;
-        let kinds = self.list("tokenizer.ggml.token_type");
-        let mut vocab = Map::new();
-        let mut added = Vec::new();
-        for (id, token) in tokens.iter().enumerate() {
-            let text = token.as_str().ok_or_else(|| fail(format!("token {id} is not a text")))?;
-            vocab.insert(text.to_owned(), id.into());
-            // 3 is a control token, 4 a user-defined one.
-            let kind = kinds.and_then(|k| k.get(id)).and_then(Value::as_u64).unwrap_or(1);
-            if kind == 3 || kind == 4 {
-                added.push(json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
-                    "normalized": false, "special": kind == 3}));
-            }
-        }
-        let name =
-            |key: &str| self.id(key).and_then(|id| tokens.get(id as usize)).and_then(Value::as_str).map(str::to_owned);
-        let special = SpecialTokens {
-            bos: name("tokenizer.ggml.bos_token_id"),
-            eos: name("tokenizer.ggml.eos_token_id"),
-            pad: name("tokenizer.ggml.padding_token_id"),
-            unk: name("tokenizer.ggml.unknown_token_id"),
-            ..SpecialTokens::default()
-        };
-        let adds_bos = self.meta.get("tokenizer.ggml.add_bos_token").and_then(Value::as_bool).unwrap_or(ignore_merges);
-        let post = match (&special.bos, config.bos) {
-            (Some(bos), Some(id)) if adds_bos => json!({"type": "TemplateProcessing",
-                "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-                "special_tokens": {bos: {"id": bos, "ids": [id], "tokens": [bos]}}}),
-            _ => Value::Null,
-        };
-        let spec = json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
-            "pre_tokenizer": pre_tokenizer, "post_processor": post,
-            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-            "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
-                "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": ignore_merges,
-                "vocab": vocab, "merges": merges},
-        });
-        let stops = config.eos.iter().copied().chain(self.id("tokenizer.ggml.eot_token_id")).collect();
-        Tokenizer::from_json(spec.to_string().as_bytes(), &self.path.display().to_string(), special, stops, config)
+        vocabulary::tokenizer(&self.meta, &self.path.display().to_string(), config).map_err(|e| e.at(&self.path))
+    }
+
+    /// Whether the tokenizer puts the starting token before a text.
+    pub(super) fn adds_bos(&self) -> bool {
+        vocabulary::adds_bos(&self.meta)
+    }
+
+    /// The metadata in the file's order: keys, and values with their types as they lie in the file.
+    pub(super) fn raw_meta(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.order.iter().map(|(key, place)| (key.as_str(), &self.bytes[place.clone()]))
+    }
+
+    /// The tensors that are none of the configuration's, as they lie in the file: name, shape, type and bytes.
+    pub(super) fn others(&self, config: &Config) -> Vec<(String, Vec<usize>, u32, &[u8])> {
+        let known: HashSet<String> = config.tensors().filter_map(|(name, _)| gguf_name(&name, config)).collect();
+        let mut found: Vec<_> = self
+            .tensors
+            .iter()
+            .filter(|(name, _)| !known.contains(*name))
+            .map(|(name, e)| (name.clone(), e.shape.clone(), e.kind, &self.bytes[e.start..e.start + e.len]))
+            .collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
     }
 }
 
-type Header = (HashMap<String, Value>, HashMap<String, Entry>);
+type Header = (HashMap<String, Value>, Vec<(String, Range<usize>)>, HashMap<String, Entry>);
 
 fn header(bytes: &[u8]) -> Result<Header, String> {
     let mut r = Reader { bytes, at: 0 };
@@ -415,11 +383,13 @@ fn header(bytes: &[u8]) -> Result<Header, String> {
         return Err(format!("is GGUF version {version}; 2 and 3 are supported"));
     }
     let (tensor_count, meta_count) = (r.count(24)?, r.count(13)?);
-    let mut meta = HashMap::new();
+    let (mut meta, mut order) = (HashMap::new(), Vec::new());
     for _ in 0..meta_count {
         let key = r.text()?;
+        let start = r.at;
         let kind = r.u32()?;
-        meta.insert(key, r.value(kind, 0)?);
+        meta.insert(key.clone(), r.value(kind, 0)?);
+        order.push((key, start..r.at));
     }
     let mut entries = Vec::new();
     for _ in 0..tensor_count {
@@ -455,58 +425,22 @@ fn header(bytes: &[u8]) -> Result<Header, String> {
         let shape = shape.iter().rev().map(|d| *d as usize).collect();
         tensors.insert(name, Entry { shape, kind, start: start as usize, len: len as usize });
     }
-    Ok((meta, tensors))
+    Ok((meta, order, tensors))
 }
 
 /// The heads of a tensor whose rows are in llama.cpp's RoPE order.
-fn interleaved_heads(name: &str, config: &Config) -> Option<usize> {
+pub(super) fn interleaved_heads(name: &str, config: &Config) -> Option<usize> {
     let (_, part) = config.named(name).filter(|_| config.family.gguf.interleaved)?;
     let [q, k, ..] = config.family.names.linears;
     if part == q { Some(config.heads) } else { (part == k).then_some(config.kv_heads) }
 }
 
 /// The GGUF name of a Hugging Face tensor.
-fn gguf_name(name: &str, config: &Config) -> Option<String> {
+pub(super) fn gguf_name(name: &str, config: &Config) -> Option<String> {
     let (_, end) = name.rsplit_once('.')?;
     Some(match config.named(name)? {
         (None, part) => format!("{}.{end}", part.gguf),
         (Some(layer), part) => format!("{}{layer}.{}.{end}", config.family.names.layer.gguf, part.gguf),
-    })
-}
-
-/// The pre-tokenizer of a `tokenizer.ggml.pre`, and whether whole words in the vocabulary skip the merges.
-fn pre_tokenizer(pre: &str) -> Option<(Value, bool)> {
-    const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
-    let level =
-        |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
-    let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
-    let sequence = |parts: Vec<Value>| json!({"type": "Sequence", "pretokenizers": parts});
-    let words = |digits: &str| {
-        let pattern = format!(
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-        );
-        sequence(vec![split(&pattern), level(false)])
-    };
-    Some(match pre {
-        // llama.cpp first splits off every digit, then applies GPT-2's pattern, as SmolLM2's published tokenizer.json does:
-        // spaces before a digit then stay together.
-        "smollm" => (sequence(vec![json!({"type": "Digits", "individual_digits": true}), level(true)]), false),
-        "gpt-2" => (level(true), false),
-        // llama.cpp lets words of the vocabulary skip the merges for Llama 3 alone, and splits the others alike.
-        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" | "lfm2" => (words(r"\p{N}{1,3}"), true),
-        "smaug-bpe" => (words(r"\p{N}{1,3}"), false),
-        "qwen2" | "deepseek-r1-qwen" => (words(r"\p{N}"), false),
-        "default" => (
-            sequence(vec![
-                split(r"[\p{P}\$\+<=>\^~\|]+"),
-                split(GPT2),
-                split(r"\p{N}+"),
-                split("[0-9][0-9][0-9]"),
-                level(false),
-            ]),
-            false,
-        ),
-        _ => return None,
     })
 }
 

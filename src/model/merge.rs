@@ -1,7 +1,13 @@
-//! Exports a checkpoint: a merged Hugging Face folder for `transformers`, or a PEFT adapter folder.
+//! Exports a checkpoint: a merged Hugging Face folder for `transformers`, a PEFT adapter folder, or GGUF files (`gguf`,
+//! `gguf_adapter`).
 //!
-//! Owns the arithmetic of merging and the files of both formats. Refuses to export a full run as an
+//! Owns the arithmetic of merging and the files of the first two. Refuses to export a full run as an
 //! adapter.
+
+pub mod gguf;
+pub mod gguf_adapter;
+mod gguf_vocabulary;
+mod modelfile;
 
 use super::config::{Config, RopeScaling};
 use super::error::Error;

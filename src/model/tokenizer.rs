@@ -149,6 +149,11 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The number of a token.
+    pub(super) fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
     /// Makes a token end completions too.
     pub(super) fn add_stop(&mut self, id: u32) {
         if !self.stops.contains(&id) {

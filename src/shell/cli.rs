@@ -530,9 +530,13 @@ pub struct MergeArgs {
     /// The folder to write; it must be empty.
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
-    /// hf: a merged model in f32; hf-base: the same in the base model's data type; peft: the adapter alone.
-    #[arg(long, default_value = "hf", value_parser = ["hf", "hf-base", "peft"])]
+    /// hf: a merged model in f32; hf-base: the same in the base model's data type; peft: the adapter alone; gguf: a merged file for
+    /// llama.cpp and Ollama; gguf-adapter: the adapter alone for llama.cpp.
+    #[arg(long, default_value = "hf", value_parser = ["hf", "hf-base", "peft", "gguf", "gguf-adapter"])]
     pub format: String,
+    /// The type of the matrices in a GGUF file: f16 if not given, f32 in an adapter.
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["f16", "f32", "q8_0", "q4_0"])]
+    pub written: Option<String>,
 }
 
 /// `replay`.

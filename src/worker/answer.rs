@@ -8,6 +8,8 @@ use super::out::say;
 use super::task::run_rows;
 use crate::domain::RunId;
 use crate::model::Sink;
+use crate::model::merge::gguf::to_gguf;
+use crate::model::merge::gguf_adapter::to_gguf_adapter;
 use crate::model::merge::{Precision, to_hf, to_peft};
 use crate::protocol::{FreshSpec, RunEvent, Task};
 use crate::storage::{self, RunDir};
@@ -61,10 +63,10 @@ pub(super) fn verify_models(path: &Path) -> Result<(), Error> {
     check_models(&RunDir::open(path)?, &mut NullSink)
 }
 
-/// `worker merge RUN_DIR ID OUT FORMAT`: exports the run's newest checkpoint, or its best one with `ID@best`. `hf` merges base and
-/// adapter exactly (f32), `hf-base` rounds to the base model's dtype, `peft` writes the adapter alone. Reports progress as
-/// [`RunEvent`]s.
-pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result<(), Error> {
+/// `worker merge RUN_DIR ID OUT FORMAT [TYPE]`: exports the run's newest checkpoint, or its best one with `ID@best`. `hf` merges base and
+/// adapter exactly (f32), `hf-base` rounds to the base model's dtype, `peft` writes the adapter alone, `gguf` a merged
+/// file for llama.cpp and `gguf-adapter` the adapter for it, with numbers of the TYPE. Reports progress as [`RunEvent`]s.
+pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str, written: Option<&str>) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.resolved_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.into_string())) };
@@ -77,8 +79,11 @@ pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result
             to_peft(&train.model, &trained, out)?;
             StdoutSink.emit(RunEvent::Progressed { stage: "written".into(), done: 1, total: 1 })?;
         }
+        "gguf" => to_gguf(&train.model, &trained, out, written.unwrap_or("f16"), &mut StdoutSink)?,
+        "gguf-adapter" => to_gguf_adapter(&train.model, &trained, out, written.unwrap_or("f32"), &mut StdoutSink)?,
         other => {
-            return Err(storage::Error::Format { given: other.into(), known: "hf, hf-base or peft".into() }.into());
+            let known = "hf, hf-base, peft, gguf or gguf-adapter".into();
+            return Err(storage::Error::Format { given: other.into(), known }.into());
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! A hand-written GGUF file: its values, its RoPE order, and damaged copies.
 
+use super::vocabulary::pre_tokenizer;
 use super::*;
 use crate::model::{LanguageModel, Tune};
 use candle_core::Device;

@@ -9,6 +9,7 @@ use crate::domain::{RunId, RunStatus, sanitise};
 use crate::protocol::{RunCommand, RunEvent, Task};
 use crate::storage::{RunDir, SessionDir};
 use serde_json::json;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -97,6 +98,10 @@ pub fn resume(context: &CommandContext, name: &str) -> Result<()> {
 
 /// Asks a worker to write a run's result as a folder.
 pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
+    if args.written.is_some() && !args.format.starts_with("gguf") {
+        let format = &args.format;
+        return Err(Error::Usage(format!("--type is for GGUF files, not for --format {format}: add --format gguf")));
+    }
     let (name, best) = RunId::new(&args.run).parts();
     let (dir, run) = run_named(context, name.as_str())?;
     let id = if best { run.id().at_best() } else { run.id() };
@@ -107,20 +112,28 @@ pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
     supervisor::restore_models(&run)?;
     let to = std::path::absolute(&args.to).map_err(|e| Error::io("find", &args.to, e))?;
     let bar = out::bar(0, "steps");
-    let words = ["merge".as_ref(), run.path().as_os_str(), id.as_str().as_ref(), to.as_os_str(), args.format.as_ref()];
+    let mut words: Vec<&OsStr> =
+        vec!["merge".as_ref(), run.path().as_os_str(), id.as_str().as_ref(), to.as_os_str(), args.format.as_ref()];
+    words.extend(args.written.as_ref().map(OsStr::new));
+    let mut notes = Vec::new();
     let merged = supervisor::ask(&words, |event: RunEvent| {
-        if let RunEvent::Progressed { stage, done, total } = event {
-            bar.set_length(total);
-            bar.set_position(done);
-            bar.set_message(stage);
+        match event {
+            RunEvent::Progressed { stage, done, total } => {
+                bar.set_length(total);
+                bar.set_position(done);
+                bar.set_message(stage);
+            }
+            RunEvent::Found(finding) => notes.push(finding.text),
+            _ => {}
         }
         Ok(())
     });
     bar.finish_and_clear();
     merged?;
+    notes.iter().for_each(|text| out::note(text));
     let card = write_card(&dir, run, &id, args, &to)?;
     if context.json {
-        out::json(&json!({ "run": args.run, "format": args.format, "path": to, "card": card }))
+        out::json(&json!({ "run": args.run, "format": args.format, "path": to, "card": card, "notes": notes }))
     } else {
         out::line(&format!("merged {} into {} ({})", args.run, to.display(), args.format))?;
         match card {

@@ -1,0 +1,277 @@
+//! Exports a checkpoint as a GGUF file for llama.cpp and the programs on top of it, with an Ollama Modelfile beside it.
+//!
+//! Owns the choice of each tensor's type, llama.cpp's RoPE order, and the metadata of the architecture. A model that was a GGUF file
+//! keeps its metadata as they are. Refuses families whose files llama.cpp has not been seen to compute as this program does.
+
+use super::gguf_vocabulary::{self, Vocabulary};
+use super::modelfile::modelfile;
+use crate::domain::{Finding, Severity};
+use crate::model::config::{Config, RopeScaling};
+use crate::model::error::Error;
+use crate::model::gguf::write::{MetaValue, TensorPlan, WrittenType, write};
+use crate::model::gguf::{Gguf, gguf_name, interleaved_heads};
+use crate::model::language_model::LanguageModel;
+use crate::model::merge::merge;
+use crate::model::sink::Sink;
+use crate::model::staged_folder::StagedFolder;
+use crate::model::trained::{LORA_A, LORA_B, MAGNITUDE, Trained};
+use crate::model::tune::Tune;
+use crate::protocol::{ModelRef, RunEvent};
+use candle_core::{DType, Device, Tensor};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+/// The families whose files are proven against llama.cpp.
+const PROVEN: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+
+/// The divisors of RoPE's frequencies.
+const ROPE_FREQS: &str = "rope_freqs.weight";
+
+/// Writes the model at `base` with the checkpoint `trained` merged in, as `OUT/model-TYPE.gguf` and `OUT/Modelfile`. `written` is the
+/// type of the matrices; norms and biases stay f32.
+///
+/// # Errors
+/// When the checkpoint does not fit the model, the family or its tokenizer has no faithful GGUF form, or `out` is not empty or cannot
+/// be written.
+pub fn to_gguf(base: &ModelRef, trained: &Path, out: &Path, written: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+    let written = WrittenType::named(written)?;
+    let trained = Trained::read(trained)?;
+    let model = LanguageModel::open(Path::new(&base.path))?;
+    check_family(&model)?;
+    fits(&trained, &model.config)?;
+    let folder = StagedFolder::new(out)?;
+    let names: Vec<(String, Vec<usize>)> = model.config.tensors().collect();
+    let total = names.len() as u64 + 1;
+    sink.emit(RunEvent::Progressed { stage: "reading the tokenizer".into(), done: 0, total })?;
+    let source = source(&model)?;
+    let vocabulary = if source.is_some() { None } else { Some(gguf_vocabulary::of(&model)?) };
+    let meta = metadata(&model, base, source.as_ref(), vocabulary.as_ref(), written)?;
+
+    // What a GGUF file holds besides the model's tensors stays as it is; RoPE's divisors of a folder are computed.
+    let mut plans = Vec::new();
+    let mut ready: Vec<Vec<u8>> = Vec::new();
+    for (name, shape, kind, bytes) in source.as_ref().map(|gguf| gguf.others(&model.config)).unwrap_or_default() {
+        plans.push(TensorPlan { name, shape, kind, bytes: bytes.len() as u64 });
+        ready.push(bytes.to_vec());
+    }
+    if let (None, Some(divisors)) = (&source, divisors(&model.config)) {
+        plans.push(TensorPlan::new(ROPE_FREQS, &[divisors.len()], WrittenType::F32));
+        ready.push(divisors.iter().flat_map(|x| x.to_le_bytes()).collect());
+    }
+    let extra = plans.len();
+    let mut types = Vec::new();
+    let mut narrow = 0;
+    for (name, shape) in &names {
+        let kind = type_of(name, shape, &model.config, written);
+        narrow += usize::from(shape.len() == 2 && kind == WrittenType::F16 && written.is_quantised());
+        types.push(kind);
+        let gguf = gguf_name(name, &model.config);
+        let gguf = gguf.ok_or_else(|| Error::Invalid(format!("the tensor {name} has no name in GGUF files")))?;
+        plans.push(TensorPlan::new(gguf, shape, kind));
+    }
+    let mut weights = model.weights(&Device::Cpu, DType::F32)?;
+    let file = format!("model-{}.gguf", written.label());
+    write(&folder.file(&file), &meta, &plans, |i| {
+        let Some(i) = i.checked_sub(extra) else { return Ok(std::mem::take(&mut ready[i])) };
+        let (name, shape) = &names[i];
+        sink.emit(RunEvent::Progressed { stage: format!("merging {name}"), done: i as u64, total })?;
+        let mut one = BTreeMap::from([(name.clone(), weights.take(name, shape)?)]);
+        merge(&part(&trained, name), &mut one)?;
+        let tensor = one.remove(name).ok_or_else(|| Error::Invalid(format!("the tensor {name} is lost")))?;
+        types[i].encode(name, &stored(name, &tensor, &model.config)?)
+    })?;
+    weights.finish()?;
+    let made = modelfile(&model, &file, adds_bos(source.as_ref(), vocabulary.as_ref()));
+    let path = folder.file("Modelfile");
+    std::fs::write(&path, &made.text).map_err(|e| Error::write(&path, &e))?;
+    folder.finish()?;
+    let mut notes = vocabulary.map(|v| v.notes).unwrap_or_default();
+    notes.extend(made.note);
+    if narrow > 0 {
+        let what = format!("{narrow} matrices are stored as F16: their rows are no multiple of {}'s block.", written.label());
+        notes.push(what);
+    }
+    notes.into_iter().try_for_each(|text| note(text, sink))?;
+    sink.emit(RunEvent::Progressed { stage: "written".into(), done: total, total })
+}
+
+/// Tells the person something about the file.
+pub(super) fn note(text: String, sink: &mut dyn Sink) -> Result<(), Error> {
+    let (rule, severity) = ("gguf".to_owned(), Severity::Note);
+    sink.emit(RunEvent::Found(Finding { rule, step: 0, severity, text, remedy: String::new(), pair: None }))
+}
+
+/// Refuses a family that is not proven.
+pub(super) fn check_family(model: &LanguageModel) -> Result<(), Error> {
+    let name = model.config.family.name();
+    if PROVEN.contains(&name) {
+        return Ok(());
+    }
+    let known = format!(
+        "{} are; merge with --format hf and convert the folder with llama.cpp's convert_hf_to_gguf.py",
+        PROVEN.join(", ")
+    );
+    Err(Error::unsupported(&model.path, format!("writing the family {name} as GGUF"), known))
+}
+
+/// The file of a model that is one.
+pub(super) fn source(model: &LanguageModel) -> Result<Option<Gguf>, Error> {
+    if model.path.is_dir() { Ok(None) } else { Gguf::open(&model.path).map(Some) }
+}
+
+/// Checks that every trained tensor belongs to a tensor of the model.
+fn fits(trained: &Trained, config: &Config) -> Result<(), Error> {
+    let known: HashSet<String> = config.tensors().map(|(name, _)| name).collect();
+    let module = |name: &str| {
+        [LORA_A, LORA_B, MAGNITUDE].iter().find_map(|end| name.strip_suffix(end)).map(|module| format!("{module}.weight"))
+    };
+    let is_known = |name: &String| match trained.tune {
+        Tune::Full => known.contains(name),
+        // A reward model's score head has no place in a language model.
+        Tune::Lora(_) => module(name).is_none_or(|weight| known.contains(&weight)),
+        Tune::None => true,
+    };
+    match trained.tensors.keys().find(|name| !is_known(name)) {
+        None => Ok(()),
+        Some(name) => {
+            Err(Error::Invalid(format!("the checkpoint's {name} does not fit the model; it belongs to another one")))
+        }
+    }
+}
+
+/// The trained tensors of one weight.
+fn part(trained: &Trained, weight: &str) -> Trained {
+    let module = weight.strip_suffix(".weight").unwrap_or(weight);
+    let belongs = |name: &str| {
+        name == weight || [LORA_A, LORA_B, MAGNITUDE].iter().any(|end| name.strip_suffix(end) == Some(module))
+    };
+    let tensors = trained.tensors.iter().filter(|(name, _)| belongs(name));
+    Trained { tune: trained.tune.clone(), tensors: tensors.map(|(name, t)| (name.clone(), t.clone())).collect() }
+}
+
+/// The type of a tensor: vectors stay f32, rows that are not whole blocks f16; with 4 bits, the matrix of the output is finer, as
+/// llama.cpp's own quantiser chooses.
+fn type_of(name: &str, shape: &[usize], config: &Config, written: WrittenType) -> WrittenType {
+    let [_, width] = *shape else { return WrittenType::F32 };
+    let names = &config.family.names;
+    let output = if config.tied { names.embedding } else { names.head };
+    let is_output = name.strip_suffix(".weight") == Some(output.hf);
+    let wished = match written {
+        WrittenType::Q4_0 if is_output && WrittenType::Q6K.fits(width) => WrittenType::Q6K,
+        WrittenType::Q4_0 if is_output => WrittenType::Q8_0,
+        other => other,
+    };
+    if wished.fits(width) { wished } else { WrittenType::F16 }
+}
+
+/// A tensor as the file stores it: the rows of q and k in llama.cpp's RoPE order, norms with the model's offset.
+fn stored(name: &str, tensor: &Tensor, config: &Config) -> Result<Tensor, Error> {
+    if config.layer.norm_offset != 0.0 && config.is_norm(name) {
+        return Ok((tensor + config.layer.norm_offset)?);
+    }
+    match interleaved_heads(name, config) {
+        Some(heads) => interleaved(tensor, heads),
+        None => Ok(tensor.clone()),
+    }
+}
+
+/// Rows (i, i + head_dim/2) of each head become rows (2i, 2i+1): the inverse of [`Gguf::load`].
+pub(super) fn interleaved(tensor: &Tensor, heads: usize) -> Result<Tensor, Error> {
+    let shape = tensor.dims().to_vec();
+    let rest: usize = shape.iter().skip(1).product();
+    let split = tensor.reshape((heads, 2, shape[0] / heads / 2, rest))?;
+    Ok(split.transpose(1, 2)?.contiguous()?.reshape(shape)?)
+}
+
+/// RoPE's divisors by frequency, for a scaling that divides each by its own (`Llama3`: `modeling_rope_utils.py` of `transformers`).
+fn divisors(config: &Config) -> Option<Vec<f32>> {
+    match &config.rope_scaling {
+        RopeScaling::None | RopeScaling::Linear(_) => None,
+        RopeScaling::Divided(divisors) => Some(divisors.clone()),
+        &RopeScaling::Llama3 { factor, low, high, original } => {
+            let half = config.head_dim / 2;
+            let wavelength = |i: usize| std::f64::consts::TAU * config.rope_theta.powf(i as f64 / half as f64);
+            let divisor = |length: f64| {
+                if length < original / high {
+                    1.0
+                } else if length > original / low {
+                    factor
+                } else {
+                    let smooth = (original / length - low) / (high - low);
+                    1.0 / ((1.0 - smooth) / factor + smooth)
+                }
+            };
+            Some((0..half).map(|i| divisor(wavelength(i)) as f32).collect())
+        }
+    }
+}
+
+/// Whether the file's tokenizer puts the starting token before a text.
+fn adds_bos(source: Option<&Gguf>, vocabulary: Option<&Vocabulary>) -> bool {
+    match (source, vocabulary) {
+        (Some(gguf), _) => gguf.adds_bos(),
+        (None, Some(vocabulary)) => vocabulary.adds_bos,
+        (None, None) => false,
+    }
+}
+
+fn metadata(
+    model: &LanguageModel,
+    base: &ModelRef,
+    source: Option<&Gguf>,
+    vocabulary: Option<&Vocabulary>,
+    written: WrittenType,
+) -> Result<Vec<(String, MetaValue)>, Error> {
+    let mut meta = Vec::new();
+    let own = ["general.file_type", "general.quantization_version", "general.alignment"];
+    if let Some(gguf) = source {
+        let kept = gguf.raw_meta().filter(|(key, _)| !own.contains(key) && !key.starts_with("split."));
+        meta.extend(kept.map(|(key, bytes)| (key.to_owned(), MetaValue::Copied(bytes.to_vec()))));
+    } else {
+        meta.push(("general.architecture".into(), MetaValue::Text(model.config.family.gguf.architecture.into())));
+        meta.push(("general.type".into(), MetaValue::Text("model".into())));
+        let name = base.name.rsplit('/').next().unwrap_or(&base.name);
+        meta.push(("general.name".into(), MetaValue::Text(name.into())));
+        meta.extend(architecture(model)?);
+        meta.extend(vocabulary.map(|v| v.meta.clone()).unwrap_or_default());
+    }
+    meta.push((own[0].into(), MetaValue::U32(written.file_type())));
+    if written.is_quantised() {
+        meta.push((own[1].into(), MetaValue::U32(2)));
+    }
+    Ok(meta)
+}
+
+/// The keys below the architecture's name.
+fn architecture(model: &LanguageModel) -> Result<Vec<(String, MetaValue)>, Error> {
+    let c = &model.config;
+    if c.context == 0 {
+        let why = "names no longest context (max_position_embeddings), which a GGUF file must name: add it to config.json";
+        return Err(Error::file(&model.path, why));
+    }
+    let size = |n: usize| MetaValue::U32(n as u32);
+    let real = |x: f64| MetaValue::F32(x as f32);
+    let mut keys = vec![
+        ("block_count", size(c.layers)),
+        ("context_length", size(c.context)),
+        ("embedding_length", size(c.hidden)),
+        ("feed_forward_length", size(c.ff)),
+        ("attention.head_count", size(c.heads)),
+        ("attention.head_count_kv", size(c.kv_heads)),
+        ("attention.key_length", size(c.head_dim)),
+        ("attention.value_length", size(c.head_dim)),
+        ("attention.layer_norm_rms_epsilon", real(c.rms_eps)),
+        ("rope.dimension_count", size(c.head_dim)),
+        ("rope.freq_base", real(c.rope_theta)),
+        ("vocab_size", size(c.vocab)),
+    ];
+    if let RopeScaling::Linear(factor) = c.rope_scaling {
+        keys.push(("rope.scaling.type", MetaValue::Text("linear".into())));
+        keys.push(("rope.scaling.factor", real(factor)));
+    }
+    let prefix = c.family.gguf.architecture;
+    Ok(keys.into_iter().map(|(key, value)| (format!("{prefix}.{key}"), value)).collect())
+}
+
+#[cfg(test)]
+mod tests;
