@@ -30,8 +30,8 @@ enum Decoding {
 pub(super) struct Player {
     model: LanguageModel,
     decoding: Decoding,
-    /// Prompts submitted and not yet taken.
-    open: Vec<usize>,
+    /// Prompts submitted and not yet taken, with the last token of each.
+    open: Vec<(usize, Option<u32>)>,
 }
 
 /// A decoded answer.
@@ -87,7 +87,7 @@ impl Player {
     /// When a tensor operation fails.
     pub(super) fn submit(&mut self, number: usize, ids: Vec<u32>, sampler: Sampler, name: u64) -> Result<(), Error> {
         let rng = stream(sampler.seed, name);
-        self.open.push(number);
+        self.open.push((number, ids.last().copied()));
         match &mut self.decoding {
             Decoding::Queued(_, queue) => {
                 queue.push(PromptRequest { number, prompt: ids, rngs: vec![rng], sampler });
@@ -119,17 +119,17 @@ impl Player {
     pub(super) fn take(&mut self) -> Result<Vec<(usize, Played)>, Error> {
         let mut out = Vec::new();
         let mut open = Vec::new();
-        for number in std::mem::take(&mut self.open) {
+        for (number, before) in std::mem::take(&mut self.open) {
             let done = match &mut self.decoding {
                 Decoding::Queued(_, queue) => queue.take(number).and_then(|all| all.into_iter().next()),
                 Decoding::Stepwise(_, done) => done.remove(&number),
             };
             match done {
                 Some(answer) => {
-                    let text = self.model.tokenizer.decode(&answer.ids)?;
+                    let text = self.model.tokenizer.decode_after(before, &answer.ids)?;
                     out.push((number, Played { text, tokens: answer.ids.len(), finish: answer.finish }));
                 }
-                None => open.push(number),
+                None => open.push((number, before)),
             }
         }
         self.open = open;

@@ -80,7 +80,7 @@ impl TrainingSuites {
             let mut values = Vec::new();
             for (number, drawn) in numbers.into_iter().zip(drawn) {
                 let (item, Some(drawn)) = (&items[number], drawn.first()) else { continue };
-                let raw = model.tokenizer.decode(&drawn.ids)?;
+                let raw = model.answer_text(&item.prompt, &drawn.ids)?;
                 let text = answer_after_thoughts(&raw, opens_thought(model, &item.prompt)?);
                 let answered = Answered { text: &text, raw: &raw, tokens: drawn.ids.len(), finish: drawn.finish };
                 values.push((suite.measure)(item, &Given::Answer(answered))?);

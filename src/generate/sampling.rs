@@ -468,7 +468,7 @@ impl Sampling {
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
             }
             for (k, g) in self.numbers(v).into_iter().zip(generated) {
-                let text = sampled.model.tokenizer.decode(&g.ids)?;
+                let text = sampled.model.answer_text(&prompt.body, &g.ids)?;
                 if text.trim().is_empty() {
                     self.empty += 1;
                     continue;

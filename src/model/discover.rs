@@ -163,7 +163,7 @@ fn search(root: &Path, at: &Path, depth: usize, found: &mut Vec<(String, PathBuf
 /// A snapshot of the Hugging Face cache: a model's folder, or GGUF files.
 fn hub(id: &str, snapshot: &Path, found: &mut Vec<(String, PathBuf)>) {
     // One that was not downloaded to its end is listed too, with what is missing.
-    let is_model = ["config.json", "tokenizer.json", "model.safetensors.index.json", "model.safetensors"]
+    let is_model = ["config.json", "tokenizer.json", "tokenizer.model", "model.safetensors.index.json", "model.safetensors"]
         .into_iter()
         .any(|name| snapshot.join(name).symlink_metadata().is_ok());
     if is_model {
@@ -230,7 +230,7 @@ fn folder(path: &Path, card: &mut ModelCard) -> Result<(), Error> {
     let files = files(path)?;
     card.bytes = files.iter().map(size).sum();
     files.iter().try_for_each(|file| check_length(file))?;
-    if !path.join("tokenizer.json").is_file() {
+    if !["tokenizer.json", "tokenizer.model"].iter().any(|name| path.join(name).is_file()) {
         return Err(Error::file(path, "has no tokenizer.json; copy it from where the weights came from"));
     }
     Ok(())

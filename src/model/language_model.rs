@@ -182,6 +182,17 @@ impl LanguageModel {
         }
     }
 
+    /// The text of an answer's tokens to a prompt, such that prompt and answer are encoded as those tokens again.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::encode_prompt`].
+    pub fn answer_text(&self, body: &PromptBody, drawn: &[u32]) -> Result<String, Error> {
+        if !self.tokenizer.drops_first_space() {
+            return self.tokenizer.decode(drawn);
+        }
+        self.tokenizer.decode_after(self.encode_prompt(body)?.last().copied(), drawn)
+    }
+
     /// How this model's texts become tokens.
     ///
     /// # Errors

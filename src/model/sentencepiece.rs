@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use tokenizers::{DecoderWrapper, Tokenizer};
 
 /// The kind of a piece; the numbers are those of both file formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,47 @@ pub(super) struct SentencePiece {
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
     pub(super) pad: Option<u32>,
+}
+
+/// A tokenizer's decoder without the part that drops a text's first space, the counterpart of the one put in front.
+pub(super) struct FollowingDecoder {
+    pub(super) decoder: DecoderWrapper,
+    /// Whether every part behind a special token has a space put in front, not only the text's first.
+    pub(super) every_part: bool,
+}
+
+impl FollowingDecoder {
+    /// That of a tokenizer; none where its decoder drops no space.
+    pub(super) fn of(tokenizer: &Tokenizer) -> Option<Self> {
+        let mut spec = serde_json::to_value(tokenizer.get_decoder()?).ok()?;
+        if !keep_first_space(&mut spec) {
+            return None;
+        }
+        let part = |part: Option<Value>, list: &str| -> Vec<Value> {
+            let part = part.unwrap_or_default();
+            part.get(list).and_then(Value::as_array).cloned().unwrap_or_else(|| vec![part])
+        };
+        let normalizers = part(serde_json::to_value(tokenizer.get_normalizer()).ok(), "normalizers");
+        let splits = part(serde_json::to_value(tokenizer.get_pre_tokenizer()).ok(), "pretokenizers");
+        let every_part = normalizers.iter().any(|part| part["type"] == "Prepend")
+            || splits.iter().any(|part| part["type"] == "Metaspace" && part["prepend_scheme"] == "always");
+        Some(Self { decoder: serde_json::from_value(spec).ok()?, every_part })
+    }
+}
+
+/// Takes out of a decoder what drops the first space; whether there was such a part.
+fn keep_first_space(decoder: &mut Value) -> bool {
+    if let Some(parts) = decoder.get_mut("decoders").and_then(Value::as_array_mut) {
+        let count = parts.len();
+        parts.retain(|part| !(part["type"] == "Strip" && part["content"] == " " && part["start"] != 0));
+        let dropped = count != parts.len();
+        return parts.iter_mut().fold(dropped, |found, part| keep_first_space(part) || found);
+    }
+    let drops = decoder["type"] == "Metaspace" && decoder["prepend_scheme"] != "never";
+    if drops {
+        decoder["prepend_scheme"] = "never".into();
+    }
+    drops
 }
 
 /// A field of a protobuf message: its number and its content.
@@ -316,3 +358,6 @@ fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
     merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2[0].len().cmp(&b.2[0].len())));
     merges.into_iter().map(|(.., merge)| merge).collect()
 }
+
+#[cfg(test)]
+mod tests;

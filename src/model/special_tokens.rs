@@ -36,6 +36,12 @@ pub(super) struct TokenFiles {
     named: Vec<AddedToken>,
     /// Whether spaces follow the newer rule for Llama's tokenizer: `▁` before the first word alone, not after special tokens.
     pub(super) newer_llama: bool,
+    /// Whether the starting and the end token are put around a text, where the files say so.
+    pub(super) adds: [Option<bool>; 2],
+    /// Whether a space is put before a text, where the files say so.
+    pub(super) space_prefix: Option<bool>,
+    /// Whether the files name nothing.
+    pub(super) is_silent: bool,
 }
 
 /// The order in which `transformers` adds special tokens that are in no vocabulary.
@@ -89,6 +95,10 @@ impl TokenFiles {
             });
             out.named.extend(tokens.into_iter().flatten().filter_map(|token| token_of(token, true)));
         }
+        let flag = |name: &str| config.get(name).and_then(Value::as_bool);
+        out.adds = [flag("add_bos_token"), flag("add_eos_token")];
+        out.space_prefix = flag("add_prefix_space");
+        out.is_silent = config.is_empty() && map.is_empty();
         let class = config.get("tokenizer_class").and_then(Value::as_str).unwrap_or("");
         out.newer_llama = class.starts_with("LlamaTokenizer") && config.get("legacy") == Some(&Value::Bool(false));
         Ok(out)

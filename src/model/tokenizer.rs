@@ -1,13 +1,55 @@
 //! Text to tokens and back, with the model's special tokens.
 //!
-//! Owns tokenizer.json and the special ids from tokenizer_config.json, generation_config.json and config.json. Refuses a model
-//! without a tokenizer: guessing one gives wrong ids without an error.
+//! Owns tokenizer.json (or the tokenizer.model of SentencePiece, where there is no other) and the special ids from
+//! tokenizer_config.json, generation_config.json and config.json. Refuses a model without a tokenizer: guessing one gives wrong ids
+//! without an error.
 
 use super::config::Config;
 use super::error::Error;
 use super::fields::{ids, json};
+use super::sentencepiece::{FollowingDecoder, SentencePiece, SpacePrefix};
 use super::special_tokens::{SpecialTokens, TokenFiles, with_newer_spaces};
 use std::path::Path;
+use tokenizers::Decoder as _;
+
+/// What a person runs in a model's folder whose tokenizer is not read.
+const CONVERT: &str = "python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('.').save_pretrained('.')\"";
+
+/// The tokenizer.json of a folder that has another kind of tokenizer; `files` then names the tokens that only it names.
+fn converted(dir: &Path, files: &mut TokenFiles) -> Result<Vec<u8>, Error> {
+    let path = dir.join("tokenizer.model");
+    let Ok(bytes) = std::fs::read(&path) else {
+        let other = ["vocab.json", "vocab.txt", "spiece.model", "tekken.json"].into_iter().find(|f| dir.join(f).is_file());
+        return Err(Error::file(
+            dir,
+            match other {
+                Some(f) => format!("has {f} but no tokenizer.json; run there: {CONVERT}"),
+                None => "has no tokenizer.json; copy it from where the weights came from".to_owned(),
+            },
+        ));
+    };
+    let mut model = SentencePiece::parse(&bytes)
+        .map_err(|why| Error::file(&path, format!("{why}; run in the model's folder: {CONVERT}")))?;
+    if files.space_prefix == Some(false) {
+        model.prefix = SpacePrefix::Never;
+    } else if files.newer_llama && model.prefix == SpacePrefix::EveryPart {
+        model.prefix = SpacePrefix::First;
+    }
+    if files.is_silent {
+        let text = |id: Option<u32>| model.text(id);
+        files.special = SpecialTokens {
+            bos: text(model.bos),
+            eos: text(model.eos),
+            pad: text(model.pad),
+            unk: text(model.unknown()),
+            ..SpecialTokens::default()
+        };
+    }
+    // A Llama tokenizer puts the starting token before a text unless its files say otherwise.
+    let [start, end] = files.adds;
+    let spec = model.tokenizer_json(model.bos.filter(|_| start.unwrap_or(true)), model.eos.filter(|_| end.unwrap_or(false)));
+    Ok(spec.to_string().into_bytes())
+}
 
 /// A model's tokenizer.
 pub struct Tokenizer {
@@ -19,6 +61,8 @@ pub struct Tokenizer {
     end: Option<String>,
     stops: Vec<u32>,
     pad: u32,
+    /// For tokens that follow others, where the decoder drops a text's first space.
+    following: Option<FollowingDecoder>,
 }
 
 impl Tokenizer {
@@ -27,27 +71,19 @@ impl Tokenizer {
     /// # Errors
     /// When there is no tokenizer.json, or it cannot be used.
     pub fn read(dir: &Path, config: &Config) -> Result<Self, Error> {
+        let mut files = TokenFiles::read(dir)?;
         let path = dir.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|_| {
-            let old = ["tokenizer.model", "vocab.json"].into_iter().find(|f| dir.join(f).is_file());
-            Error::file(
-                dir,
-                match old {
-                    Some(f) => {
-                        format!("has {f} but no tokenizer.json; save the model's fast tokenizer into the folder")
-                    }
-                    None => "has no tokenizer.json; copy it from where the weights came from".to_owned(),
-                },
-            )
-        })?;
-        let files = TokenFiles::read(dir)?;
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) if files.newer_llama => with_newer_spaces(&bytes).unwrap_or(bytes),
+            Ok(bytes) => bytes,
+            Err(_) => converted(dir, &mut files)?,
+        };
         let generation = json(&dir.join("generation_config.json"))?;
         let mut stops = ids(generation.as_ref().and_then(|g| g.get("eos_token_id")));
         if stops.is_empty() {
             stops.clone_from(&config.eos);
         }
-        let newer = if files.newer_llama { with_newer_spaces(&bytes) } else { None };
-        Self::complete(newer.as_deref().unwrap_or(&bytes), &dir.display().to_string(), &files, stops, config)
+        Self::complete(&bytes, &dir.display().to_string(), &files, stops, config)
     }
 
     /// A tokenizer from the bytes of a tokenizer.json; `model` is for messages.
@@ -93,7 +129,8 @@ impl Tokenizer {
             ));
         }
         let pad = id(&special.pad).or(config.pad).unwrap_or(stops[0]);
-        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad })
+        let following = FollowingDecoder::of(&inner);
+        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad, following })
     }
 
     /// The tokens of `text`. `add_special` adds the tokenizer's own special tokens (mostly a BOS);
@@ -115,6 +152,29 @@ impl Tokenizer {
     /// When the tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
         self.inner.decode(ids, true).map_err(|e| Error::Tokenizer { model: self.model.clone(), why: e.to_string() })
+    }
+
+    /// The text of tokens that follow others, of which `before` is the last: its first space belongs to it, which [`Tokenizer::decode`]
+    /// drops for SentencePiece vocabularies.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn decode_after(&self, before: Option<u32>, ids: &[u32]) -> Result<String, Error> {
+        let special = |id: u32| self.inner.get_added_tokens_decoder().contains_key(&id);
+        let following = self.following.as_ref().zip(before);
+        let Some((following, _)) = following.filter(|(f, before)| !(f.every_part && special(*before))) else {
+            return self.decode(ids);
+        };
+        let tokens = ids.iter().filter(|id| !self.is_special(**id)).filter_map(|id| self.inner.id_to_token(*id));
+        following
+            .decoder
+            .decode(tokens.collect())
+            .map_err(|e| Error::Tokenizer { model: self.model.clone(), why: e.to_string() })
+    }
+
+    /// Whether the text of tokens depends on what they follow.
+    pub(super) fn drops_first_space(&self) -> bool {
+        self.following.is_some()
     }
 
     /// The text of tokens, including special ones.

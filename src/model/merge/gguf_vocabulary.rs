@@ -3,6 +3,7 @@
 //! Owns `tokenizer.ggml.*` and the proof that they are read as the model's own tokenizer: the metadata are read back, and the ids of
 //! varied texts must be equal. Refuses a tokenizer for which no name of a pre-tokenizer gives equal ids.
 
+use crate::domain::Message;
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::gguf::vocabulary::{WRITTEN, tokenizer};
@@ -50,9 +51,11 @@ const TEXTS: [&str; 24] = [
 
 /// The kinds of tokens (`enum llama_token_type`).
 const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
 
 /// The metadata of a model's tokenizer.
 ///
@@ -63,12 +66,23 @@ pub(super) fn of(model: &LanguageModel) -> Result<Vocabulary, Error> {
     let spec: Value = serde_json::from_str(&own.to_json()?).map_err(|e| refused(model, &format!("cannot be read: {e}")))?;
     let kind = spec["model"]["type"].as_str().unwrap_or("unknown");
     let byte_level = spec.get("decoder").is_some_and(|decoder| holds(decoder, "ByteLevel"));
-    if kind != "BPE" || !byte_level {
-        return Err(refused(model, &format!("is {kind}{}", if kind == "BPE" { " without byte level" } else { "" })));
+    let is_spm = kind == "BPE" && spec["model"]["byte_fallback"] == true;
+    if !is_spm && !(kind == "BPE" && byte_level) {
+        return Err(refused(model, &format!("is {kind} without bytes")));
     }
-    let mut meta = vec![("tokenizer.ggml.model".to_owned(), MetaValue::Text("gpt2".into()))];
-    meta.extend(tokens(model, &spec));
-    meta.push(("tokenizer.ggml.merges".into(), MetaValue::Texts(merges(&spec))));
+    let (texts, kinds) = tokens(model, &spec, is_spm);
+    let name = if is_spm { "llama" } else { "gpt2" };
+    let mut meta = vec![("tokenizer.ggml.model".to_owned(), MetaValue::Text(name.into()))];
+    if is_spm {
+        meta.push(("tokenizer.ggml.scores".into(), MetaValue::Floats(scores(&texts, &kinds, &spec))));
+        let first = own.encode("a", false)?.first().and_then(|id| own.token(*id));
+        let prefix = first.is_some_and(|token| token.starts_with('▁'));
+        meta.push(("tokenizer.ggml.add_space_prefix".into(), MetaValue::Bool(prefix)));
+    } else {
+        meta.push(("tokenizer.ggml.merges".into(), MetaValue::Texts(merges(&spec))));
+    }
+    meta.push(("tokenizer.ggml.tokens".into(), MetaValue::Texts(texts)));
+    meta.push(("tokenizer.ggml.token_type".into(), MetaValue::Ints(kinds)));
     let (whole, bare) = (own.encode("a", true)?, own.encode("a", false)?);
     let around: Vec<u32> = whole.iter().copied().filter(|id| !bare.contains(id)).collect();
     let adds_bos = around.first().is_some_and(|id| whole.first() == Some(id));
@@ -79,14 +93,21 @@ pub(super) fn of(model: &LanguageModel) -> Result<Vocabulary, Error> {
     if let Some(template) = &model.template {
         meta.push(("tokenizer.chat_template".into(), MetaValue::Text(template.source().to_owned())));
     }
-    let pre = pre_tokenizer(model, &meta)?;
+    let names: &[&str] = if is_spm { &["default"] } else { &WRITTEN };
+    let pre = pre_tokenizer(model, &meta, names)?;
     meta.insert(1, ("tokenizer.ggml.pre".into(), MetaValue::Text(pre.into())));
     let mut notes = Vec::new();
-    if !spec["normalizer"].is_null() {
+    if !is_spm && !spec["normalizer"].is_null() {
         notes.push(
             "The tokenizer normalises texts (Unicode composition), which llama.cpp does not: texts with decomposed letters get other ids there."
                 .to_owned(),
         );
+    }
+    let differing = differing_with_special(model, &meta)?;
+    if differing > 0 {
+        notes.push(format!(
+            "llama.cpp reads {differing} of 3 texts with special tokens in them otherwise than the model's tokenizer, which treats spaces around these tokens in its own way."
+        ));
     }
     Ok(Vocabulary { meta, adds_bos, notes })
 }
@@ -103,26 +124,49 @@ fn holds(part: &Value, kind: &str) -> bool {
 }
 
 /// The texts of tokens and their kinds, one for each row of the embedding.
-fn tokens(model: &LanguageModel, spec: &Value) -> Vec<(String, MetaValue)> {
+fn tokens(model: &LanguageModel, spec: &Value, is_spm: bool) -> (Vec<String>, Vec<i32>) {
     let rows = model.config.vocab;
     let mut texts: Vec<String> = (0..rows).map(|id| format!("[PAD{id}]")).collect();
     let mut kinds = vec![UNUSED; rows];
     for (text, id) in spec["model"]["vocab"].as_object().into_iter().flatten() {
         if let Some(id) = id.as_u64().filter(|id| *id < rows as u64) {
-            (texts[id as usize], kinds[id as usize]) = (text.clone(), NORMAL);
+            let kind = if is_spm && is_byte(text) { BYTE } else { NORMAL };
+            (texts[id as usize], kinds[id as usize]) = (text.clone(), kind);
         }
     }
     for token in spec["added_tokens"].as_array().into_iter().flatten() {
         let (id, text) = (token["id"].as_u64(), token["content"].as_str());
         if let (Some(id), Some(text)) = (id.filter(|id| *id < rows as u64), text) {
-            let kind = if token["special"] == true { CONTROL } else { USER_DEFINED };
+            let kind = match token["special"] == true {
+                true if is_spm && spec["model"]["unk_token"] == text => UNKNOWN,
+                true => CONTROL,
+                false => USER_DEFINED,
+            };
             (texts[id as usize], kinds[id as usize]) = (text.to_owned(), kind);
         }
     }
-    vec![
-        ("tokenizer.ggml.tokens".into(), MetaValue::Texts(texts)),
-        ("tokenizer.ggml.token_type".into(), MetaValue::Ints(kinds)),
-    ]
+    (texts, kinds)
+}
+
+/// Whether a piece stands for a byte: `<0x0A>`.
+fn is_byte(text: &str) -> bool {
+    let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
+}
+
+/// The scores that the merges stand for: a piece's is the better, the earlier it is merged.
+fn scores(texts: &[String], kinds: &[i32], spec: &Value) -> Vec<f32> {
+    let mut ranks: HashMap<String, usize> = HashMap::new();
+    for (rank, merge) in merges(spec).iter().enumerate() {
+        ranks.entry(merge.replacen(' ', "", 1)).or_insert(rank);
+    }
+    // Letters come behind every piece that is merged.
+    let last = ranks.len();
+    let score = |(text, kind): (&String, &i32)| match *kind {
+        NORMAL => -(ranks.get(text).copied().unwrap_or(last) as f32),
+        _ => 0.0,
+    };
+    texts.iter().zip(kinds).map(score).collect()
 }
 
 fn merges(spec: &Value) -> Vec<String> {
@@ -153,11 +197,11 @@ fn special(model: &LanguageModel, around: &[u32], adds_bos: bool) -> Vec<(String
 }
 
 /// The name of the pre-tokenizer under which the metadata give the ids of the model's own tokenizer.
-fn pre_tokenizer(model: &LanguageModel, meta: &[(String, MetaValue)]) -> Result<&'static str, Error> {
+fn pre_tokenizer<'a>(model: &LanguageModel, meta: &[(String, MetaValue)], names: &[&'a str]) -> Result<&'a str, Error> {
     let mut read: HashMap<String, Value> = as_read(meta);
     let config = Config { eos: model.tokenizer.stops().to_vec(), ..model.config.clone() };
     let mut nearest = (usize::MAX, "");
-    for name in WRITTEN {
+    for name in names.iter().copied() {
         read.insert("tokenizer.ggml.pre".into(), name.into());
         let other = tokenizer(&read, name, &config).map_err(|e| e.at(&model.path))?;
         let differing = TEXTS.iter().filter(|text| !equal(&model.tokenizer, &other, text)).count();
@@ -171,7 +215,19 @@ fn pre_tokenizer(model: &LanguageModel, meta: &[(String, MetaValue)]) -> Result<
     Err(refused(model, &why))
 }
 
-/// Whether two tokenizers give a text the same ids. Texts with special tokens are compared through the chat template's own tests.
+/// How many of three texts with special tokens have other ids by the metadata.
+fn differing_with_special(model: &LanguageModel, meta: &[(String, MetaValue)]) -> Result<usize, Error> {
+    let config = Config { eos: model.tokenizer.stops().to_vec(), ..model.config.clone() };
+    let other = tokenizer(&as_read(meta), "its GGUF form", &config).map_err(|e| e.at(&model.path))?;
+    let end = model.tokenizer.stops().first().and_then(|id| model.tokenizer.token(*id)).unwrap_or_default();
+    let turn = |role: &str, text: &str| Message::new(role, text);
+    let talk = [turn("user", "Why, then?"), turn("assistant", "Because of it."), turn("user", " 1\n\n2 ")];
+    let talk = model.template.as_ref().and_then(|template| template.render(&talk, true).ok()).unwrap_or_default();
+    let texts = [format!("a{end}b{end}"), format!("a {end} b\n{end}\n c"), talk];
+    Ok(texts.iter().filter(|text| !equal(&model.tokenizer, &other, text)).count())
+}
+
+/// Whether two tokenizers give a text the same ids.
 fn equal(own: &Tokenizer, other: &Tokenizer, text: &str) -> bool {
     let ids = |tokenizer: &Tokenizer, special: bool| tokenizer.encode(text, special).ok();
     ids(own, false) == ids(other, false) && ids(own, true) == ids(other, true)

@@ -14,7 +14,7 @@ pub(super) struct Modelfile {
 }
 
 /// Stands for a turn's text.
-const MARK: &str = "\u{2}TEXT\u{2}";
+const MARK: &str = "\u{2}Text\u{2}";
 
 /// What a template puts around turns.
 #[derive(Debug, PartialEq)]

@@ -5,13 +5,13 @@ use crate::domain::PromptBody;
 use crate::model::{LINEARS, LoraSpec};
 use crate::nn::{Batch, Policy, Row, stream, uniform};
 
-fn tiny() -> ModelRef {
+pub(super) fn tiny() -> ModelRef {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
     ModelRef { name: "tiny".into(), path: path.display().to_string() }
 }
 
 /// A policy whose adapter is not zero.
-fn perturbed(base: &ModelRef, tune: &Tune, size: f64) -> Policy {
+pub(super) fn perturbed(base: &ModelRef, tune: &Tune, size: f64) -> Policy {
     let model = LanguageModel::open(Path::new(&base.path)).unwrap();
     let policy = Policy::new(model.decoder(&Device::Cpu, tune).unwrap()).unwrap();
     for (k, (_, var)) in policy.trainables().iter().enumerate() {
@@ -23,16 +23,16 @@ fn perturbed(base: &ModelRef, tune: &Tune, size: f64) -> Policy {
     policy
 }
 
-fn lora() -> Tune {
+pub(super) fn lora() -> Tune {
     adapter(false, false)
 }
 
-fn adapter(rslora: bool, dora: bool) -> Tune {
+pub(super) fn adapter(rslora: bool, dora: bool) -> Tune {
     let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
     Tune::Lora(LoraSpec { r: 4, alpha: 6.0, rslora, dora, dropout: 0.0, targets, seed: 1 })
 }
 
-fn batch() -> Batch {
+pub(super) fn batch() -> Batch {
     let model = LanguageModel::open(Path::new(&tiny().path)).unwrap();
     let ids = model.encode_prompt(&PromptBody::user("The river is wide; what is a tuple?")).unwrap();
     Batch::new(vec![Row::new(ids.clone(), (1..ids.len()).collect())])

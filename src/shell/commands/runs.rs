@@ -152,7 +152,8 @@ fn write_card(dir: &SessionDir, run: RunDir, id: &RunId, args: &MergeArgs, to: &
     let failed = |why: String| {
         Error::failed(format!("{} is merged, but its model card could not be written: {why}", to.display()))
     };
-    let text = report::model_card(dir, run, id, &args.format).map_err(|e| failed(e.to_string()))?;
+    let written = args.written.as_ref().map(|kind| format!(" --type {kind}")).unwrap_or_default();
+    let text = report::model_card(dir, run, id, &format!("{}{written}", args.format)).map_err(|e| failed(e.to_string()))?;
     match File::create_new(&path) {
         Ok(mut file) => {
             file.write_all(text.as_bytes())

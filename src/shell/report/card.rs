@@ -24,7 +24,7 @@ use std::path::Path;
 /// What stands where nothing is recorded.
 const NOT_RECORDED: &str = "not recorded";
 
-/// The model card of a training run's checkpoint, exported as `format`. `id` names the run, or its best checkpoint.
+/// The model card of a training run's checkpoint, exported as `format` (with its type for a GGUF file: `gguf --type q8_0`). `id` names the run, or its best checkpoint.
 ///
 /// # Errors
 /// When a log cannot be read.
@@ -57,16 +57,21 @@ pub fn model_card(dir: &SessionDir, run: RunDir, id: &RunId, format: &str) -> Re
 /// The metadata in YAML. A string in JSON is a string in YAML.
 fn metadata(train: &TrainSpec, base_id: Option<&str>, base: &BaseCard, format: &str) -> String {
     let text = |text: &str| Value::from(sanitise(text)).to_string();
-    let peft = format == "peft";
+    let (adapter, gguf) = (format == "peft" || format.starts_with("gguf-adapter"), format.starts_with("gguf"));
     let mut lines = vec!["---".to_owned()];
     if let Some(id) = base_id {
         lines.push(format!("base_model: {}", text(id)));
-        lines.push(format!("base_model_relation: {}", if peft { "adapter" } else { "finetune" }));
+        lines.push(format!("base_model_relation: {}", if adapter { "adapter" } else { "finetune" }));
     }
     for (key, value) in base.license() {
         lines.push(format!("{key}: {}", text(value)));
     }
-    lines.push(format!("library_name: {}", if peft { "peft" } else { "transformers" }));
+    let library = match (adapter, gguf) {
+        (_, true) => "gguf",
+        (true, false) => "peft",
+        (false, false) => "transformers",
+    };
+    lines.push(format!("library_name: {library}"));
     if train.method != "reward" {
         lines.push("pipeline_tag: text-generation".into());
     }
@@ -94,6 +99,7 @@ fn what_it_is(
     let step = checkpoint_step(&run.dir, id)?.map_or_else(|| NOT_RECORDED.to_owned(), |step| step.to_string());
     let what = match format {
         "peft" => "LoRA adapter for",
+        gguf if gguf.starts_with("gguf-adapter") => "LoRA adapter, as a GGUF file, for",
         _ if train.params.text("tune") == "full" => "full fine-tune of",
         _ => "fine-tune, with its adapter merged, of",
     };
@@ -304,6 +310,9 @@ mod tests {
             "---\nbase_model: \"acme/tiny\"\nbase_model_relation: adapter\nlicense: \"other\"\nlicense_name: \"a\\\": x\"\n\
              library_name: peft\npipeline_tag: text-generation\ntags:\n- \"tiebreak\"\n- \"dpo\"\n- \"lora\"\n---\n\n"
         );
+        let text = |format: &str| metadata(&train, Some("acme/tiny"), &base, format);
+        assert!(text("gguf --type q8_0").contains("relation: finetune") && text("gguf").contains("library_name: gguf\n"));
+        assert!(text("gguf-adapter").contains("relation: adapter") && text("gguf-adapter").contains("library_name: gguf\n"));
         let text = metadata(&train, None, &BaseCard::default(), "hf");
         assert!(
             !text.contains("base_model") && !text.contains("license") && text.contains("library_name: transformers")

@@ -55,7 +55,7 @@ pub(super) fn emit_samples(
     let answers = generate_all(policy.decoder(), queue, tokenizer.stops(), true)?;
     policy.release_memory();
     for (prompt, answers) in prompts.iter().zip(&answers) {
-        let text = tokenizer.decode(answers.first().map_or(&[], |a| &a.ids))?;
+        let text = model.answer_text(prompt, answers.first().map_or(&[], |a| &a.ids))?;
         let prompt = prompt.headline().to_owned();
         sink.emit(RunEvent::Sampled { step, prompt, text, score: None })?;
     }

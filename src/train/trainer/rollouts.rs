@@ -167,7 +167,7 @@ impl Rollouts {
         for (example, made) in prompts.iter().zip(made) {
             let prompt = &example.rows[0].ids;
             for made in made {
-                let text = model.tokenizer.decode(&made.ids)?;
+                let text = model.tokenizer.decode_after(prompt.last().copied(), &made.ids)?;
                 let ids = prompt.iter().chain(&made.ids).chain(&made.end).copied().collect();
                 out.push(SampledAnswer {
                     row: example.row,
