@@ -21,6 +21,7 @@ mod eval_judges;
 mod evaluate_screen;
 mod faults;
 mod forms;
+mod gguf;
 mod growing;
 mod hints;
 mod ifeval;
