@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use tokenizers::{DecoderWrapper, Tokenizer};
 
 /// The kind of a piece; the numbers are those of both file formats.
@@ -214,7 +214,8 @@ impl SentencePiece {
         let id = |id: u64| u32::try_from(id).ok().filter(|id| (*id as usize) < pieces.len());
         let prefix = if dummy { SpacePrefix::EveryPart } else { SpacePrefix::Never };
         let (bos, eos, pad) = (id(bos), id(eos), id(pad));
-        Ok(Self { pieces, is_unigram: model_type == 1, prefix, drops_spaces, charsmap, bos, eos, pad })
+        let model = Self { pieces, is_unigram: model_type == 1, prefix, drops_spaces, charsmap, bos, eos, pad };
+        model.check().map(|()| model)
     }
 
     /// The text of a piece.
@@ -317,12 +318,51 @@ impl SentencePiece {
         json!({"type": "Unigram", "unk_id": self.unknown(), "vocab": vocab, "byte_fallback": self.has_bytes()})
     }
 
+    /// The letters that pieces are made of and that are none themselves, with the numbers of their bytes; or how many pieces have
+    /// letters without one. sentencepiece merges them, the library only what has a number, so they get their byte's.
+    fn letters(&self) -> Result<BTreeMap<char, usize>, usize> {
+        let known: HashMap<&str, usize> = found(&self.pieces).collect();
+        let bytes: HashMap<&str, usize> = (self.pieces.iter().enumerate())
+            .filter(|(_, piece)| piece.kind == PieceKind::Byte)
+            .map(|(id, piece)| (piece.text.as_str(), id))
+            .collect();
+        let (mut letters, mut without) = (BTreeMap::new(), 0);
+        for piece in self.pieces.iter().filter(|piece| piece.kind == PieceKind::Normal) {
+            let missing = piece.text.chars().filter(|letter| !known.contains_key(letter.encode_utf8(&mut [0; 4]) as &str));
+            let mut unread = false;
+            for letter in missing {
+                match bytes.get(format!("<0x{:02X}>", u32::from(letter)).as_str()).filter(|_| letter.is_ascii()) {
+                    Some(id) => drop(letters.insert(letter, *id)),
+                    None => unread = true,
+                }
+            }
+            without += usize::from(unread);
+        }
+        if without == 0 { Ok(letters) } else { Err(without) }
+    }
+
+    /// Checks that a tokenizer.json splits texts as sentencepiece does.
+    ///
+    /// # Errors
+    /// When pieces cannot be merged from letters; a clause about the file.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.letters() {
+            Err(count) if !self.is_unigram => {
+                Err(format!("holds {count} of its pieces with letters that are no pieces themselves, which are not read"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn bpe(&self) -> Value {
-        let vocab: Map<String, Value> =
+        let letters: Vec<(String, usize)> =
+            self.letters().unwrap_or_default().into_iter().map(|(letter, id)| (letter.to_string(), id)).collect();
+        let mut vocab: Map<String, Value> =
             self.pieces.iter().enumerate().map(|(id, piece)| (piece.text.clone(), id.into())).collect();
+        vocab.extend(letters.iter().map(|(letter, id)| (letter.clone(), (*id).into())));
         json!({"type": "BPE", "dropout": null, "unk_token": self.text(self.unknown()), "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": self.has_bytes(), "ignore_merges": false,
-            "vocab": vocab, "merges": merges(&self.pieces)})
+            "vocab": vocab, "merges": merges(&self.pieces, &letters)})
     }
 }
 
@@ -341,11 +381,17 @@ fn piece(fields: &[(u64, Field<'_>)]) -> Result<Piece, String> {
     Ok(piece)
 }
 
-/// The merges that the scores of a BPE vocabulary stand for: a piece is made of every two pieces that spell it, the best score first.
-fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
+/// The pieces that are found in texts, with their numbers.
+fn found(pieces: &[Piece]) -> impl Iterator<Item = (&str, usize)> {
     let found = |piece: &Piece| matches!(piece.kind, PieceKind::Normal | PieceKind::UserDefined);
-    let known: HashMap<&str, usize> =
-        pieces.iter().enumerate().filter(|(_, piece)| found(piece)).map(|(id, piece)| (piece.text.as_str(), id)).collect();
+    let all = pieces.iter().enumerate();
+    all.filter(move |(_, piece)| found(piece)).map(|(id, piece)| (piece.text.as_str(), id))
+}
+
+/// The merges that the scores of a BPE vocabulary stand for: a piece is made of every two pieces that spell it, the best score first.
+fn merges<'a>(pieces: &'a [Piece], letters: &'a [(String, usize)]) -> Vec<[&'a str; 2]> {
+    let letters = letters.iter().map(|(letter, id)| (letter.as_str(), *id));
+    let known: HashMap<&str, usize> = found(pieces).chain(letters).collect();
     let mut merges = Vec::new();
     for (id, piece) in pieces.iter().enumerate().filter(|(_, piece)| piece.kind == PieceKind::Normal) {
         for (at, _) in piece.text.char_indices().skip(1) {

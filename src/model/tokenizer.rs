@@ -9,8 +9,30 @@ use super::error::Error;
 use super::fields::{ids, json};
 use super::sentencepiece::{FollowingDecoder, SentencePiece, SpacePrefix};
 use super::special_tokens::{SpecialTokens, TokenFiles, with_newer_spaces};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use tokenizers::Decoder as _;
+
+/// The texts of a vocabulary with byte fallback that share their number with another.
+fn shared_numbers(spec: &[u8]) -> BTreeMap<String, u64> {
+    #[derive(serde::Deserialize)]
+    struct Spec {
+        model: Model,
+    }
+    #[derive(serde::Deserialize)]
+    struct Model {
+        byte_fallback: bool,
+        vocab: BTreeMap<String, u64>,
+    }
+    // Other kinds of models have other fields, and nothing to share.
+    let Ok(Spec { model: Model { byte_fallback: true, vocab } }) = serde_json::from_slice(spec) else {
+        return BTreeMap::new();
+    };
+    let mut count: HashMap<u64, usize> = HashMap::new();
+    vocab.values().for_each(|id| *count.entry(*id).or_default() += 1);
+    vocab.into_iter().filter(|(_, id)| count[id] > 1).collect()
+}
 
 /// What a person runs in a model's folder whose tokenizer is not read.
 const CONVERT: &str = "python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('.').save_pretrained('.')\"";
@@ -63,6 +85,8 @@ pub struct Tokenizer {
     pad: u32,
     /// For tokens that follow others, where the decoder drops a text's first space.
     following: Option<FollowingDecoder>,
+    /// Texts that share a number with another: letters with their byte's.
+    shared: BTreeMap<String, u64>,
 }
 
 impl Tokenizer {
@@ -130,7 +154,8 @@ impl Tokenizer {
         }
         let pad = id(&special.pad).or(config.pad).unwrap_or(stops[0]);
         let following = FollowingDecoder::of(&inner);
-        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad, following })
+        let shared = shared_numbers(bytes);
+        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad, following, shared })
     }
 
     /// The tokens of `text`. `add_special` adds the tokenizer's own special tokens (mostly a BOS);
@@ -243,6 +268,19 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer fails.
     pub fn to_json(&self) -> Result<String, Error> {
-        self.inner.to_string(true).map_err(|e| Error::Tokenizer { model: self.model.clone(), why: e.to_string() })
+        let fail = |why: String| Error::Tokenizer { model: self.model.clone(), why };
+        let text = self.inner.to_string(true).map_err(|e| fail(e.to_string()))?;
+        if self.shared.is_empty() {
+            return Ok(text);
+        }
+        // The library writes one text a number, and any of those that share it.
+        let mut spec: Value = serde_json::from_str(&text).map_err(|e| fail(e.to_string()))?;
+        if let Some(vocab) = spec["model"]["vocab"].as_object_mut() {
+            for (text, id) in &self.shared {
+                vocab.shift_remove(text);
+                vocab.insert(text.clone(), (*id).into());
+            }
+        }
+        serde_json::to_string_pretty(&spec).map_err(|e| fail(e.to_string()))
     }
 }

@@ -190,6 +190,7 @@ fn pieces(meta: &Meta, tokens: &Tokens<'_>) -> Result<Value, VocabularyError> {
         eos: id(meta, "eos_token_id"),
         pad: id(meta, "padding_token_id"),
     };
+    vocabulary.check().map_err(|why| VocabularyError::Wrong(format!("{why}; use the model's Hugging Face folder")))?;
     let start = vocabulary.bos.filter(|_| adds_bos(meta));
     let end = vocabulary.eos.filter(|_| flag(meta, "add_eos_token", is_unigram));
     Ok(vocabulary.tokenizer_json(start, end))

@@ -68,7 +68,7 @@ pub(super) fn of(model: &LanguageModel) -> Result<Vocabulary, Error> {
     let byte_level = spec.get("decoder").is_some_and(|decoder| holds(decoder, "ByteLevel"));
     let is_spm = kind == "BPE" && spec["model"]["byte_fallback"] == true;
     if !is_spm && !(kind == "BPE" && byte_level) {
-        return Err(refused(model, &format!("is {kind} without bytes")));
+        return Err(refused(model, &format!("is {kind}, where BPE over bytes or with byte fallback is written")));
     }
     let (texts, kinds) = tokens(model, &spec, is_spm);
     let name = if is_spm { "llama" } else { "gpt2" };
@@ -131,6 +131,10 @@ fn tokens(model: &LanguageModel, spec: &Value, is_spm: bool) -> (Vec<String>, Ve
     for (text, id) in spec["model"]["vocab"].as_object().into_iter().flatten() {
         if let Some(id) = id.as_u64().filter(|id| *id < rows as u64) {
             let kind = if is_spm && is_byte(text) { BYTE } else { NORMAL };
+            // A letter that has its byte's number is no token of its own.
+            if kinds[id as usize] == BYTE {
+                continue;
+            }
             (texts[id as usize], kinds[id as usize]) = (text.clone(), kind);
         }
     }

@@ -134,3 +134,44 @@ fn damaged_and_foreign_files_are_one_sentence() {
     let message = SentencePiece::parse(&[&piece[..], &[0x12, 0x02, 0x18, 0x03]].concat()).unwrap_err();
     assert!(message.contains("of words"), "{message}");
 }
+
+/// A vocabulary of bytes, `▁` and pieces whose letters are bytes only.
+fn of_bytes(pieces: &[&str]) -> SentencePiece {
+    let piece = |text: String, score: f32, kind| Piece { text, score, kind };
+    let mut all = vec![piece("<unk>".into(), 0.0, PieceKind::Unknown)];
+    all.extend((0..256).map(|byte| piece(format!("<0x{byte:02X}>"), 0.0, PieceKind::Byte)));
+    let more = pieces.iter().enumerate();
+    all.extend(more.map(|(i, text)| piece((*text).to_owned(), -(i as f32), PieceKind::Normal)));
+    SentencePiece {
+        pieces: all,
+        is_unigram: false,
+        prefix: SpacePrefix::EveryPart,
+        drops_spaces: false,
+        charsmap: Vec::new(),
+        bos: None,
+        eos: None,
+        pad: None,
+    }
+}
+
+#[test]
+fn letters_that_are_bytes_only_are_merged_and_saved() {
+    let made = of_bytes(&["▁", "▁a", "bc"]);
+    made.check().unwrap();
+    let from = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(from.path(), made.tokenizer_json(None, None).to_string()).unwrap();
+    let config = json!({"eos_token": "<unk>"});
+    let model = LanguageModel::open(folder("tokenizer.json", from.path(), &config).path()).unwrap();
+    let byte = |byte: u8| u32::from(byte) + 1;
+    let ids = model.tokenizer.encode("abc a b", false).unwrap();
+    assert_eq!(ids, [258, 259, 258, 257, byte(b'b')]);
+    assert_eq!(model.tokenizer.decode(&ids).unwrap(), "abc a b");
+    let saved = model.tokenizer.to_json().unwrap();
+    assert!(saved.contains("\"a\": 98") && saved.contains("\"<0x61>\": 98"), "{saved}");
+    std::fs::write(from.path(), &saved).unwrap();
+    let again = LanguageModel::open(folder("tokenizer.json", from.path(), &config).path()).unwrap();
+    assert_eq!(again.tokenizer.encode("abc a b", false).unwrap(), ids);
+    assert_eq!(again.tokenizer.to_json().unwrap(), saved);
+    let why = of_bytes(&["▁", "▁ä", "ö"]).check().unwrap_err();
+    assert!(why.contains("1 of its pieces"), "{why}");
+}
