@@ -163,9 +163,10 @@ fn search(root: &Path, at: &Path, depth: usize, found: &mut Vec<(String, PathBuf
 /// A snapshot of the Hugging Face cache: a model's folder, or GGUF files.
 fn hub(id: &str, snapshot: &Path, found: &mut Vec<(String, PathBuf)>) {
     // One that was not downloaded to its end is listed too, with what is missing.
-    let is_model = ["config.json", "tokenizer.json", "tokenizer.model", "model.safetensors.index.json", "model.safetensors"]
-        .into_iter()
-        .any(|name| snapshot.join(name).symlink_metadata().is_ok());
+    let is_model =
+        ["config.json", "tokenizer.json", "tokenizer.model", "model.safetensors.index.json", "model.safetensors"]
+            .into_iter()
+            .any(|name| snapshot.join(name).symlink_metadata().is_ok());
     if is_model {
         return found.push((id.to_owned(), snapshot.into()));
     }

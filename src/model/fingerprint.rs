@@ -81,7 +81,8 @@ impl Fingerprints {
         let (paths, template) = if path.is_dir() {
             let companions = COMPANIONS.iter().map(|name| path.join(name)).filter(|p| p.is_file());
             // It is read only where there is no tokenizer.json.
-            let pieces = Some(path.join("tokenizer.model")).filter(|p| p.is_file() && !path.join("tokenizer.json").is_file());
+            let pieces =
+                Some(path.join("tokenizer.model")).filter(|p| p.is_file() && !path.join("tokenizer.json").is_file());
             let paths: Vec<PathBuf> = companions.chain(pieces).chain(weight_files(path)?).collect();
             (paths, Template::read(path, &SpecialTokens::default())?.map(|t| t.source().to_owned()))
         } else if path.exists() {

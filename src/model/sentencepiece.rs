@@ -328,7 +328,8 @@ impl SentencePiece {
             .collect();
         let (mut letters, mut without) = (BTreeMap::new(), 0);
         for piece in self.pieces.iter().filter(|piece| piece.kind == PieceKind::Normal) {
-            let missing = piece.text.chars().filter(|letter| !known.contains_key(letter.encode_utf8(&mut [0; 4]) as &str));
+            let missing =
+                piece.text.chars().filter(|letter| !known.contains_key(letter.encode_utf8(&mut [0; 4]) as &str));
             let mut unread = false;
             for letter in missing {
                 match bytes.get(format!("<0x{:02X}>", u32::from(letter)).as_str()).filter(|_| letter.is_ascii()) {
@@ -347,9 +348,9 @@ impl SentencePiece {
     /// When pieces cannot be merged from letters; a clause about the file.
     pub(super) fn check(&self) -> Result<(), String> {
         match self.letters() {
-            Err(count) if !self.is_unigram => {
-                Err(format!("holds {count} of its pieces with letters that are no pieces themselves, which are not read"))
-            }
+            Err(count) if !self.is_unigram => Err(format!(
+                "holds {count} of its pieces with letters that are no pieces themselves, which are not read"
+            )),
             _ => Ok(()),
         }
     }
@@ -371,7 +372,7 @@ fn piece(fields: &[(u64, Field<'_>)]) -> Result<Piece, String> {
     for (number, field) in fields {
         match (number, field) {
             (1, Field::Bytes(text)) => {
-                piece.text = std::str::from_utf8(text).map_err(|_| "has a piece that is not UTF-8")?.to_owned();
+                piece.text = String::from_utf8(text.to_vec()).map_err(|_| "has a piece that is not UTF-8")?;
             }
             (2, Field::Fixed(bits)) => piece.score = f32::from_bits(*bits),
             (3, Field::Number(kind)) => piece.kind = PieceKind::of(*kind),

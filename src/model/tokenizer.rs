@@ -10,38 +10,32 @@ use super::fields::{ids, json};
 use super::sentencepiece::{FollowingDecoder, SentencePiece, SpacePrefix};
 use super::special_tokens::{SpecialTokens, TokenFiles, with_newer_spaces};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashSet;
 use std::path::Path;
 use tokenizers::Decoder as _;
 
-/// The texts of a vocabulary with byte fallback that share their number with another.
-fn shared_numbers(spec: &[u8]) -> BTreeMap<String, u64> {
-    #[derive(serde::Deserialize)]
-    struct Spec {
-        model: Model,
-    }
-    #[derive(serde::Deserialize)]
-    struct Model {
-        byte_fallback: bool,
-        vocab: BTreeMap<String, u64>,
-    }
-    // Other kinds of models have other fields, and nothing to share.
-    let Ok(Spec { model: Model { byte_fallback: true, vocab } }) = serde_json::from_slice(spec) else {
-        return BTreeMap::new();
-    };
-    let mut count: HashMap<u64, usize> = HashMap::new();
-    vocab.values().for_each(|id| *count.entry(*id).or_default() += 1);
-    vocab.into_iter().filter(|(_, id)| count[id] > 1).collect()
+/// The model of a tokenizer.json with byte fallback in which texts share a number.
+fn shared_numbers(spec: &[u8]) -> Option<Value> {
+    const BYTES: &[u8] = b"byte_fallback";
+    // Others are not parsed a second time.
+    memchr::memmem::find(spec, BYTES)?;
+    let mut spec: Value = serde_json::from_slice(spec).ok()?;
+    let model = spec.get_mut("model")?.take();
+    let vocab = model.get("vocab")?.as_object()?;
+    let numbers: HashSet<u64> = vocab.values().filter_map(Value::as_u64).collect();
+    (model["byte_fallback"] == true && numbers.len() < vocab.len()).then_some(model)
 }
 
 /// What a person runs in a model's folder whose tokenizer is not read.
-const CONVERT: &str = "python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('.').save_pretrained('.')\"";
+const CONVERT: &str =
+    "python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('.').save_pretrained('.')\"";
 
 /// The tokenizer.json of a folder that has another kind of tokenizer; `files` then names the tokens that only it names.
 fn converted(dir: &Path, files: &mut TokenFiles) -> Result<Vec<u8>, Error> {
     let path = dir.join("tokenizer.model");
     let Ok(bytes) = std::fs::read(&path) else {
-        let other = ["vocab.json", "vocab.txt", "spiece.model", "tekken.json"].into_iter().find(|f| dir.join(f).is_file());
+        let other =
+            ["vocab.json", "vocab.txt", "spiece.model", "tekken.json"].into_iter().find(|f| dir.join(f).is_file());
         return Err(Error::file(
             dir,
             match other {
@@ -69,7 +63,8 @@ fn converted(dir: &Path, files: &mut TokenFiles) -> Result<Vec<u8>, Error> {
     }
     // A Llama tokenizer puts the starting token before a text unless its files say otherwise.
     let [start, end] = files.adds;
-    let spec = model.tokenizer_json(model.bos.filter(|_| start.unwrap_or(true)), model.eos.filter(|_| end.unwrap_or(false)));
+    let spec =
+        model.tokenizer_json(model.bos.filter(|_| start.unwrap_or(true)), model.eos.filter(|_| end.unwrap_or(false)));
     Ok(spec.to_string().into_bytes())
 }
 
@@ -85,8 +80,8 @@ pub struct Tokenizer {
     pad: u32,
     /// For tokens that follow others, where the decoder drops a text's first space.
     following: Option<FollowingDecoder>,
-    /// Texts that share a number with another: letters with their byte's.
-    shared: BTreeMap<String, u64>,
+    /// The model as it was read, where letters share a number with their byte: the library would write one of the two.
+    shared: Option<Value>,
 }
 
 impl Tokenizer {
@@ -270,17 +265,9 @@ impl Tokenizer {
     pub fn to_json(&self) -> Result<String, Error> {
         let fail = |why: String| Error::Tokenizer { model: self.model.clone(), why };
         let text = self.inner.to_string(true).map_err(|e| fail(e.to_string()))?;
-        if self.shared.is_empty() {
-            return Ok(text);
-        }
-        // The library writes one text a number, and any of those that share it.
+        let Some(model) = &self.shared else { return Ok(text) };
         let mut spec: Value = serde_json::from_str(&text).map_err(|e| fail(e.to_string()))?;
-        if let Some(vocab) = spec["model"]["vocab"].as_object_mut() {
-            for (text, id) in &self.shared {
-                vocab.shift_remove(text);
-                vocab.insert(text.clone(), (*id).into());
-            }
-        }
+        spec["model"] = model.clone();
         serde_json::to_string_pretty(&spec).map_err(|e| fail(e.to_string()))
     }
 }

@@ -175,9 +175,11 @@ fn part(file: &str, template: bool) -> &'static str {
         "config.json" | "generation_config.json" => "configuration",
         "chat_template.jinja" => "chat template",
         "tokenizer_config.json" if template => "chat template",
-        "tokenizer.json" | "tokenizer.model" | "tokenizer_config.json" | "special_tokens_map.json" | "added_tokens.json" => {
-            "tokenizer"
-        }
+        "tokenizer.json"
+        | "tokenizer.model"
+        | "tokenizer_config.json"
+        | "special_tokens_map.json"
+        | "added_tokens.json" => "tokenizer",
         "model.safetensors.index.json" => "index of the weights",
         _ => "weights",
     }

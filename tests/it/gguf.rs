@@ -50,7 +50,8 @@ fn a_run_is_merged_into_a_file_that_a_session_can_use() {
     let home = home.path();
     trained(home, &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama"), &[]);
     let out = merged(home, "q8", &["--format", "gguf", "--type", "q8_0"]);
-    let mut names: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names, ["Modelfile", "README.md", "model-Q8_0.gguf"]);
     let card = fs::read_to_string(out.join("README.md")).unwrap();

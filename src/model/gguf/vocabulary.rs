@@ -148,7 +148,8 @@ fn byte_level(meta: &Meta, tokens: &Tokens<'_>) -> Result<Value, VocabularyError
 
 /// What is put around a text: a token before it, and one behind it.
 fn around(start: Option<(u32, &str)>, end: Option<(u32, &str)>) -> Value {
-    let special = |token: Option<(u32, &str)>| token.map(|(_, text)| json!({"SpecialToken": {"id": text, "type_id": 0}}));
+    let special =
+        |token: Option<(u32, &str)>| token.map(|(_, text)| json!({"SpecialToken": {"id": text, "type_id": 0}}));
     let single = [special(start), Some(json!({"Sequence": {"id": "A", "type_id": 0}})), special(end)];
     let single: Vec<Value> = single.into_iter().flatten().collect();
     if single.len() == 1 {
@@ -177,9 +178,8 @@ fn pieces(meta: &Meta, tokens: &Tokens<'_>) -> Result<Value, VocabularyError> {
         score: score.as_f64().unwrap_or(0.0) as f32,
         kind: *kind,
     };
-    let charsmap = list(meta, "precompiled_charsmap").map(|bytes| {
-        bytes.iter().filter_map(|byte| byte.as_i64().map(|byte| byte as u8)).collect::<Vec<u8>>()
-    });
+    let charsmap = list(meta, "precompiled_charsmap")
+        .map(|bytes| bytes.iter().filter_map(|byte| byte.as_i64().map(|byte| byte as u8)).collect::<Vec<u8>>());
     let vocabulary = SentencePiece {
         pieces: tokens.texts.iter().zip(&tokens.kinds).zip(scores).map(piece).collect(),
         is_unigram,

@@ -174,7 +174,8 @@ impl WrittenType {
             Ok(QTensor::quantize(&tensor.to_dtype(DType::F32)?.contiguous()?, dtype)?.data()?.into_owned())
         };
         if self != Self::F32 {
-            let largest = numbers()?.iter().fold(0.0f32, |most, x| if x.is_nan() { f32::NAN } else { most.max(x.abs()) });
+            let largest =
+                numbers()?.iter().fold(0.0f32, |most, x| if x.is_nan() { f32::NAN } else { most.max(x.abs()) });
             if !largest.is_finite() || largest > f32::from(half::f16::MAX) {
                 return Err(Error::Invalid(format!(
                     "the tensor {name} holds {largest}, outside the range of {}: write it with --type f32",

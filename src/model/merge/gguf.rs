@@ -88,7 +88,8 @@ pub fn to_gguf(base: &ModelRef, trained: &Path, out: &Path, written: &str, sink:
     let mut notes = vocabulary.map(|v| v.notes).unwrap_or_default();
     notes.extend(made.note);
     if narrow > 0 {
-        let what = format!("{narrow} matrices are stored as F16: their rows are no multiple of {}'s block.", written.label());
+        let what =
+            format!("{narrow} matrices are stored as F16: their rows are no multiple of {}'s block.", written.label());
         notes.push(what);
     }
     notes.into_iter().try_for_each(|text| note(text, sink))?;
@@ -123,7 +124,10 @@ pub(super) fn source(model: &LanguageModel) -> Result<Option<Gguf>, Error> {
 fn fits(trained: &Trained, config: &Config) -> Result<(), Error> {
     let known: HashSet<String> = config.tensors().map(|(name, _)| name).collect();
     let module = |name: &str| {
-        [LORA_A, LORA_B, MAGNITUDE].iter().find_map(|end| name.strip_suffix(end)).map(|module| format!("{module}.weight"))
+        [LORA_A, LORA_B, MAGNITUDE]
+            .iter()
+            .find_map(|end| name.strip_suffix(end))
+            .map(|module| format!("{module}.weight"))
     };
     let is_known = |name: &String| match trained.tune {
         Tune::Full => known.contains(name),
@@ -246,7 +250,8 @@ fn metadata(
 fn architecture(model: &LanguageModel) -> Result<Vec<(String, MetaValue)>, Error> {
     let c = &model.config;
     if c.context == 0 {
-        let why = "names no longest context (max_position_embeddings), which a GGUF file must name: add it to config.json";
+        let why =
+            "names no longest context (max_position_embeddings), which a GGUF file must name: add it to config.json";
         return Err(Error::file(&model.path, why));
     }
     let size = |n: usize| MetaValue::U32(n as u32);

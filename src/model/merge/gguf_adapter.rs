@@ -79,7 +79,8 @@ pub fn to_gguf_adapter(
     write(&folder.file(&file), &meta, &plans, |i| written.encode(&tensors[i].0, &tensors[i].1))?;
     if source(&model)?.is_some() {
         let path = folder.file("Modelfile");
-        let text = format!("# The base model's path holds on this machine only.\nFROM {}\nADAPTER ./{file}\n", base.path);
+        let text =
+            format!("# The base model's path holds on this machine only.\nFROM {}\nADAPTER ./{file}\n", base.path);
         std::fs::write(&path, text).map_err(|e| Error::write(&path, &e))?;
     }
     folder.finish()?;

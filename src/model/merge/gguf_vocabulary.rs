@@ -63,11 +63,12 @@ const BYTE: i32 = 6;
 /// When its kind has no GGUF form, or none that gives the same ids.
 pub(super) fn of(model: &LanguageModel) -> Result<Vocabulary, Error> {
     let own = &model.tokenizer;
-    let spec: Value = serde_json::from_str(&own.to_json()?).map_err(|e| refused(model, &format!("cannot be read: {e}")))?;
+    let spec: Value =
+        serde_json::from_str(&own.to_json()?).map_err(|e| refused(model, &format!("cannot be read: {e}")))?;
     let kind = spec["model"]["type"].as_str().unwrap_or("unknown");
     let byte_level = spec.get("decoder").is_some_and(|decoder| holds(decoder, "ByteLevel"));
     let is_spm = kind == "BPE" && spec["model"]["byte_fallback"] == true;
-    if !is_spm && !(kind == "BPE" && byte_level) {
+    if !(is_spm || kind == "BPE" && byte_level) {
         return Err(refused(model, &format!("is {kind}, where BPE over bytes or with byte fallback is written")));
     }
     let (texts, kinds) = tokens(model, &spec, is_spm);
@@ -215,7 +216,10 @@ fn pre_tokenizer<'a>(model: &LanguageModel, meta: &[(String, MetaValue)], names:
         nearest = nearest.min((differing, name));
     }
     let (differing, name) = nearest;
-    let why = format!("splits texts as no pre-tokenizer that is known here; {name} is nearest, with other ids in {differing} of {} texts", TEXTS.len());
+    let why = format!(
+        "splits texts as no pre-tokenizer that is known here; {name} is nearest, with other ids in {differing} of {} texts",
+        TEXTS.len()
+    );
     Err(refused(model, &why))
 }
 

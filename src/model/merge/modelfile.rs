@@ -37,15 +37,14 @@ pub(super) fn modelfile(model: &LanguageModel, file: &str, adds_bos: bool) -> Mo
     let mut note = None;
     if model.template.is_some() {
         let bos = model.tokenizer.special.bos.as_deref().filter(|_| adds_bos);
-        match turns(model).and_then(|turns| go_template(&turns, bos)) {
-            Some(template) => text.push_str(&format!("TEMPLATE \"\"\"{template}\"\"\"\n")),
-            None => {
-                text.push_str("# The chat template does more than put text around turns: Ollama chooses by the one in the file.\n");
-                note = Some(
-                    "The chat template has no equal in Ollama's template language: the Modelfile names none, and Ollama chooses one."
-                        .to_owned(),
-                );
-            }
+        if let Some(template) = turns(model).and_then(|turns| go_template(&turns, bos)) {
+            text.push_str(&format!("TEMPLATE \"\"\"{template}\"\"\"\n"));
+        } else {
+            let why =
+                "# The chat template does more than put text around turns: Ollama chooses by the one in the file.\n";
+            text.push_str(why);
+            let said = "The chat template has no equal in Ollama's template language: the Modelfile names none, and Ollama chooses one.";
+            note = Some(said.to_owned());
         }
     } else {
         text.push_str("TEMPLATE \"\"\"{{ .Prompt }}\"\"\"\n");
@@ -69,7 +68,8 @@ fn render(model: &LanguageModel, roles: &[&str], answer: bool) -> Option<String>
 /// What the model's template puts around turns, if that is all it does.
 fn turns(model: &LanguageModel) -> Option<Turns> {
     let whole = |roles: &[&str]| render(model, roles, false);
-    let pieces = |roles: &[&str]| -> Option<Vec<String>> { Some(whole(roles)?.split(MARK).map(str::to_owned).collect()) };
+    let pieces =
+        |roles: &[&str]| -> Option<Vec<String>> { Some(whole(roles)?.split(MARK).map(str::to_owned).collect()) };
     // Behind a text and before the next one lies an end and a start. The end of the last turn shows where to cut.
     let user = pieces(&["user"])?;
     let [before_user, behind_user] = user.as_slice() else { return None };
@@ -105,7 +105,10 @@ fn turns(model: &LanguageModel) -> Option<Turns> {
         &["user", "assistant", "user", "assistant", "user"],
         &["system", "user", "assistant", "user", "assistant", "user"],
     ];
-    checks.into_iter().all(|roles| render(model, roles, true).is_some_and(|text| text == composed(&turns, roles))).then_some(turns)
+    checks
+        .into_iter()
+        .all(|roles| render(model, roles, true).is_some_and(|text| text == composed(&turns, roles)))
+        .then_some(turns)
 }
 
 /// What the Go template makes of turns with marks.
@@ -132,7 +135,10 @@ fn go_template(turns: &Turns, bos: Option<&str>) -> Option<String> {
     let start = bos.and_then(|bos| turns.start.strip_prefix(bos)).unwrap_or(&turns.start);
     let mut out = start.to_owned();
     if !turns.default_system.is_empty() {
-        out.push_str(&format!("{{{{ if ne (index .Messages 0).Role \"system\" }}}}{}{{{{ end }}}}", turns.default_system));
+        out.push_str(&format!(
+            "{{{{ if ne (index .Messages 0).Role \"system\" }}}}{}{{{{ end }}}}",
+            turns.default_system
+        ));
     }
     out.push_str("{{ range .Messages }}");
     for (i, (role, (before, behind))) in ROLES.iter().zip(&turns.around).enumerate() {

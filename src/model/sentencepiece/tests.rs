@@ -46,7 +46,9 @@ fn compare(name: &str, model: &LanguageModel) {
         if own != theirs {
             differing.push(format!("{text:?}: {own:?}, {theirs:?}"));
         // sentencepiece shows ⁇ for what it does not know, other programs nothing.
-        } else if !theirs.iter().any(|id| Some(*id) == unknown) && model.tokenizer.decode(&own).unwrap() != made["text"].as_str().unwrap() {
+        } else if !theirs.iter().any(|id| Some(*id) == unknown)
+            && model.tokenizer.decode(&own).unwrap() != made["text"].as_str().unwrap()
+        {
             differing.push(format!("{text:?} is decoded as {:?}", model.tokenizer.decode(&own).unwrap()));
         }
     }
@@ -84,7 +86,8 @@ fn special_tokens_are_those_of_the_files_or_of_the_model() {
     assert_eq!(silent.tokenizer.special.bos.as_deref(), Some("<s>"));
     assert_eq!(silent.tokenizer.special.eos.as_deref(), Some("</s>"));
     assert_eq!(silent.tokenizer.encode("a", true).unwrap()[0], 1);
-    let named = opened("bpe", &json!({"bos_token": null, "eos_token": "</s>", "add_bos_token": false, "add_eos_token": true}));
+    let named =
+        opened("bpe", &json!({"bos_token": null, "eos_token": "</s>", "add_bos_token": false, "add_eos_token": true}));
     assert_eq!(named.tokenizer.special.bos, None);
     let around = named.tokenizer.encode("a", true).unwrap();
     assert_eq!((around[0] == 1, around.last()), (false, Some(&2)));
@@ -167,7 +170,7 @@ fn letters_that_are_bytes_only_are_merged_and_saved() {
     assert_eq!(ids, [258, 259, 258, 257, byte(b'b')]);
     assert_eq!(model.tokenizer.decode(&ids).unwrap(), "abc a b");
     let saved = model.tokenizer.to_json().unwrap();
-    assert!(saved.contains("\"a\": 98") && saved.contains("\"<0x61>\": 98"), "{saved}");
+    assert!(saved.contains("\"a\": 98") && saved.contains("\"<0x61>\": 98"));
     std::fs::write(from.path(), &saved).unwrap();
     let again = LanguageModel::open(folder("tokenizer.json", from.path(), &config).path()).unwrap();
     assert_eq!(again.tokenizer.encode("abc a b", false).unwrap(), ids);

@@ -130,7 +130,9 @@ pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
     });
     bar.finish_and_clear();
     merged?;
-    notes.iter().for_each(|text| out::note(text));
+    for text in &notes {
+        out::note(text);
+    }
     let card = write_card(&dir, run, &id, args, &to)?;
     if context.json {
         out::json(&json!({ "run": args.run, "format": args.format, "path": to, "card": card, "notes": notes }))
@@ -153,7 +155,8 @@ fn write_card(dir: &SessionDir, run: RunDir, id: &RunId, args: &MergeArgs, to: &
         Error::failed(format!("{} is merged, but its model card could not be written: {why}", to.display()))
     };
     let written = args.written.as_ref().map(|kind| format!(" --type {kind}")).unwrap_or_default();
-    let text = report::model_card(dir, run, id, &format!("{}{written}", args.format)).map_err(|e| failed(e.to_string()))?;
+    let text =
+        report::model_card(dir, run, id, &format!("{}{written}", args.format)).map_err(|e| failed(e.to_string()))?;
     match File::create_new(&path) {
         Ok(mut file) => {
             file.write_all(text.as_bytes())

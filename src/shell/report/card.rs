@@ -311,8 +311,12 @@ mod tests {
              library_name: peft\npipeline_tag: text-generation\ntags:\n- \"tiebreak\"\n- \"dpo\"\n- \"lora\"\n---\n\n"
         );
         let text = |format: &str| metadata(&train, Some("acme/tiny"), &base, format);
-        assert!(text("gguf --type q8_0").contains("relation: finetune") && text("gguf").contains("library_name: gguf\n"));
-        assert!(text("gguf-adapter").contains("relation: adapter") && text("gguf-adapter").contains("library_name: gguf\n"));
+        assert!(
+            text("gguf --type q8_0").contains("relation: finetune") && text("gguf").contains("library_name: gguf\n")
+        );
+        assert!(
+            text("gguf-adapter").contains("relation: adapter") && text("gguf-adapter").contains("library_name: gguf\n")
+        );
         let text = metadata(&train, None, &BaseCard::default(), "hf");
         assert!(
             !text.contains("base_model") && !text.contains("license") && text.contains("library_name: transformers")

@@ -95,7 +95,7 @@ fn vectors_stay_f32_and_a_tied_head_is_left_out() {
     assert_eq!(kind("model.layers.0.input_layernorm.weight"), Some("F32"));
     assert_eq!(kind("model.layers.0.self_attn.q_proj.weight"), Some("Q4_0"));
     // The embedding is the output matrix too: finer than the rest.
-    let finer = if config.hidden % 256 == 0 { "Q6_K" } else { "Q8_0" };
+    let finer = if config.hidden.is_multiple_of(256) { "Q6_K" } else { "Q8_0" };
     assert_eq!(kind("model.embed_tokens.weight"), Some(finer));
 }
 
@@ -242,7 +242,10 @@ fn what_has_no_faithful_file_is_refused_by_name() {
     std::fs::write(base.join("tokenizer.json"), spec.to_string()).unwrap();
     let base = ModelRef { name: "b".into(), path: base.display().to_string() };
     let message = to_gguf(&base, &ckpt, &out, "f32", &mut events).unwrap_err().to_string();
-    assert!(message.contains("is nearest, with other ids in") && message.contains("convert_hf_to_gguf.py"), "{message}");
+    assert!(
+        message.contains("is nearest, with other ids in") && message.contains("convert_hf_to_gguf.py"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -271,7 +274,8 @@ fn the_modelfile_has_the_template_in_go_and_the_stops() {
     assert_eq!(notes, [""; 0]);
     let own = "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}";
     let (made, _) = text(&format!("{own}{chatml}"), "own");
-    let first = "{{ if ne (index .Messages 0).Role \"system\" }}<|im_start|>system\nBe kind.<|im_end|>\n{{ end }}{{ range";
+    let first =
+        "{{ if ne (index .Messages 0).Role \"system\" }}<|im_start|>system\nBe kind.<|im_end|>\n{{ end }}{{ range";
     assert!(made.contains(&format!("TEMPLATE \"\"\"{first}")), "{made}");
     // A template that changes what was said has no equal.
     let (made, notes) = text(&chatml.replace("m.content", "m.content | upper"), "upper");
@@ -281,7 +285,8 @@ fn the_modelfile_has_the_template_in_go_and_the_stops() {
 #[test]
 fn a_sentencepiece_vocabulary_is_read_back_with_the_same_ids() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(fixtures.join("tokenizer/ids.json")).unwrap()).unwrap();
+    let rows: Vec<Value> =
+        serde_json::from_slice(&std::fs::read(fixtures.join("tokenizer/ids.json")).unwrap()).unwrap();
     for name in ["bpe", "bpe-no-prefix"] {
         let dir = tempfile::tempdir().unwrap();
         let base = changed(dir.path(), &[("vocab_size", 912.into())]);
