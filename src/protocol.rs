@@ -22,6 +22,7 @@ mod server;
 mod source;
 mod spec;
 mod tagged;
+mod unfinished;
 
 pub use crate::domain::{DroppedRows, Plan};
 pub use answer::{Estimate, GpuCard, MaskPiece, MaskedRow, Masks, ModelCard, ModelDescription, Scoring};
@@ -43,6 +44,7 @@ pub use record::{Header, SessionMeta, SessionRecord};
 pub use server::{JudgeModel, Judgement, ServerAnswer, ServerInput, ServerLog, ServerOptions, ServerRef};
 pub use source::{DataSnapshot, ModelRef};
 pub use spec::{RunSpec, SampleSpec, Task, TrainSpec};
+pub use unfinished::UnfinishedDownload;
 
 /// Schema version of the records' data; readers accept every older one.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -21,6 +21,7 @@ mod eval_jobs;
 mod evaluation;
 mod events;
 mod fetch;
+mod hub;
 mod inputs;
 mod intake;
 mod job_context;

@@ -75,6 +75,12 @@ pub enum Command {
         #[command(subcommand)]
         action: Option<ModelsAction>,
     },
+    /// Get a dataset's files from the Hugging Face hub.
+    Data {
+        /// What to do.
+        #[command(subcommand)]
+        action: DataAction,
+    },
     /// Print what a model reads of a file's rows, with what is learned of them.
     Render(RenderArgs),
     /// Create a session.
@@ -177,9 +183,11 @@ pub enum Command {
 /// Actions on models.
 #[derive(Debug, Subcommand)]
 pub enum ModelsAction {
-    /// Download a model into the data folder; resumes and verifies downloads.
+    /// Download a model, or what is missing of it; every file is verified. Reads HF_TOKEN, HF_ENDPOINT, HF_HUB_CACHE, HF_HOME
+    /// and HF_HUB_OFFLINE.
     Get {
-        /// Name of the model: smollm2.
+        /// ORG/NAME, ORG/NAME@REVISION or ORG/NAME/FILE.gguf on the Hugging Face hub; or smollm2.
+        #[arg(value_name = "ORG/NAME[@REVISION]")]
         name: String,
     },
     /// Show how a model reads: dimensions, end tokens, what its template makes of small conversations, and problems.
@@ -189,6 +197,20 @@ pub enum ModelsAction {
     },
     /// Create an untrained model and its training texts: the starting point of the bundled model `tiny`.
     Make(MakeArgs),
+}
+
+/// Actions on datasets.
+#[derive(Debug, Subcommand)]
+pub enum DataAction {
+    /// Download a split of a dataset, or what is missing of it; every file is verified. Reads the variables of `models get`.
+    Get {
+        /// The dataset on the Hugging Face hub.
+        #[arg(value_name = "ORG/NAME[:CONFIG][:SPLIT][@REVISION]")]
+        name: String,
+        /// Put it together as this file, too.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
 }
 
 /// `models make`.
