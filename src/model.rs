@@ -17,6 +17,7 @@ pub(crate) mod gguf;
 pub(crate) mod language_model;
 pub mod layer;
 pub mod merge;
+mod peft;
 mod python;
 pub(crate) mod sink;
 pub(crate) mod special_tokens;
@@ -39,7 +40,8 @@ pub use special_tokens::SpecialTokens;
 pub use template::Template;
 pub use tokenizer::Tokenizer;
 pub use trained::{TRAINED_FILE, Trained};
-pub use tune::{LINEARS, LoraSpec, Tune};
+pub use peft::{ADAPTER_FILES, PeftAdapter};
+pub use tune::{LINEARS, LoraSpec, ModuleRank, Tune};
 pub use weights::Weights;
 
 /// The result type of the rooms that compute.

@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod terminal;
 
+mod adapters;
 mod bundle;
 mod clipboard;
 mod commands;

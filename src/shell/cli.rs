@@ -371,8 +371,8 @@ pub struct TrainArgs {
     /// The run's name (default: the method and a number).
     #[arg(long)]
     pub name: Option<String>,
-    /// A run of this session whose adapter is the starting point; RUN@best takes its best checkpoint.
-    #[arg(long, value_name = "RUN")]
+    /// The adapter to start from: a run of this session (RUN@best takes its best checkpoint), or a folder of Python's peft.
+    #[arg(long, value_name = "RUN|DIR")]
     pub init: Option<String>,
     /// Which rows.
     #[command(flatten)]

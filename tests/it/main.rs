@@ -9,6 +9,7 @@
     reason = "tests may fail loudly"
 )]
 
+mod adapters;
 mod agreement;
 mod architecture;
 mod blind_pass;
@@ -23,6 +24,7 @@ mod faults;
 mod forms;
 mod growing;
 mod hints;
+mod hub;
 mod ifeval;
 mod inputs;
 mod judge;
