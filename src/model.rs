@@ -35,12 +35,12 @@ pub use fingerprint::{Fingerprints, identity};
 pub use gguf::Gguf;
 pub use language_model::LanguageModel;
 pub use layer::{Activation, LayerParts, LayerSpec, NormPlacement, QkNorm};
+pub use peft::{ADAPTER_FILES, PeftAdapter};
 pub use sink::Sink;
 pub use special_tokens::SpecialTokens;
 pub use template::Template;
 pub use tokenizer::Tokenizer;
 pub use trained::{TRAINED_FILE, Trained};
-pub use peft::{ADAPTER_FILES, PeftAdapter};
 pub use tune::{LINEARS, LoraSpec, ModuleRank, Tune};
 pub use weights::Weights;
 

@@ -18,7 +18,9 @@ pub fn adapter_base_note(base: &str, model: &str) -> Option<String> {
              answers may differ slightly"
         )
     } else {
-        format!("the adapter names {base} as its base and is applied to {model}: use that model unless both are the same")
+        format!(
+            "the adapter names {base} as its base and is applied to {model}: use that model unless both are the same"
+        )
     })
 }
 

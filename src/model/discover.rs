@@ -44,7 +44,8 @@ pub fn discover(roots: &[PathBuf]) -> Vec<ModelCard> {
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             if seen.insert(real) {
                 let mut card = card(name, &path);
-                card.problem = unfinished(&path).or_else(|| card.problem.map(|why| with_remedy(why, &card.name, &path)));
+                card.problem =
+                    unfinished(&path).or_else(|| card.problem.map(|why| with_remedy(why, &card.name, &path)));
                 cards.push(card);
             }
         }

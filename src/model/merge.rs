@@ -162,7 +162,8 @@ fn merge(trained: &Trained, tensors: &mut BTreeMap<String, Tensor>) -> Result<()
             for (name, a) in &trained.tensors {
                 let Some(module) = name.strip_suffix(LORA_A) else { continue };
                 let b = trained.tensors.get(&format!("{module}{LORA_B}")).ok_or_else(|| unfit(name))?;
-                let update = b.to_dtype(DType::F32)?.matmul(&a.to_dtype(DType::F32)?)?.affine(spec.scale_of(module), 0.0)?;
+                let update =
+                    b.to_dtype(DType::F32)?.matmul(&a.to_dtype(DType::F32)?)?.affine(spec.scale_of(module), 0.0)?;
                 let weight = tensors.get_mut(&format!("{module}.weight")).filter(|w| w.dims() == update.dims());
                 let weight = weight.ok_or_else(|| unfit(name))?;
                 *weight = (&*weight + update)?;

@@ -91,7 +91,8 @@ impl PeftAdapter {
         let mut tensors = BTreeMap::new();
         for (name, tensor) in read {
             let own = name.strip_prefix(PREFIX).unwrap_or(&name);
-            let own = own.strip_suffix(&format!("{MAGNITUDE}.weight")).map_or(own.to_owned(), |m| format!("{m}{MAGNITUDE}"));
+            let own =
+                own.strip_suffix(&format!("{MAGNITUDE}.weight")).map_or(own.to_owned(), |m| format!("{m}{MAGNITUDE}"));
             let tensor = if own.ends_with(MAGNITUDE) { tensor.flatten_all()? } else { tensor };
             tensors.insert(own, tensor);
         }

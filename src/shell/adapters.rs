@@ -4,10 +4,10 @@
 
 use super::error::{Error, Result};
 use super::supervisor::{Deadline, ask_within};
+use crate::domain::RunId;
 use crate::domain::{Method, Params};
 use crate::protocol::{AdapterCard, AdapterRef, ModelRef};
 use crate::storage::SessionDir;
-use crate::domain::RunId;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,7 +45,8 @@ pub fn settle(folder: &Path, model: &ModelRef, method: &Method, params: &Params)
         found = Some(card);
         Ok(())
     })?;
-    let card = found.ok_or_else(|| Error::failed(format!("the worker said nothing about {}: try again", folder.display())))?;
+    let card =
+        found.ok_or_else(|| Error::failed(format!("the worker said nothing about {}: try again", folder.display())))?;
     let rows = method.rows();
     let usual = Params::defaults(&rows);
     let mut settled = params.clone();

@@ -4,6 +4,7 @@
 
 mod bench;
 mod choice;
+mod data;
 mod evaluate;
 mod rounds;
 mod server;
@@ -11,6 +12,7 @@ mod values;
 
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
 pub use choice::{ChoiceArgs, RubricArgs, TagArgs};
+pub use data::DataAction;
 pub use evaluate::EvalArgs;
 pub use rounds::LoopArgs;
 pub use server::ServerArgs;
@@ -197,20 +199,6 @@ pub enum ModelsAction {
     },
     /// Create an untrained model and its training texts: the starting point of the bundled model `tiny`.
     Make(MakeArgs),
-}
-
-/// Actions on datasets.
-#[derive(Debug, Subcommand)]
-pub enum DataAction {
-    /// Download a split of a dataset, or what is missing of it; every file is verified. Reads the variables of `models get`.
-    Get {
-        /// The dataset on the Hugging Face hub.
-        #[arg(value_name = "ORG/NAME[:CONFIG][:SPLIT][@REVISION]")]
-        name: String,
-        /// Put it together as this file, too.
-        #[arg(long, value_name = "FILE")]
-        to: Option<PathBuf>,
-    },
 }
 
 /// `models make`.

@@ -113,7 +113,6 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
     }
     let usable = cards.iter().filter(|c| c.problem.is_none()).map(|c| c.name.as_str());
     Err(Error::failed(match nearest(name, usable) {
-
         near if hub::looks_like(name) => {
             let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? Or "));
             format!("there is no model `{name}` on this machine: {near}get it with `tiebreak models get {name}`")

@@ -166,7 +166,8 @@ pub fn train(home: &Home, dir: &SessionDir, mut order: TrainOrder) -> Result<(Ru
     let RowChoice { filter, rubric } = order.choice;
     let filter = filter.map(|filter| filter.to_string());
     let rubric = (rubric != Rubric::default()).then(|| rubric.to_string());
-    let task = Task::Train(TrainSpec { init: order.init, adapter, mix, probe, suites, filter, rubric, reward, ..spec_of });
+    let task =
+        Task::Train(TrainSpec { init: order.init, adapter, mix, probe, suites, filter, rubric, reward, ..spec_of });
     Ok((new_spec(id, task, order.device), frozen.files))
 }
 

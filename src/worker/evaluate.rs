@@ -1,7 +1,7 @@
 //! An evaluation run: its inputs opened, its log as the state it resumes from. Owns that glue; refuses the evaluation itself.
 
-use super::drive::{Saving, Work, WorkOutcome};
 use super::adapters::held;
+use super::drive::{Saving, Work, WorkOutcome};
 use super::error::Error;
 use super::inputs::{CheckedInputs, check_or_record, dated, newest, recorded_checkpoint};
 use super::log::Log;

@@ -88,7 +88,10 @@ fn a_model_comes_with_the_needed_files_only_and_is_used_by_name() {
     assert!(done.status.success(), "{}", said(&done.stderr));
     let text = said(&done.stdout);
     assert!(text.contains("4 files downloaded") && text.contains("new SESSION --model acme/tiny"), "{text}");
-    assert_eq!(below(&place.snapshot()), ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+    assert_eq!(
+        below(&place.snapshot()),
+        ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    );
     assert_eq!(fs::read_to_string(place.cache().join("models--acme--tiny/refs/main")).unwrap(), COMMIT);
     assert!(!place.cache().join("models--acme--tiny/unfinished.json").exists());
     // As in Python's cache, a relative link to a blob that its checksum names.
@@ -109,11 +112,18 @@ fn a_download_that_is_cut_is_resumed_and_listed_once_until_then() {
     let place = Place::new();
     place.hub.trouble("model.safetensors", Trouble::CutAfter(0));
     let text = place.failure(&GET, &[]);
-    assert!(text.contains("broke off") && text.contains("`tiebreak models get acme/tiny` goes on from there"), "{text}");
+    assert!(
+        text.contains("broke off") && text.contains("`tiebreak models get acme/tiny` goes on from there"),
+        "{text}"
+    );
     let models = said(&place.run(&["models"]).stdout);
     let lines: Vec<&str> = models.lines().filter(|line| line.contains("acme/tiny")).collect();
     assert_eq!(lines.len(), 1, "{models}");
-    assert!(lines[0].contains("1 of 4 files are missing (model.safetensors): `tiebreak models get acme/tiny`"), "{}", lines[0]);
+    assert!(
+        lines[0].contains("1 of 4 files are missing (model.safetensors): `tiebreak models get acme/tiny`"),
+        "{}",
+        lines[0]
+    );
     let named = place.failure(&["new", "first", "--model", "acme/tiny"], &[]);
     assert!(named.contains("was not finished") && named.contains("models get acme/tiny"), "{named}");
     // Cut again and again, but with progress: one command gets it.
@@ -142,7 +152,8 @@ fn what_the_last_command_left_is_not_asked_for_again() {
     fs::write(blobs.join(format!("{name}.incomplete")), &whole[..whole.len() - 100]).unwrap();
     assert!(place.run(&GET).status.success());
     let asked = place.hub.asked();
-    let body: Vec<_> = asked.iter().filter(|(what, ..)| what.starts_with("GET") && what.contains("model.safe")).collect();
+    let body: Vec<_> =
+        asked.iter().filter(|(what, ..)| what.starts_with("GET") && what.contains("model.safe")).collect();
     assert_eq!(body.len(), 1, "{body:?}");
     assert_eq!(body[0].1.as_deref(), Some(format!("bytes={}-", whole.len() - 100).as_str()));
     assert_eq!(fs::read(place.snapshot().join("model.safetensors")).unwrap(), whole);
@@ -233,11 +244,25 @@ fn offline_nothing_is_asked_and_what_is_there_is_used() {
 fn hostile_names_never_leave_the_cache() {
     let place = Place::new();
     let index = br#"{"weight_map":{"a":"../../../../evil.safetensors"}}"#;
-    place.hub.with("models/acme/evil", &[("config.json", b"{}"), ("model.safetensors.index.json", index), ("../evil", b"x"), ("/tmp/evil-tiebreak", b"x")]);
+    place.hub.with(
+        "models/acme/evil",
+        &[
+            ("config.json", b"{}"),
+            ("model.safetensors.index.json", index),
+            ("../evil", b"x"),
+            ("/tmp/evil-tiebreak", b"x"),
+        ],
+    );
     let text = place.failure(&["models", "get", "acme/evil"], &[]);
     assert!(text.contains("left out files whose names leave the folder"), "{text}");
     assert!(text.contains("would lie outside its folder"), "{text}");
-    place.hub.with("datasets/acme/evil", &[("README.md", b"---\nconfigs:\n- config_name: default\n  data_files: ../x.jsonl\n---\n"), ("../x.jsonl", b"{}")]);
+    place.hub.with(
+        "datasets/acme/evil",
+        &[
+            ("README.md", b"---\nconfigs:\n- config_name: default\n  data_files: ../x.jsonl\n---\n"),
+            ("../x.jsonl", b"{}"),
+        ],
+    );
     let text = place.failure(&["data", "get", "acme/evil"], &[]);
     assert!(text.contains("left out 1 file"), "{text}");
     let all = below(place.dir.path());
@@ -250,7 +275,10 @@ fn a_dataset_comes_by_configuration_and_split_with_the_command_that_imports_it()
     let place = Place::new();
     let row = br#"{"prompt":"a","chosen":"b","rejected":"c"}"#;
     let card = b"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: d/train.jsonl\n  - split: test\n    path: d/test.jsonl\n---\n";
-    place.hub.with("datasets/acme/prefs", &[("README.md", card), ("d/train.jsonl", row), ("d/test.jsonl", row), ("d/big.bin", b"no")]);
+    place.hub.with(
+        "datasets/acme/prefs",
+        &[("README.md", card), ("d/train.jsonl", row), ("d/test.jsonl", row), ("d/big.bin", b"no")],
+    );
     let done = place.run(&["data", "get", "acme/prefs:test"]);
     assert!(done.status.success(), "{}", said(&done.stderr));
     let text = said(&done.stdout);
@@ -260,7 +288,7 @@ fn a_dataset_comes_by_configuration_and_split_with_the_command_that_imports_it()
     assert!(!path.with_file_name("train.jsonl").exists());
     assert!(place.run(&["new", "s", "--model", "tiny"]).status.success());
     let imported = place.run(&["import", "s", path.to_str().unwrap()]);
-    assert!(imported.status.success() && said(&imported.stdout).contains("1 pair"), "{}", said(&imported.stderr));
+    assert!(imported.status.success() && said(&imported.stdout).contains("1 new pair"), "{}", said(&imported.stdout));
     let train = place.run(&["data", "get", "acme/prefs", "--to", place.dir.path().join("t.jsonl").to_str().unwrap()]);
     assert!(said(&train.stderr).contains("took the split train of train, test"), "{}", said(&train.stderr));
     assert_eq!(fs::read(place.dir.path().join("t.jsonl")).unwrap(), row);

@@ -30,9 +30,9 @@ pub(super) fn model(context: &CommandContext, name: &str) -> Result<()> {
     let quoted = shell_words(&found.path);
     match problem {
         Some(problem) => Err(Error::failed(format!("{} was downloaded but cannot be used: {problem}", name.spelled()))),
-        None if found.adapter => {
-            out::line(&format!("it is an adapter; train on from it with `tiebreak train SESSION METHOD --init {quoted}`"))
-        }
+        None if found.adapter => out::line(&format!(
+            "it is an adapter; train on from it with `tiebreak train SESSION METHOD --init {quoted}`"
+        )),
         None if name.file.is_none() && name.revision == "main" => {
             out::line(&format!("use it with `tiebreak new SESSION --model {}`", name.repo))
         }

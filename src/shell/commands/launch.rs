@@ -72,7 +72,8 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
         out::note(&format!("{verdicts} given before both answers had ended: `--filter -partial` leaves the pairs out"));
     }
     if let Task::Train(TrainSpec { adapter: Some(adapter), model, params, .. }) = &spec.task {
-        let settings = ["lora_r", "lora_alpha", "use_rslora", "use_dora"].map(|key| format!("{key}={}", params.text(key)));
+        let settings =
+            ["lora_r", "lora_alpha", "use_rslora", "use_dora"].map(|key| format!("{key}={}", params.text(key)));
         out::note(&format!("starts from the adapter in {}, which decides {}", adapter.path, settings.join(", ")));
         if let Some(note) = adapter_base_note(&adapter.base, &model.name) {
             out::note(&note);

@@ -85,10 +85,13 @@ mod tests {
     fn the_forms_of_data_files_are_read() {
         let card = "---\nlicense: mit\nconfigs:\n- config_name: en\n  default: true\n  data_files:\n  - split: train\n    path: en/train-*\n  - split: test\n    path:\n    - en/a.jsonl\n    - en/b.jsonl\n- config_name: 2024\n  data_dir: old\n- config_name: plain\n  data_files: x.csv\n- config_name: map\n  data_files:\n    dev: d/*.parquet\n---\n# Text\n";
         let found = configs("a/b", card).unwrap();
-        assert_eq!(found[0].files, [
-            ("train".to_owned(), vec!["en/train-*".to_owned()]),
-            ("test".to_owned(), vec!["en/a.jsonl".to_owned(), "en/b.jsonl".to_owned()])
-        ]);
+        assert_eq!(
+            found[0].files,
+            [
+                ("train".to_owned(), vec!["en/train-*".to_owned()]),
+                ("test".to_owned(), vec!["en/a.jsonl".to_owned(), "en/b.jsonl".to_owned()])
+            ]
+        );
         assert!(found[0].default && !found[1].default);
         assert_eq!((found[1].name.as_str(), found[1].dir.as_deref()), ("2024", Some("old")));
         assert_eq!(found[2].files, [("train".to_owned(), vec!["x.csv".to_owned()])]);

@@ -110,10 +110,7 @@ pub(super) fn choose(repo: &str, files: &[String], wanted: Option<&str>) -> Resu
     } else if files.is_empty() {
         format!("{repo} has no files: correct the name or the revision")
     } else {
-        format!(
-            "{repo} has no model: expected config.json with {WEIGHTS}, or a .gguf file, but it has {}",
-            few(files)
-        )
+        format!("{repo} has no model: expected config.json with {WEIGHTS}, or a .gguf file, but it has {}", few(files))
     }))
 }
 
@@ -147,21 +144,26 @@ mod tests {
             "x.gguf",
         ];
         let (files, kind) = of(&all, None).unwrap();
-        assert_eq!((files.as_slice(), kind), (
-            &["config.json".to_owned(), "tokenizer.json".into(), "model.safetensors".into()][..],
-            WeightsKind::Single
-        ));
+        assert_eq!(
+            (files.as_slice(), kind),
+            (&["config.json".to_owned(), "tokenizer.json".into(), "model.safetensors".into()][..], WeightsKind::Single)
+        );
         assert_eq!(of(&all, Some("x.gguf")).unwrap(), (vec!["x.gguf".into()], WeightsKind::Gguf));
         let sharded = of(&["config.json", INDEX, "model-00001-of-00002.safetensors"], None).unwrap();
         assert_eq!(sharded, (vec!["config.json".into(), INDEX.into()], WeightsKind::Sharded));
-        assert_eq!(of(&["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"], None).unwrap().0.len(), 2);
+        assert_eq!(
+            of(&["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"], None).unwrap().0.len(),
+            2
+        );
         assert_eq!(of(&["a-Q4.gguf"], None).unwrap().1, WeightsKind::Gguf);
     }
 
     #[test]
     fn what_cannot_be_used_is_refused_by_name() {
         let refusal = |files: &[&str], wanted| of(files, wanted).unwrap_err().to_string();
-        assert!(refusal(&["config.json", "pytorch_model.bin"], None).contains("pickled weights only (pytorch_model.bin)"));
+        assert!(
+            refusal(&["config.json", "pytorch_model.bin"], None).contains("pickled weights only (pytorch_model.bin)")
+        );
         assert!(refusal(&["a-Q4.gguf", "a-Q8.gguf"], None).contains("models get a/b/a-Q4.gguf"));
         assert!(refusal(&["a.gguf"], Some("b.gguf")).contains("has no file b.gguf, but a.gguf"));
         assert!(refusal(&["a-00001-of-00002.gguf", "a-00002-of-00002.gguf"], None).contains("several parts only"));

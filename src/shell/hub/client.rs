@@ -114,12 +114,7 @@ impl<'p> HubClient<'p> {
     }
 
     /// One request, not redirected. `from` asks for the bytes from there on.
-    fn once(
-        &self,
-        head: bool,
-        url: &str,
-        from: Option<u64>,
-    ) -> Result<(HubReply, ureq::Body), HubFault> {
+    fn once(&self, head: bool, url: &str, from: Option<u64>) -> Result<(HubReply, ureq::Body), HubFault> {
         let mut request = if head { self.agent.head(url) } else { self.agent.get(url) };
         // Lengths and ranges count the file's own bytes.
         request = request.header("Accept-Encoding", "identity");
@@ -205,7 +200,10 @@ impl<'p> HubClient<'p> {
         }
         let size = size.or_else(|| reply.number("content-length").filter(|_| reply.status == 200));
         let etag = etag.or_else(|| reply.etag("etag")).ok_or_else(|| {
-            Error::failed(format!("{url} has no ETag: {} is no Hugging Face hub, check HF_ENDPOINT", self.place.endpoint))
+            Error::failed(format!(
+                "{url} has no ETag: {} is no Hugging Face hub, check HF_ENDPOINT",
+                self.place.endpoint
+            ))
         })?;
         Ok(FileFacts { etag, size })
     }

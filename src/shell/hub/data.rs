@@ -110,7 +110,8 @@ fn converted(client: &HubClient<'_>, repo: &HubRepo, name: &HubName, own: &[Stri
     let nothing = || {
         let has = if own.is_empty() { "no files".into() } else { few(own) };
         Error::failed(format!(
-            "{} has no Parquet, JSON or CSV files, and the hub has no conversion of it to Parquet: it has {has}", name.repo
+            "{} has no Parquet, JSON or CSV files, and the hub has no conversion of it to Parquet: it has {has}",
+            name.repo
         ))
     };
     let repo = HubRepo { revision: CONVERTED.into(), ..repo.clone() };
@@ -172,9 +173,9 @@ fn is_data(name: &str) -> bool {
     let lower = name.to_lowercase();
     let last = lower.rsplit('/').next().unwrap_or(&lower);
     let hidden = lower.split('/').any(|part| part.starts_with(['.', '_']));
-    let read = PACKED.iter().any(|packed| {
-        lower.strip_suffix(packed).is_some_and(|stem| READ.iter().any(|ending| stem.ends_with(ending)))
-    });
+    let read = PACKED
+        .iter()
+        .any(|packed| lower.strip_suffix(packed).is_some_and(|stem| READ.iter().any(|ending| stem.ends_with(ending))));
     read && !hidden && !NO_DATA.contains(&last)
 }
 
@@ -208,11 +209,15 @@ fn choose(name: &HubName, files: &[String], card: &[CardConfig]) -> Result<DataC
     let splits = splits_of(repo, config, files)?;
     let known: Vec<String> = splits.iter().map(|(split, _)| split.clone()).collect();
     if splits.is_empty() {
-        return Err(Error::failed(format!("{repo} has no files of the configuration {} that can be imported", config.name)));
+        return Err(Error::failed(format!(
+            "{repo} has no files of the configuration {} that can be imported",
+            config.name
+        )));
     }
     let (split, files) = match split {
         Some(wanted) => splits.into_iter().find(|(split, _)| split == wanted).ok_or_else(|| {
-            let configs = if card.len() > 1 { format!(" and the configurations {}", few(&names)) } else { String::new() };
+            let configs =
+                if card.len() > 1 { format!(" and the configurations {}", few(&names)) } else { String::new() };
             Error::failed(format!(
                 "{repo} has no split {wanted} in the configuration {}: it has the splits {}{configs}",
                 config.name,
@@ -247,9 +252,10 @@ fn splits_of(repo: &str, config: &CardConfig, files: &[String]) -> Result<Vec<(S
                 Some(dir) if dir != "/" && !pattern.starts_with(dir.as_str()) => format!("{dir}{pattern}"),
                 _ => pattern.to_owned(),
             };
-            let glob = GlobBuilder::new(&pattern).literal_separator(true).build().map_err(|e| {
-                Error::failed(format!("the data card of {repo} has an invalid pattern of files ({e})"))
-            })?;
+            let glob = GlobBuilder::new(&pattern)
+                .literal_separator(true)
+                .build()
+                .map_err(|e| Error::failed(format!("the data card of {repo} has an invalid pattern of files ({e})")))?;
             let matcher = glob.compile_matcher();
             for file in data.iter().filter(|file| matcher.is_match(file.as_str())) {
                 if !found.contains(file) {
@@ -326,7 +332,13 @@ mod tests {
 
     #[test]
     fn splits_are_found_by_names() {
-        let sharded = ["README.md", "data/test-00000-of-00001.parquet", "data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "data/extra.txt"];
+        let sharded = [
+            "README.md",
+            "data/test-00000-of-00001.parquet",
+            "data/train-00000-of-00002.parquet",
+            "data/train-00001-of-00002.parquet",
+            "data/extra.txt",
+        ];
         let train = of("a/b", &sharded, "").unwrap();
         assert_eq!((train.split.as_str(), train.files.len()), ("train", 2));
         assert_eq!(train.notes, ["a/b: took the split train of train, test"]);

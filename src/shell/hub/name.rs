@@ -38,7 +38,8 @@ fn is_part(text: &str) -> bool {
 fn is_revision(text: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
     let parts = || text.split('/');
-    text.bytes().all(good) && parts().all(|part| !part.is_empty() && !part.starts_with(['.', '-']) && !part.contains(".."))
+    text.bytes().all(good)
+        && parts().all(|part| !part.is_empty() && !part.starts_with(['.', '-']) && !part.contains(".."))
 }
 
 impl HubName {

@@ -37,7 +37,13 @@ pub(super) struct Fetched {
 ///
 /// # Errors
 /// When a file cannot be had whole; what is there stays, and the same command goes on from there.
-pub(super) fn fetch(client: &HubClient<'_>, repo: &HubRepo, commit: &str, names: &[String], command: &str) -> Result<Fetched, HubFault> {
+pub(super) fn fetch(
+    client: &HubClient<'_>,
+    repo: &HubRepo,
+    commit: &str,
+    names: &[String],
+    command: &str,
+) -> Result<Fetched, HubFault> {
     let cached = repo.cached(client.place);
     let folder = cached.pointer_path(commit);
     let root = repo.folder(client.place);
@@ -45,7 +51,8 @@ pub(super) fn fetch(client: &HubClient<'_>, repo: &HubRepo, commit: &str, names:
     for name in names {
         if !is_safe(name) {
             return Err(Error::failed(format!(
-                "{} names the file {name:?}, which would lie outside its folder: nothing of it was downloaded", repo.id
+                "{} names the file {name:?}, which would lie outside its folder: nothing of it was downloaded",
+                repo.id
             ))
             .into());
         }
@@ -53,7 +60,8 @@ pub(super) fn fetch(client: &HubClient<'_>, repo: &HubRepo, commit: &str, names:
             files.push((name, client.facts(repo, commit, name)?));
         }
     }
-    let done = Fetched { folder: folder.clone(), files: files.len(), bytes: files.iter().filter_map(|(_, f)| f.size).sum() };
+    let done =
+        Fetched { folder: folder.clone(), files: files.len(), bytes: files.iter().filter_map(|(_, f)| f.size).sum() };
     let io = |doing: &str, path: &Path, e| HubFault::Failed(Error::io(doing, path, e));
     let marker = root.join(UnfinishedDownload::FILE);
     if files.is_empty() {
@@ -64,11 +72,11 @@ pub(super) fn fetch(client: &HubClient<'_>, repo: &HubRepo, commit: &str, names:
     for dir in [&blobs, &folder] {
         fs::create_dir_all(dir).map_err(|e| io("create", dir, e))?;
     }
-    let parts: Vec<PathBuf> = files.iter().map(|(_, facts)| blobs.join(format!("{}.incomplete", blob_name(facts)))).collect();
+    let parts: Vec<PathBuf> =
+        files.iter().map(|(_, facts)| blobs.join(format!("{}.incomplete", blob_name(facts)))).collect();
     let have: u64 = parts.iter().filter_map(|part| Some(part.metadata().ok()?.len())).sum();
     check_space(&blobs, done.bytes.saturating_sub(have))?;
-    let unfinished =
-        UnfinishedDownload { commit: commit.into(), files: names.to_vec(), command: command.into() };
+    let unfinished = UnfinishedDownload { commit: commit.into(), files: names.to_vec(), command: command.into() };
     let text = serde_json::to_vec_pretty(&unfinished).map_err(|e| Error::bug("write a list of files as JSON", e))?;
     fs::write(&marker, text).map_err(|e| io("write", &marker, e))?;
     if !is_commit(&repo.revision) {
@@ -89,7 +97,8 @@ pub(super) fn fetch(client: &HubClient<'_>, repo: &HubRepo, commit: &str, names:
 
 /// Takes the mark of an unfinished download away, if it is this one's and all of it is there.
 fn finish(marker: &Path, commit: &str, folder: &Path) -> Result<()> {
-    let Some(unfinished) = fs::read(marker).ok().and_then(|text| serde_json::from_slice::<UnfinishedDownload>(&text).ok())
+    let Some(unfinished) =
+        fs::read(marker).ok().and_then(|text| serde_json::from_slice::<UnfinishedDownload>(&text).ok())
     else {
         return Ok(());
     };
@@ -103,7 +112,11 @@ fn finish(marker: &Path, commit: &str, folder: &Path) -> Result<()> {
 fn blob_name(facts: &FileFacts) -> String {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let etag = &facts.etag;
-    if etag.len() <= 128 && !etag.starts_with('.') && etag.bytes().all(good) { etag.clone() } else { sha256(etag.as_bytes()) }
+    if etag.len() <= 128 && !etag.starts_with('.') && etag.bytes().all(good) {
+        etag.clone()
+    } else {
+        sha256(etag.as_bytes())
+    }
 }
 
 /// Links a blob into the snapshot by a relative path, as the cache may be moved.
@@ -169,7 +182,8 @@ fn one(
                     bar.finish_and_clear();
                     let all = facts.size.map_or_else(String::new, |all| format!(" of {}", size(all)));
                     return Err(HubFault::Passing(format!(
-                        "the download of {name} broke off after {}{all} ({why}): {resume}", size(now)
+                        "the download of {name} broke off after {}{all} ({why}): {resume}",
+                        size(now)
                     )));
                 }
             }

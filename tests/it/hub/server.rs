@@ -136,7 +136,9 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
     let bytes = state.repos.get(&repo).and_then(|files| files.get(&file)).cloned();
     let elsewhere = state.elsewhere.clone();
     drop(state);
-    let Some(bytes) = bytes.filter(|_| trouble != Trouble::Gone) else { return none(&mut stream, 404, "EntryNotFound") };
+    let Some(bytes) = bytes.filter(|_| trouble != Trouble::Gone) else {
+        return none(&mut stream, 404, "EntryNotFound");
+    };
     let size = if trouble == Trouble::WrongLength { bytes.len() + 7 } else { bytes.len() };
     let digest = if trouble == Trouble::WrongSum { sum(b"others") } else { sum(&bytes) };
     let mut headers = vec![
