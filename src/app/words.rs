@@ -37,8 +37,11 @@ pub fn eval_spec(spec: Option<&RunSpec>) -> Option<&EvalSpec> {
 pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
     match &spec.task {
         Task::Train(train) => {
-            let start =
-                train.init.as_ref().map(|run| run.as_str()).or_else(|| train.adapter.as_ref().map(|a| a.path.as_str()));
+            let start = train
+                .init
+                .as_ref()
+                .map(crate::domain::RunId::as_str)
+                .or_else(|| train.adapter.as_ref().map(|a| a.path.as_str()));
             let from = start.map_or(String::new(), |start| format!(" + {start}"));
             let p = &train.params;
             let mut out = vec![

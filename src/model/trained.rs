@@ -140,7 +140,7 @@ mod tests {
                 dropout: 0.0,
                 targets,
                 seed,
-                modules: Default::default(),
+                modules: std::collections::BTreeMap::new(),
             })
         };
         let a = model.decoder(&Device::Cpu, &spec(1, 4)).unwrap();

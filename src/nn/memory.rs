@@ -182,7 +182,7 @@ mod tests {
                 dropout: 0.0,
                 targets,
                 seed: 1,
-                modules: Default::default(),
+                modules: std::collections::BTreeMap::new(),
             })
         };
         for tune in [lora(&crate::model::LINEARS), lora(&["k_proj", "down_proj"]), Tune::Full, Tune::None] {
@@ -208,7 +208,7 @@ mod tests {
             dropout: 0.0,
             targets,
             seed: 1,
-            modules: Default::default(),
+            modules: std::collections::BTreeMap::new(),
         };
         let tune = Tune::Lora(lora);
         for (length, measured) in [(140, 938.0), (320, 1095.0), (1024, 2242.0)] {

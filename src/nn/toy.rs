@@ -181,7 +181,7 @@ pub(crate) fn lora(dora: bool, dropout: f64) -> Tune {
         dropout,
         targets,
         seed: 11,
-        modules: Default::default(),
+        modules: std::collections::BTreeMap::new(),
     })
 }
 

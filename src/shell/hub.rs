@@ -17,6 +17,7 @@ mod files;
 mod model;
 mod name;
 mod place;
+mod reply;
 mod repo;
 mod snapshot;
 

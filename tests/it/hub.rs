@@ -69,9 +69,10 @@ fn below(dir: &Path) -> Vec<String> {
     let mut dirs = vec![dir.to_owned()];
     while let Some(at) = dirs.pop() {
         for entry in fs::read_dir(&at).into_iter().flatten().flatten() {
-            match entry.file_type().unwrap().is_dir() {
-                true => dirs.push(entry.path()),
-                false => out.push(entry.path().strip_prefix(dir).unwrap().display().to_string()),
+            if entry.file_type().unwrap().is_dir() {
+                dirs.push(entry.path());
+            } else {
+                out.push(entry.path().strip_prefix(dir).unwrap().display().to_string());
             }
         }
     }

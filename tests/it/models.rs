@@ -136,7 +136,7 @@ fn measure_a_training_step_on_four_pairs_of_smollm2() {
         dropout: 0.0,
         targets,
         seed: 1,
-        modules: Default::default(),
+        modules: std::collections::BTreeMap::new(),
     });
     let mut policy = Policy::new(model.decoder(&candle_core::Device::Cpu, &tune).unwrap()).unwrap();
     let text = |v: &Value| v.as_str().or_else(|| v[0]["content"].as_str()).unwrap_or_default().to_owned();

@@ -93,7 +93,7 @@ fn logits_are_the_decoders_for_every_family_and_adapter() {
                 dropout: 0.0,
                 targets,
                 seed: 1,
-                modules: Default::default(),
+                modules: std::collections::BTreeMap::new(),
             };
             let decoder = Decoder::new(&config, &mut weights(), &Tune::Lora(spec)).unwrap();
             let mut rng = stream(2, 0);

@@ -29,7 +29,16 @@ fn lora() -> Tune {
 
 fn adapter(rslora: bool, dora: bool) -> Tune {
     let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    Tune::Lora(LoraSpec { r: 4, alpha: 6.0, rslora, dora, dropout: 0.0, targets, seed: 1, modules: Default::default() })
+    Tune::Lora(LoraSpec {
+        r: 4,
+        alpha: 6.0,
+        rslora,
+        dora,
+        dropout: 0.0,
+        targets,
+        seed: 1,
+        modules: std::collections::BTreeMap::new(),
+    })
 }
 
 fn batch() -> Batch {

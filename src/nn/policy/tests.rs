@@ -47,7 +47,7 @@ fn lora(dropout: f64) -> Tune {
         dropout,
         targets,
         seed: 11,
-        modules: Default::default(),
+        modules: std::collections::BTreeMap::new(),
     })
 }
 

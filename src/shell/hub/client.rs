@@ -5,6 +5,7 @@
 use super::super::error::Error;
 use super::fault::{HubFault, status, transport};
 use super::place::HubPlace;
+use super::reply::HubReply;
 use super::repo::HubRepo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use ureq::http::Uri;
 /// The longest time to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// The longest silence of the hub.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 /// The most redirects of one request.
 const MOST_REDIRECTS: usize = 8;
 /// The most bytes of a list of files.
@@ -27,31 +28,6 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.')
 pub(super) struct HubClient<'p> {
     pub(super) place: &'p HubPlace,
     agent: ureq::Agent,
-}
-
-/// A response without its body.
-pub(super) struct HubReply {
-    pub(super) status: u16,
-    headers: ureq::http::HeaderMap,
-}
-
-impl HubReply {
-    /// A header's text.
-    pub(super) fn header(&self, name: &str) -> Option<String> {
-        Some(self.headers.get(name)?.to_str().ok()?.to_owned())
-    }
-
-    fn number(&self, name: &str) -> Option<u64> {
-        self.header(name)?.trim().parse().ok()
-    }
-
-    /// An ETag without quotes and weakness.
-    fn etag(&self, name: &str) -> Option<String> {
-        let text = self.header(name)?;
-        let text = text.trim();
-        let text = text.strip_prefix("W/").unwrap_or(text).trim_matches('"');
-        (!text.is_empty()).then(|| text.to_owned())
-    }
 }
 
 /// A revision of a repository.

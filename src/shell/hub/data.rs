@@ -214,8 +214,8 @@ fn choose(name: &HubName, files: &[String], card: &[CardConfig]) -> Result<DataC
             config.name
         )));
     }
-    let (split, files) = match split {
-        Some(wanted) => splits.into_iter().find(|(split, _)| split == wanted).ok_or_else(|| {
+    let (split, files) = if let Some(wanted) = split {
+        splits.into_iter().find(|(split, _)| split == wanted).ok_or_else(|| {
             let configs =
                 if card.len() > 1 { format!(" and the configurations {}", few(&names)) } else { String::new() };
             Error::failed(format!(
@@ -223,14 +223,13 @@ fn choose(name: &HubName, files: &[String], card: &[CardConfig]) -> Result<DataC
                 config.name,
                 few(&known)
             ))
-        })?,
-        None => {
-            let at = known.iter().position(|split| split == "train").unwrap_or(0);
-            if known.len() > 1 {
-                notes.push(format!("{repo}: took the split {} of {}", known[at], few(&known)));
-            }
-            splits.into_iter().nth(at).unwrap_or_default()
+        })?
+    } else {
+        let at = known.iter().position(|split| split == "train").unwrap_or(0);
+        if known.len() > 1 {
+            notes.push(format!("{repo}: took the split {} of {}", known[at], few(&known)));
         }
+        splits.into_iter().nth(at).unwrap_or_default()
     };
     Ok(DataChoice { config: config.name.clone(), split, files, notes })
 }

@@ -1,8 +1,8 @@
 //! What can go wrong with the hub, in plain sentences.
 
 use super::super::error::Error;
-use super::client::HubReply;
 use super::place::HubPlace;
+use super::reply::HubReply;
 use crate::domain::sanitise;
 use std::io::ErrorKind;
 

@@ -147,9 +147,8 @@ fn cached(place: &HubPlace, repo: &HubRepo, name: &HubName) -> Result<Result<Mod
     let Some((commit, folder)) = cached_commit(place, repo) else {
         return Ok(Err(format!("the model {} is not in the cache", repo.id)));
     };
-    let mut needed = match choose(&name.repo, &names_in(&folder), name.file.as_deref()) {
-        Ok(choice) => choice,
-        Err(_) => return Ok(Err(lacks(repo, &["its weights".to_owned()]))),
+    let Ok(mut needed) = choose(&name.repo, &names_in(&folder), name.file.as_deref()) else {
+        return Ok(Err(lacks(repo, &["its weights".to_owned()])));
     };
     let path = place_of(&folder, needed.weights, &needed.files);
     if needed.weights == WeightsKind::Sharded {

@@ -48,7 +48,7 @@ impl HubName {
     /// # Errors
     /// When it is not one; the message shows the form.
     pub fn model(text: &str) -> Result<Self> {
-        let form = "ORG/NAME, ORG/NAME@REVISION or ORG/NAME/FILE.gguf";
+        let form = "ORG/NAME, ORG/NAME@REVISION, ORG/NAME/FILE.gguf, or smollm2 for a small one";
         let name = Self::parse(text, form)?;
         if !name.parts.is_empty() {
             return Err(wrong(text, form));

@@ -177,7 +177,7 @@ mod tests {
             dropout: 0.0,
             targets,
             seed: 1,
-            modules: Default::default(),
+            modules: std::collections::BTreeMap::new(),
         })
     }
 
