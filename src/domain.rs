@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** folding the same records gives the same state, whichever process does it.
 
+mod adapter_base;
 mod agreement;
 mod axis;
 mod bradley_terry;
@@ -53,6 +54,7 @@ mod votes;
 #[cfg(test)]
 mod tests;
 
+pub use adapter_base::adapter_base_note;
 pub use agreement::{
     ItemLabels, Scale, bootstrap, cohen_kappa, fleiss_kappa, item_agreement, krippendorff_alpha, percent_agreement,
     quadratic_kappa,

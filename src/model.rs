@@ -17,6 +17,7 @@ pub(crate) mod gguf;
 pub(crate) mod language_model;
 pub mod layer;
 pub mod merge;
+mod peft;
 mod python;
 mod sentencepiece;
 pub(crate) mod sink;
@@ -35,12 +36,13 @@ pub use fingerprint::{Fingerprints, identity};
 pub use gguf::Gguf;
 pub use language_model::LanguageModel;
 pub use layer::{Activation, LayerParts, LayerSpec, NormPlacement, QkNorm};
+pub use peft::{ADAPTER_FILES, PeftAdapter};
 pub use sink::Sink;
 pub use special_tokens::SpecialTokens;
 pub use template::Template;
 pub use tokenizer::Tokenizer;
 pub use trained::{TRAINED_FILE, Trained};
-pub use tune::{LINEARS, LoraSpec, Tune};
+pub use tune::{LINEARS, LoraSpec, ModuleRank, Tune};
 pub use weights::Weights;
 
 /// The result type of the rooms that compute.

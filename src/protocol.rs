@@ -22,9 +22,10 @@ mod server;
 mod source;
 mod spec;
 mod tagged;
+mod unfinished;
 
 pub use crate::domain::{DroppedRows, Plan};
-pub use answer::{Estimate, GpuCard, MaskPiece, MaskedRow, Masks, ModelCard, ModelDescription, Scoring};
+pub use answer::{AdapterCard, Estimate, GpuCard, MaskPiece, MaskedRow, Masks, ModelCard, ModelDescription, Scoring};
 pub use bench::{
     BenchAnswer, BenchSpec, Flops, PairChoice, ProductFigures, RowsFigures, SampleBench, SampleFigures, SampleRun,
     StepFigures, TrainBench, TrainFigures,
@@ -41,8 +42,9 @@ pub use line::{Envelope, LineError, MAX_LINE, MAX_SEQ, decode, encode, parse_ver
 pub use log_fold::{LogFold, NumberSet};
 pub use record::{Header, SessionMeta, SessionRecord};
 pub use server::{JudgeModel, Judgement, ServerAnswer, ServerInput, ServerLog, ServerOptions, ServerRef};
-pub use source::{DataSnapshot, ModelRef};
+pub use source::{AdapterRef, DataSnapshot, ModelRef};
 pub use spec::{RunSpec, SampleSpec, Task, TrainSpec};
+pub use unfinished::UnfinishedDownload;
 
 /// Schema version of the records' data; readers accept every older one.
 pub const SCHEMA_VERSION: u32 = 1;

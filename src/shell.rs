@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod terminal;
 
+mod adapters;
 mod bundle;
 mod clipboard;
 mod commands;
@@ -21,6 +22,7 @@ mod eval_jobs;
 mod evaluation;
 mod events;
 mod fetch;
+mod hub;
 mod inputs;
 mod intake;
 mod job_context;

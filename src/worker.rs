@@ -6,6 +6,7 @@
 //! **Invariants.** Only the holder of a run's lock writes to its folder. A failed step overwrites nothing. A checkpoint is on
 //! disk before the log reports it.
 
+mod adapters;
 mod answer;
 mod bench;
 mod describe;
@@ -58,6 +59,7 @@ fn dispatch(args: &[OsString]) -> ExitCode {
             answer::models(&roots)
         }
         ["model", _] => answer::model(path(1)),
+        ["adapter", _, _] => adapters::describe(path(1), path(2)),
         ["describe", _] => describe::describe(path(1)),
         ["render", _, _, format, most] => describe::render(path(1), path(2), format, most),
         ["gpus"] => answer::gpus(),

@@ -37,7 +37,12 @@ pub fn eval_spec(spec: Option<&RunSpec>) -> Option<&EvalSpec> {
 pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
     match &spec.task {
         Task::Train(train) => {
-            let from = train.init.as_ref().map_or(String::new(), |run| format!(" + {run}"));
+            let start = train
+                .init
+                .as_ref()
+                .map(crate::domain::RunId::as_str)
+                .or_else(|| train.adapter.as_ref().map(|a| a.path.as_str()));
+            let from = start.map_or(String::new(), |start| format!(" + {start}"));
             let p = &train.params;
             let mut out = vec![
                 ("method", format!("{} · {}", train.method, p.text("tune"))),

@@ -10,7 +10,7 @@ use super::gguf::Gguf;
 use super::language_model::LanguageModel;
 use super::weights::{check_length, files};
 use crate::domain::model_name;
-use crate::protocol::{ModelCard, ModelRef};
+use crate::protocol::{ModelCard, ModelRef, UnfinishedDownload};
 use candle_core::{DType, Device};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,10 @@ pub fn discover(roots: &[PathBuf]) -> Vec<ModelCard> {
         for (name, path) in found {
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             if seen.insert(real) {
-                cards.push(card(name, &path));
+                let mut card = card(name, &path);
+                card.problem =
+                    unfinished(&path).or_else(|| card.problem.map(|why| with_remedy(why, &card.name, &path)));
+                cards.push(card);
             }
         }
     }
@@ -167,12 +170,46 @@ fn hub(id: &str, snapshot: &Path, found: &mut Vec<(String, PathBuf)>) {
         ["config.json", "tokenizer.json", "tokenizer.model", "model.safetensors.index.json", "model.safetensors"]
             .into_iter()
             .any(|name| snapshot.join(name).symlink_metadata().is_ok());
-    if is_model {
+    if is_model || unfinished(snapshot).is_some() {
         return found.push((id.to_owned(), snapshot.into()));
     }
     let mut below = Vec::new();
     search(snapshot, snapshot, DEPTH, &mut below);
     found.extend(below.into_iter().map(|(name, path)| (format!("{id}/{name}"), path)));
+}
+
+/// What a download that was not finished lacks, by the file that it left beside the snapshots.
+fn unfinished(snapshot: &Path) -> Option<String> {
+    const NAMED: usize = 3;
+    let mark = snapshot.parent()?.parent()?.join(UnfinishedDownload::FILE);
+    let mark: UnfinishedDownload = serde_json::from_slice(&std::fs::read(mark).ok()?).ok()?;
+    if snapshot.file_name()?.to_str()? != mark.commit {
+        return None;
+    }
+    let missing: Vec<&str> =
+        mark.files.iter().filter(|name| !snapshot.join(name).is_file()).map(String::as_str).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let more = missing.len().saturating_sub(NAMED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let named = missing.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    let all = mark.files.len();
+    Some(format!(
+        "the download was not finished, {} of {all} files are missing ({named}{more}): `{}` gets them",
+        missing.len(),
+        mark.command
+    ))
+}
+
+/// The problem of a snapshot that another program left unfinished, with the command that finishes it.
+fn with_remedy(why: String, id: &str, snapshot: &Path) -> String {
+    let of_hub = snapshot.parent().is_some_and(|all| all.ends_with("snapshots")) && snapshot.is_dir();
+    let is_cut = || !snapshot.join("config.json").is_file() || files(snapshot).is_err();
+    if !of_hub || snapshot.join("pytorch_model.bin").is_file() || !is_cut() {
+        return why;
+    }
+    format!("{why} (`tiebreak models get {id}` gets what is missing)")
 }
 
 /// The snapshot that `refs/main` names, else the last by name.

@@ -15,7 +15,7 @@ use super::language_model::LanguageModel;
 use super::layer::activation_name;
 use super::sink::Sink;
 use super::staged_folder::StagedFolder;
-use super::trained::{LORA_A, LORA_B, MAGNITUDE, Trained, write_tensors};
+use super::trained::{LORA_A, LORA_B, MAGNITUDE, SCORE, Trained, write_tensors};
 use super::tune::Tune;
 use crate::protocol::{ModelRef, RunEvent};
 use candle_core::{D, DType, Device, Tensor};
@@ -113,19 +113,40 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
         return Err(Error::Invalid("this run trained every weight, so it has no adapter; use --format hf".into()));
     };
     let folder = StagedFolder::new(out)?;
-    let tensors: Vec<_> = trained.tensors.iter().map(|(n, t)| (format!("base_model.model.{n}"), t.clone())).collect();
+    // A value head is no part of a language model.
+    let adapter = trained.tensors.iter().filter(|(name, _)| name.as_str() != SCORE);
+    let tensors: Vec<_> = adapter.map(|(n, t)| (format!("base_model.model.{n}"), t.clone())).collect();
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     write_tensors(&folder.file("adapter_model.safetensors"), tensors, metadata)?;
     // peft reads alpha as a whole number where it is one.
     let alpha: Value = if spec.alpha.fract() == 0.0 { (spec.alpha as i64).into() } else { spec.alpha.into() };
+    let (name, revision) = match on_hub(Path::new(&base.path)) {
+        Some((name, commit)) => (name, Some(commit)),
+        None => (base.path.clone(), None),
+    };
+    // Modules that differ are named in full.
+    let targets: Vec<&String> =
+        if spec.modules.is_empty() { spec.targets.iter().collect() } else { spec.modules.keys().collect() };
+    let ranks: BTreeMap<&String, usize> =
+        spec.modules.iter().filter(|(_, m)| m.r != spec.r).map(|(name, m)| (name, m.r)).collect();
+    let alphas: BTreeMap<&String, f64> =
+        spec.modules.iter().filter(|(_, m)| m.alpha != spec.alpha).map(|(name, m)| (name, m.alpha)).collect();
     let config = json!({
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base.path, "inference_mode": true,
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": name, "revision": revision, "inference_mode": true,
         "r": spec.r, "lora_alpha": alpha, "lora_dropout": spec.dropout, "use_rslora": spec.rslora, "use_dora": spec.dora,
         "bias": "none",
-        "target_modules": spec.targets, "fan_in_fan_out": false, "init_lora_weights": true, "modules_to_save": null,
+        "target_modules": targets, "rank_pattern": ranks, "alpha_pattern": alphas, "fan_in_fan_out": false, "init_lora_weights": true, "modules_to_save": null,
     });
     folder.json("adapter_config.json", &config)?;
     folder.finish()
+}
+
+/// The name and the commit on the Hugging Face hub of a model in its cache: `…/models--ORG--NAME/snapshots/COMMIT`.
+fn on_hub(path: &Path) -> Option<(String, String)> {
+    let commit = path.file_name()?.to_str()?;
+    let all = path.parent().filter(|all| all.ends_with("snapshots"))?;
+    let name = all.parent()?.file_name()?.to_str()?.strip_prefix("models--")?.replacen("--", "/", 1);
+    (commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit())).then(|| (name, commit.to_owned()))
 }
 
 /// Applies the trained tensors: full weights replace, adapters are added as `W + scale·B·A`, whose rows DoRA rescales to its
@@ -147,7 +168,8 @@ fn merge(trained: &Trained, tensors: &mut BTreeMap<String, Tensor>) -> Result<()
             for (name, a) in &trained.tensors {
                 let Some(module) = name.strip_suffix(LORA_A) else { continue };
                 let b = trained.tensors.get(&format!("{module}{LORA_B}")).ok_or_else(|| unfit(name))?;
-                let update = b.to_dtype(DType::F32)?.matmul(&a.to_dtype(DType::F32)?)?.affine(spec.scale(), 0.0)?;
+                let update =
+                    b.to_dtype(DType::F32)?.matmul(&a.to_dtype(DType::F32)?)?.affine(spec.scale_of(module), 0.0)?;
                 let weight = tensors.get_mut(&format!("{module}.weight")).filter(|w| w.dims() == update.dims());
                 let weight = weight.ok_or_else(|| unfit(name))?;
                 *weight = (&*weight + update)?;

@@ -38,9 +38,21 @@ impl Trained {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(dir: &Path, tune: &Tune, trainables: &[(String, Var)]) -> Result<(), Error> {
+        Self::write_values(dir, tune, trainables.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())))
+    }
+
+    /// As [`Trained::write`], of tensors.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_values(
+        dir: &Path,
+        tune: &Tune,
+        tensors: impl IntoIterator<Item = (String, Tensor)>,
+    ) -> Result<(), Error> {
         let path = dir.join(TRAINED_FILE);
         let kind = serde_json::to_string(tune).map_err(|e| Error::file(&path, e))?;
-        let tensors: Vec<_> = trainables.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        let tensors: Vec<_> = tensors.into_iter().collect();
         write_tensors(&path, tensors, HashMap::from([("tune".to_owned(), kind)]))
     }
 
@@ -120,7 +132,16 @@ mod tests {
         let model = LanguageModel::open(&dir).unwrap();
         let spec = |seed, r| {
             let targets = vec!["q_proj".to_owned(), "down_proj".to_owned()];
-            Tune::Lora(LoraSpec { r, alpha: 8.0, rslora: true, dora: false, dropout: 0.0, targets, seed })
+            Tune::Lora(LoraSpec {
+                r,
+                alpha: 8.0,
+                rslora: true,
+                dora: false,
+                dropout: 0.0,
+                targets,
+                seed,
+                modules: std::collections::BTreeMap::new(),
+            })
         };
         let a = model.decoder(&Device::Cpu, &spec(1, 4)).unwrap();
         let b = model.decoder(&Device::Cpu, &spec(2, 4)).unwrap();

@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The linear modules of a decoder layer that can have an adapter, in the layer's order.
 pub const LINEARS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
@@ -27,14 +28,55 @@ pub struct LoraSpec {
     pub targets: Vec<String>,
     /// Seed of A's initialisation and of dropout.
     pub seed: u64,
+    /// The adapted modules by their full names, of an adapter made elsewhere whose modules differ; empty: every target has `r`
+    /// and `alpha`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, ModuleRank>,
+}
+
+/// Rank and alpha of one module.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ModuleRank {
+    /// Rank of the update.
+    pub r: usize,
+    /// Numerator of the scale.
+    pub alpha: f64,
 }
 
 impl LoraSpec {
     /// The factor on B·A.
     #[must_use]
     pub fn scale(&self) -> f64 {
-        let r = self.r as f64;
-        self.alpha / if self.rslora { r.sqrt() } else { r }
+        self.scale_by(ModuleRank { r: self.r, alpha: self.alpha })
+    }
+
+    fn scale_by(&self, module: ModuleRank) -> f64 {
+        let r = module.r as f64;
+        module.alpha / if self.rslora { r.sqrt() } else { r }
+    }
+
+    /// Rank and scale of a module's adapter, by its full name and its place in [`LINEARS`]; none if it has none.
+    #[must_use]
+    pub fn adapter_of(&self, name: &str, index: usize) -> Option<(usize, f64)> {
+        let module = if self.modules.is_empty() {
+            let own = ModuleRank { r: self.r, alpha: self.alpha };
+            self.targets.iter().any(|target| target == LINEARS[index]).then_some(own)
+        } else {
+            self.modules.get(name).copied()
+        };
+        module.map(|module| (module.r, self.scale_by(module)))
+    }
+
+    /// The factor on B·A of a module that has an adapter, by its full name.
+    #[must_use]
+    pub fn scale_of(&self, name: &str) -> f64 {
+        self.modules.get(name).map_or_else(|| self.scale(), |module| self.scale_by(*module))
+    }
+
+    /// The largest rank.
+    #[must_use]
+    pub fn largest_rank(&self) -> usize {
+        self.modules.values().map(|module| module.r).max().unwrap_or(self.r)
     }
 
     /// Checks the values.
@@ -42,7 +84,7 @@ impl LoraSpec {
     /// # Errors
     /// When the rank is 0, dropout is not in 0..1, or a target is not a linear module.
     pub fn check(&self) -> Result<(), Error> {
-        if self.r == 0 {
+        if self.r == 0 || self.modules.values().any(|module| module.r == 0) {
             return Err(Error::Invalid("lora_r=0 trains nothing; set it to 1 or more".into()));
         }
         if !(0.0..1.0).contains(&self.dropout) {

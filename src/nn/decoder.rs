@@ -87,16 +87,20 @@ impl LayerReader for DecoderBuilder<'_> {
         let weight = self.weight(&format!("{name}.weight"), &[spec.out, spec.width])?;
         let bias = if spec.bias { Some(self.weight(&format!("{name}.bias"), &[spec.out])?) } else { None };
         self.modules += 1;
-        let lora = match self.tune {
-            Tune::Lora(lora) if lora.targets.iter().any(|t| t == LINEARS[spec.index]) => {
-                let lora = Lora::init(lora, weight.stored(), self.modules)?;
+        let adapter = match self.tune {
+            Tune::Lora(lora) => lora.adapter_of(&name, spec.index).map(|adapter| (lora, adapter)),
+            _ => None,
+        };
+        let lora = match adapter {
+            Some((lora, adapter)) => {
+                let lora = Lora::init(lora, adapter, weight.stored(), self.modules)?;
                 self.trainables.push((format!("{name}{LORA_A}"), lora.a.clone()));
                 self.trainables.push((format!("{name}{LORA_B}"), lora.b.clone()));
                 let lengths = lora.dora.as_ref().map(|d| d.magnitude.clone());
                 self.trainables.extend(lengths.map(|m| (format!("{name}{MAGNITUDE}"), m)));
                 Some(lora)
             }
-            _ => None,
+            None => None,
         };
         Ok(Linear { weight, bias, lora })
     }

@@ -181,17 +181,17 @@ impl Lora {
 }
 
 impl Lora {
-    /// A new adapter for module number `module` on `weight` (out, in). A is drawn from U(−1/√in, 1/√in), torch's
+    /// A new adapter of rank `r` for module number `module` on `weight` (out, in). A is drawn from U(−1/√in, 1/√in), torch's
     /// kaiming_uniform with a = √5; B is zero; DoRA's magnitudes are the row norms.
-    pub(super) fn init(spec: &LoraSpec, weight: &Tensor, module: u64) -> Result<Self, Error> {
+    pub(super) fn init(spec: &LoraSpec, (r, scale): (usize, f64), weight: &Tensor, module: u64) -> Result<Self, Error> {
         let (out, width) = weight.dims2()?;
         let mut rng = stream(spec.seed, module);
         let bound = 1.0 / (width as f64).sqrt();
-        let first: Vec<f64> = (0..spec.r * width).map(|_| (2.0 * uniform(&mut rng) - 1.0) * bound).collect();
+        let first: Vec<f64> = (0..r * width).map(|_| (2.0 * uniform(&mut rng) - 1.0) * bound).collect();
         let (device, dtype) = (weight.device(), trained_dtype(weight.dtype()));
-        let a = Tensor::from_vec(first, (spec.r, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
+        let a = Tensor::from_vec(first, (r, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
         let a = Var::from_tensor(&a)?;
-        let b = Var::zeros((out, spec.r), dtype, device)?;
+        let b = Var::zeros((out, r), dtype, device)?;
         let dora = if spec.dora {
             let squares = weight.to_dtype(dtype)?.sqr()?.sum(D::Minus1)?;
             let magnitude = Var::from_tensor(&norms(weight, &squares, &read(&a, false), &read(&b, false), 1.0)?)?;
@@ -199,6 +199,6 @@ impl Lora {
         } else {
             None
         };
-        Ok(Self { a, b, scale: spec.scale(), dropout: spec.dropout, seed: spec.seed, module, dora })
+        Ok(Self { a, b, scale, dropout: spec.dropout, seed: spec.seed, module, dora })
     }
 }

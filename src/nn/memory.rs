@@ -5,7 +5,7 @@
 
 use crate::model::config::Config;
 use crate::model::layer::{LinearSpec, QkNorm};
-use crate::model::tune::{LINEARS, Tune};
+use crate::model::tune::Tune;
 
 /// Bytes per element of the compute type, f32.
 pub(crate) const BYTES: u64 = 4;
@@ -48,7 +48,7 @@ fn after(c: &Config) -> usize {
 
 /// The sum of the adapters' ranks in a layer.
 fn low(tune: &Tune) -> usize {
-    if let Tune::Lora(l) = tune { l.r * l.targets.len() } else { 0 }
+    if let Tune::Lora(l) = tune { l.largest_rank() * l.targets.len() } else { 0 }
 }
 
 /// The size of one group of sequences that go through the decoder together.
@@ -70,9 +70,12 @@ pub(crate) fn trainable(c: &Config, tune: &Tune) -> u64 {
         return if *tune == Tune::Full { c.parameters() } else { 0 };
     };
     // A is (r, in), B is (out, r), DoRA's magnitudes are (out).
-    let adapter = |spec: LinearSpec| lora.r * (spec.width + spec.out) + if lora.dora { spec.out } else { 0 };
-    let adapted = |spec: &LinearSpec| lora.targets.iter().any(|target| target == LINEARS[spec.index]);
-    (c.layers * c.linears().into_iter().filter(adapted).map(adapter).sum::<usize>()) as u64
+    let adapter = |layer: usize, spec: LinearSpec| {
+        let found = lora.adapter_of(&c.layer_name(layer, spec.name), spec.index);
+        found.map_or(0, |(r, _)| r * (spec.width + spec.out) + if lora.dora { spec.out } else { 0 })
+    };
+    let layer = |layer: usize| c.linears().into_iter().map(|spec| adapter(layer, spec)).sum::<usize>();
+    (0..c.layers).map(layer).sum::<usize>() as u64
 }
 
 /// Bytes of activations for a micro-batch: every layer's input for all groups, and for one group at a time the larger of a layer's
@@ -171,7 +174,16 @@ mod tests {
         let lora = |targets: &[&str]| {
             let dora = targets.len() > 2;
             let targets = targets.iter().map(|t| (*t).to_owned()).collect();
-            Tune::Lora(crate::model::LoraSpec { r: 4, alpha: 8.0, rslora: false, dora, dropout: 0.0, targets, seed: 1 })
+            Tune::Lora(crate::model::LoraSpec {
+                r: 4,
+                alpha: 8.0,
+                rslora: false,
+                dora,
+                dropout: 0.0,
+                targets,
+                seed: 1,
+                modules: std::collections::BTreeMap::new(),
+            })
         };
         for tune in [lora(&crate::model::LINEARS), lora(&["k_proj", "down_proj"]), Tune::Full, Tune::None] {
             let decoder = model.decoder(&Device::Cpu, &tune).unwrap();
@@ -188,7 +200,16 @@ mod tests {
         assert_eq!(c.parameters(), 134_515_008);
         let targets = crate::model::LINEARS.iter().map(|t| (*t).to_owned()).collect();
         let dora = false;
-        let lora = crate::model::LoraSpec { r: 16, alpha: 32.0, rslora: false, dora, dropout: 0.0, targets, seed: 1 };
+        let lora = crate::model::LoraSpec {
+            r: 16,
+            alpha: 32.0,
+            rslora: false,
+            dora,
+            dropout: 0.0,
+            targets,
+            seed: 1,
+            modules: std::collections::BTreeMap::new(),
+        };
         let tune = Tune::Lora(lora);
         for (length, measured) in [(140, 938.0), (320, 1095.0), (1024, 2242.0)] {
             let pairs = [PassSize { rows: 2, length, scored: 2 * length, tokens: 2 * length }; 4];

@@ -173,7 +173,16 @@ impl Toy {
 /// An adapter on every linear module; with `dora` also rank-stabilised.
 pub(crate) fn lora(dora: bool, dropout: f64) -> Tune {
     let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    Tune::Lora(LoraSpec { r: 3, alpha: 5.0, rslora: dora, dora, dropout, targets, seed: 11 })
+    Tune::Lora(LoraSpec {
+        r: 3,
+        alpha: 5.0,
+        rslora: dora,
+        dora,
+        dropout,
+        targets,
+        seed: 11,
+        modules: std::collections::BTreeMap::new(),
+    })
 }
 
 /// Arbitrary gradients of a batch's scores.

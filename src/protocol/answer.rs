@@ -27,6 +27,25 @@ pub struct ModelCard {
     pub problem: Option<String>,
 }
 
+/// An adapter made elsewhere, which fits a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdapterCard {
+    /// Rank.
+    pub r: usize,
+    /// Numerator of the scale.
+    pub alpha: f64,
+    /// Rank-stabilised scale.
+    pub rslora: bool,
+    /// Weight-decomposed.
+    pub dora: bool,
+    /// The kinds of modules that it adapts.
+    pub targets: Vec<String>,
+    /// Whether its modules differ in rank or alpha, or not all of a kind are adapted.
+    pub patterned: bool,
+    /// The base model that it names; empty if it names none.
+    pub base: String,
+}
+
 /// A model as a person reads about it before training on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelDescription {

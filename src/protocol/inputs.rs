@@ -20,6 +20,9 @@ pub struct Inputs {
     /// The checkpoints of other runs, one per role; of generators one per run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointInput>,
+    /// The adapter made elsewhere that the run started from: its files there, and the run's own copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<ModelInput>,
     /// The models behind servers that the run asks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerInput>,

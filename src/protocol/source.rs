@@ -2,6 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+/// An adapter made elsewhere that a run starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterRef {
+    /// Its folder.
+    pub path: String,
+    /// The base model that it names; empty if it names none.
+    pub base: String,
+}
+
 /// A model on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelRef {

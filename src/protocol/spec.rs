@@ -3,7 +3,7 @@
 use super::evaluation::{EvalSpec, SuiteSpec};
 use super::inputs::{CheckpointRole, Inputs};
 use super::server::ServerRef;
-use super::source::{DataSnapshot, ModelRef};
+use super::source::{AdapterRef, DataSnapshot, ModelRef};
 use crate::domain::{HUMAN, Params, RunId, Sampler, is_name};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path};
@@ -18,6 +18,9 @@ pub struct TrainSpec {
     /// A run of the same session whose adapter it starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<RunId>,
+    /// An adapter made elsewhere that it starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterRef>,
     /// Every hyper-parameter, resolved.
     pub params: Params,
     /// Rows of the kind that the method needs: [`crate::domain::Needs`].
@@ -54,6 +57,7 @@ impl TrainSpec {
             method: method.into(),
             model,
             init: None,
+            adapter: None,
             params,
             data,
             mix: None,

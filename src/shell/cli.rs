@@ -4,6 +4,7 @@
 
 mod bench;
 mod choice;
+mod data;
 mod evaluate;
 mod rounds;
 mod server;
@@ -11,6 +12,7 @@ mod values;
 
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
 pub use choice::{ChoiceArgs, RubricArgs, TagArgs};
+pub use data::DataAction;
 pub use evaluate::EvalArgs;
 pub use rounds::LoopArgs;
 pub use server::ServerArgs;
@@ -74,6 +76,12 @@ pub enum Command {
         /// Another action than listing.
         #[command(subcommand)]
         action: Option<ModelsAction>,
+    },
+    /// Get a dataset's files from the Hugging Face hub.
+    Data {
+        /// What to do.
+        #[command(subcommand)]
+        action: DataAction,
     },
     /// Print what a model reads of a file's rows, with what is learned of them.
     Render(RenderArgs),
@@ -177,9 +185,11 @@ pub enum Command {
 /// Actions on models.
 #[derive(Debug, Subcommand)]
 pub enum ModelsAction {
-    /// Download a model into the data folder; resumes and verifies downloads.
+    /// Download a model, or what is missing of it; every file is verified. Reads HF_TOKEN, HF_ENDPOINT, HF_HUB_CACHE, HF_HOME
+    /// and HF_HUB_OFFLINE.
     Get {
-        /// Name of the model: smollm2.
+        /// ORG/NAME, ORG/NAME@REVISION or ORG/NAME/FILE.gguf on the Hugging Face hub; or smollm2.
+        #[arg(value_name = "ORG/NAME[@REVISION]")]
         name: String,
     },
     /// Show how a model reads: dimensions, end tokens, what its template makes of small conversations, and problems.
@@ -349,8 +359,8 @@ pub struct TrainArgs {
     /// The run's name (default: the method and a number).
     #[arg(long)]
     pub name: Option<String>,
-    /// A run of this session whose adapter is the starting point; RUN@best takes its best checkpoint.
-    #[arg(long, value_name = "RUN")]
+    /// The adapter to start from: a run of this session (RUN@best takes its best checkpoint), or a folder of Python's peft.
+    #[arg(long, value_name = "RUN|DIR")]
     pub init: Option<String>,
     /// Which rows.
     #[command(flatten)]

@@ -11,6 +11,7 @@ mod doctor;
 mod dry_run;
 mod evaluate;
 mod follow;
+mod hub;
 mod launch;
 mod make;
 mod models;
@@ -25,7 +26,7 @@ mod screens;
 mod session;
 mod tag;
 
-use super::cli::{Cli, Command, ModelsAction, definition};
+use super::cli::{Cli, Command, DataAction, ModelsAction, definition};
 use super::error::Result;
 use crate::app::{Goal, Show};
 use crate::protocol::RunCommand;
@@ -53,10 +54,14 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Demo { name, screen } => screens::demo(context, name.as_deref(), &screen),
         // Models get the user's own umask: they may be shared.
         Command::Models { action } => {
-            if matches!(action, Some(ModelsAction::Make(_))) {
+            if matches!(action, Some(ModelsAction::Make(_) | ModelsAction::Get { .. })) {
                 rustix::process::umask(users);
             }
             models::run(&context, action)
+        }
+        Command::Data { action: DataAction::Get { name, to } } => {
+            rustix::process::umask(users);
+            hub::data(&context, &name, to.as_deref())
         }
         Command::Render(args) => models::render(&context, &args),
         Command::New(args) => session::new(&context, &args),

@@ -366,8 +366,18 @@ fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<
     within(PLAN_TIME, "planning the run", move || match request {
         LaunchRequest::Train(TrainRequest { method, params, choice, init, allow_damaged }) => {
             let device = "auto".into();
-            let order =
-                TrainOrder { method, params, choice, name: None, init, device, allow_damaged, suites: None, upto };
+            let order = TrainOrder {
+                method,
+                params,
+                choice,
+                name: None,
+                init,
+                adapter: None,
+                device,
+                allow_damaged,
+                suites: None,
+                upto,
+            };
             plan::train(&home, &dir, order)
         }
         LaunchRequest::Sample(ask) => {

@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 use super::supervisor::{Deadline, ask_within};
-use super::{embedded, fetch};
+use super::{embedded, fetch, hub};
 use crate::domain::nearest;
 use crate::protocol::{MaskedRow, ModelCard, ModelDescription, ModelRef};
 use crate::storage::Home;
@@ -113,6 +113,10 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
     }
     let usable = cards.iter().filter(|c| c.problem.is_none()).map(|c| c.name.as_str());
     Err(Error::failed(match nearest(name, usable) {
+        near if hub::looks_like(name) => {
+            let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? Or "));
+            format!("there is no model `{name}` on this machine: {near}get it with `tiebreak models get {name}`")
+        }
         Some(near) => format!("there is no model `{name}` on this machine; did you mean `{near}`?"),
         None => format!("there is no model `{name}` on this machine: get one with `tiebreak models get smollm2`"),
     }))

@@ -6,7 +6,7 @@
 mod tests;
 
 use super::error::{Error, Result};
-use super::{models, servers, suites};
+use super::{adapters, models, servers, suites};
 use crate::domain::{
     Filter, Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RowChoice, Rubric, RunId, Sampler, Session,
     counted, is_held_out, method, methods, nearest,
@@ -34,6 +34,8 @@ pub struct TrainOrder {
     pub name: Option<String>,
     /// A run of the session whose adapter is the starting point.
     pub init: Option<RunId>,
+    /// A peft folder whose adapter is the starting point.
+    pub adapter: Option<PathBuf>,
     /// What computes.
     pub device: String,
     /// Whether to train on what can be read of damaged logs.
@@ -99,7 +101,7 @@ fn named(name: &str) -> Result<&'static Method> {
 ///
 /// # Errors
 /// When there is nothing to train on, a run or the model is unusable, or the session cannot be read.
-pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpec, Vec<DataFile>)> {
+pub fn train(home: &Home, dir: &SessionDir, mut order: TrainOrder) -> Result<(RunSpec, Vec<DataFile>)> {
     let method = named(&order.method)?;
     if let Some(why) = method.contradiction(&order.params) {
         return Err(Error::Usage(why));
@@ -146,6 +148,14 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
         Some(model) => model,
         None => models::find(home, &dir.meta()?.model)?,
     };
+    let adapter = match &order.adapter {
+        Some(folder) => {
+            let (adapter, params) = adapters::settle(folder, &model, method, &order.params)?;
+            order.params = params;
+            Some(adapter)
+        }
+        None => None,
+    };
     let mut frozen = Frozen { seq, files: Vec::new() };
     let data = frozen.rows_for(method.needs, &session, &order.choice)?;
     let is_set = |key: &str| order.params.f64(key) > 0.0;
@@ -156,7 +166,8 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     let RowChoice { filter, rubric } = order.choice;
     let filter = filter.map(|filter| filter.to_string());
     let rubric = (rubric != Rubric::default()).then(|| rubric.to_string());
-    let task = Task::Train(TrainSpec { init: order.init, mix, probe, suites, filter, rubric, reward, ..spec_of });
+    let task =
+        Task::Train(TrainSpec { init: order.init, adapter, mix, probe, suites, filter, rubric, reward, ..spec_of });
     Ok((new_spec(id, task, order.device), frozen.files))
 }
 

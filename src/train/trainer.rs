@@ -34,6 +34,7 @@ use crate::model::error::Error;
 use crate::model::fingerprint::{Fingerprints, identity};
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
+use crate::model::tune::Tune;
 use crate::nn::device::device;
 use crate::nn::optim::AdamW;
 use crate::nn::policy::Policy;
@@ -41,7 +42,7 @@ use crate::protocol::{Plan, RunEvent, RunSpec};
 use best::Best;
 use health::HealthMonitor;
 use mix::Mix;
-use options::new_policy;
+use options::{new_policy, tune_from};
 use pass::{ExampleSet, PassOptions, StepTokens, forward_backward, not_finite, score, scored_examples};
 use probe::Probe;
 use rollouts::{AnswerScorer, RolloutContext, Rollouts};
@@ -72,13 +73,19 @@ pub enum StepOutcome {
 
 /// What the reference log-probs depend on beside the tokens: the model's files, the tensors of the initial checkpoint, the
 /// dtype and the engine.
-fn reference_identity(spec: &RunSpec, policy: &Policy, adapter: bool) -> Result<String, Error> {
+fn reference_identity(spec: &RunSpec, policy: &Policy, tune: &Tune, adapter: bool) -> Result<String, Error> {
     let path = &train_spec(spec)?.model.path;
     let model = match spec.inputs.models.first() {
         Some(model) => identity(model),
         None => identity(&Fingerprints::default().of(path, Path::new(path), |_, _| Ok(()))?),
     };
-    let trained = if adapter { checkpoint::weights_hash(policy)? } else { String::new() };
+    // Equal tensors with other scales are another reference.
+    let scales = match tune {
+        Tune::Lora(spec) if !spec.modules.is_empty() => format!(" {:?} {}", spec.modules, spec.rslora),
+        Tune::Lora(spec) => format!(" {}", spec.scale()),
+        _ => String::new(),
+    };
+    let trained = if adapter { checkpoint::weights_hash(policy)? + &scales } else { String::new() };
     Ok(format!("{model} {} {} {trained}", policy.decoder().dtype().as_str(), policy.path()))
 }
 
@@ -110,7 +117,8 @@ impl Trainer {
         progress(sink, "loading the model", 0, 1)?;
         let model = LanguageModel::open(Path::new(&train_spec.model.path))?.dated(spec.inputs.date.as_deref())?;
         let device = device(&spec.device)?;
-        let mut decoder = model.decoder(&device, &tune(&params))?;
+        let tune = tune_from(&params, paths.init)?;
+        let mut decoder = model.decoder(&device, &tune)?;
         let hidden = model.config.hidden;
         // A value head starts at 0.
         let value = needs.filter(|needs| needs.values).map(|_| vec![0.0; hidden]);
@@ -141,14 +149,14 @@ impl Trainer {
         let reading = if options.read_value { Some(model.reading()?) } else { None };
         let probe = Probe::new(&model, &policy, &rows.probe, &probe)?;
         if let Some(dir) = paths.init {
-            checkpoint::load_initial_weights(&policy, &tune(&params), dir)?;
+            checkpoint::load_initial_weights(&policy, &tune, dir)?;
         }
         let all: Vec<&Example> = train.iter().chain(&eval).collect();
         let mut references = if recipe.needs_reference() {
             let total = all.len();
             let report = |done: usize| progress(sink, "reference log-probs", done, total);
             let adapter = paths.init.is_some();
-            let identity = reference_identity(spec, &policy, adapter)?;
+            let identity = reference_identity(spec, &policy, &tune, adapter)?;
             let (references, used) = ReferenceCache::new(paths.cache, &identity).get(&policy, adapter, &all, report)?;
             if used.computed < total {
                 progress(sink, "reference log-probs", total, total)?;
@@ -168,9 +176,9 @@ impl Trainer {
             };
             // Without an initial checkpoint the base model (adapter off) is the reference.
             let reference = if needs.reference && (paths.init.is_some() || params.tune == TuneKind::Full) {
-                let reference = new_policy(model.decoder(&device, &tune(&params))?, &params)?;
+                let reference = new_policy(model.decoder(&device, &tune)?, &params)?;
                 if let Some(dir) = paths.init {
-                    checkpoint::load_initial_weights(&reference, &tune(&params), dir)?;
+                    checkpoint::load_initial_weights(&reference, &tune, dir)?;
                 }
                 Some(reference)
             } else {
@@ -212,6 +220,7 @@ impl Trainer {
             optimizer,
             schedule,
             spec: train_spec,
+            tune,
             params,
             train: ExampleSet { examples: train, references },
             eval: ExampleSet { examples: eval, references: eval_references },

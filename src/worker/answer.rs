@@ -76,6 +76,11 @@ pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str, written: 
         "hf-base" => to_hf(&train.model, &trained, out, Precision::AsBase, &mut StdoutSink)?,
         "hf" => to_hf(&train.model, &trained, out, Precision::Exact, &mut StdoutSink)?,
         "peft" => {
+            if train.method == "reward" {
+                let why = "is a reward model, and peft loads no score head with an adapter of a language model: score with \
+                           `tiebreak score`, or export with --format hf what its layers learned";
+                return Err(Error::Failed(format!("run {} {why}", spec.id)));
+            }
             to_peft(&train.model, &trained, out)?;
             StdoutSink.emit(RunEvent::Progressed { stage: "written".into(), done: 1, total: 1 })?;
         }

@@ -1,5 +1,6 @@
 //! An evaluation run: its inputs opened, its log as the state it resumes from. Owns that glue; refuses the evaluation itself.
 
+use super::adapters::held;
 use super::drive::{Saving, Work, WorkOutcome};
 use super::error::Error;
 use super::inputs::{CheckedInputs, check_or_record, dated, newest, recorded_checkpoint};
@@ -225,7 +226,7 @@ fn judging_run(run: &RunDir, bound: &CheckedInputs, role: CheckpointRole) -> Res
     let init = match (recorded.checkpoint(CheckpointRole::Init), &train.init) {
         (Some(input), _) => Some(recorded_checkpoint(&judge, input)?),
         (None, Some(parent)) => Some(newest(&judge, parent)?.path),
-        (None, None) => None,
+        (None, None) => held(&judge, &train),
     };
     Ok(Some(JudgingRun { spec: train, checkpoint: checkpoint.to_owned(), init, date }))
 }

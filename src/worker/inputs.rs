@@ -3,6 +3,7 @@
 //! Owns the check: inputs recorded in `inputs.json` or at launch are compared by hash; unrecorded ones are accepted as they are,
 //! with a warning. Refuses to continue when an input differs: the message names the file and the remedy.
 
+use super::adapters;
 use super::error::Error;
 use super::log::Log;
 use super::prepared::PastAttempts;
@@ -81,6 +82,12 @@ pub(super) fn check_or_record(
         };
         inputs.checkpoints.push(input);
         checkpoints.insert(role.slot(id), path);
+    }
+    if let Task::Train(train) = &spec.task
+        && let Some((input, held)) = adapters::bind(run, train, known.adapter.as_ref(), log)?
+    {
+        inputs.adapter = Some(input);
+        checkpoints.insert(CheckpointRole::Init.word().to_owned(), held);
     }
     let mut read: Vec<(PathBuf, ModelInput)> = Vec::new();
     let prints = Fingerprints::new(&run.fingerprints());

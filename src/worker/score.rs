@@ -1,6 +1,7 @@
 //! Short queries that score and judge: JSON lines on stdout, then exit. Owns the choice of what scores: a reward model, a
 //! policy's implicit reward, or a judge model. Refuses to write the session's log: the parent does.
 
+use super::adapters::held;
 use super::error::Error;
 use super::inputs::{self, check_models, dated, newest, recorded_checkpoint};
 use super::out::say;
@@ -47,7 +48,7 @@ pub(super) fn score(path: &Path, id: &RunId, of: Option<&RunId>) -> Result<(), E
             (Some(input), _) => Some(recorded_checkpoint(&run, input)?),
             // A run of an older version: the checkpoint that its parent has now.
             (None, Some(parent)) => Some(newest(&run, parent)?.path),
-            (None, None) => None,
+            (None, None) => held(&run, train),
         };
         let date = spec.inputs.date.as_deref();
         Scorer::Implicit(Box::new(ImplicitScorer::open(train, &checkpoint.path, init.as_deref(), date, &device)?))

@@ -9,6 +9,7 @@
     reason = "tests may fail loudly"
 )]
 
+mod adapters;
 mod agreement;
 mod architecture;
 mod blind_pass;
@@ -24,6 +25,7 @@ mod forms;
 mod gguf;
 mod growing;
 mod hints;
+mod hub;
 mod ifeval;
 mod inputs;
 mod judge;

@@ -85,7 +85,16 @@ fn logits_are_the_decoders_for_every_family_and_adapter() {
         assert!(worst(&want, &made(&read, &prompt, &next)) < 1e-4, "{kind}");
         for (dora, rslora) in [(false, false), (true, false), (false, true)] {
             let targets = LINEARS.map(String::from).to_vec();
-            let spec = LoraSpec { r: 4, alpha: 8.0, rslora, dora, dropout: 0.0, targets, seed: 1 };
+            let spec = LoraSpec {
+                r: 4,
+                alpha: 8.0,
+                rslora,
+                dora,
+                dropout: 0.0,
+                targets,
+                seed: 1,
+                modules: std::collections::BTreeMap::new(),
+            };
             let decoder = Decoder::new(&config, &mut weights(), &Tune::Lora(spec)).unwrap();
             let mut rng = stream(2, 0);
             for (_, var) in decoder.trainables() {

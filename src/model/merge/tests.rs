@@ -29,7 +29,16 @@ pub(super) fn lora() -> Tune {
 
 pub(super) fn adapter(rslora: bool, dora: bool) -> Tune {
     let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    Tune::Lora(LoraSpec { r: 4, alpha: 6.0, rslora, dora, dropout: 0.0, targets, seed: 1 })
+    Tune::Lora(LoraSpec {
+        r: 4,
+        alpha: 6.0,
+        rslora,
+        dora,
+        dropout: 0.0,
+        targets,
+        seed: 1,
+        modules: std::collections::BTreeMap::new(),
+    })
 }
 
 pub(super) fn batch() -> Batch {

@@ -4,11 +4,11 @@ use super::super::cli::{SampleArgs, TrainArgs};
 use super::super::error::Result;
 use super::super::estimate::estimate;
 use super::super::plan::{self, SampleOrder, TrainOrder};
-use super::super::{models, out, supervisor, system};
+use super::super::{adapters, models, out, supervisor, system};
 use super::context::CommandContext;
 use super::follow;
-use crate::domain::{RunId, Sampler, counted};
-use crate::protocol::{Estimate, RunSpec, Task};
+use crate::domain::{RunId, Sampler, adapter_base_note, counted};
+use crate::protocol::{Estimate, RunSpec, Task, TrainSpec};
 use crate::storage::{DataFile, RunDir, SessionDir};
 use serde_json::json;
 
@@ -44,12 +44,17 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
     let params = plan::params(&args.method, &args.set)?;
     let dir = SessionDir::find(&context.home, &args.session)?;
     let choice = args.choice.choice();
+    let (init, adapter) = match &args.init {
+        Some(text) => adapters::start(&dir, text)?,
+        None => (None, None),
+    };
     let order = TrainOrder {
         method: args.method,
         params,
         choice: choice.clone(),
         name: args.name,
-        init: args.init.map(RunId::new),
+        init,
+        adapter,
         device: args.device,
         allow_damaged: args.allow_damaged,
         suites: args.data,
@@ -65,6 +70,14 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
     if partial > 0 {
         let verdicts = counted(partial, "verdict");
         out::note(&format!("{verdicts} given before both answers had ended: `--filter -partial` leaves the pairs out"));
+    }
+    if let Task::Train(TrainSpec { adapter: Some(adapter), model, params, .. }) = &spec.task {
+        let settings =
+            ["lora_r", "lora_alpha", "use_rslora", "use_dora"].map(|key| format!("{key}={}", params.text(key)));
+        out::note(&format!("starts from the adapter in {}, which decides {}", adapter.path, settings.join(", ")));
+        if let Some(note) = adapter_base_note(&adapter.base, &model.name) {
+            out::note(&note);
+        }
     }
     announce(context, &spec, &data)?;
     let run = supervisor::launch(&dir, None, &spec, &data)?;

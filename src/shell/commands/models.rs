@@ -1,7 +1,7 @@
 //! `models` and `render`: lists, shows, downloads and creates models, and prints what they read.
 
 use super::super::cli::{ModelsAction, RenderArgs};
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use super::super::{fetch, models, out};
 use super::context::CommandContext;
 use crate::domain::counted;
@@ -104,10 +104,7 @@ fn row(row: &MaskedRow) -> Result<()> {
 
 fn get(context: &CommandContext, name: &str) -> Result<()> {
     if name != fetch::SMOLLM2 {
-        return Err(Error::Usage(format!(
-            "`{name}` cannot be downloaded, only `{}` can: for another model give its folder or .gguf file",
-            fetch::SMOLLM2
-        )));
+        return super::hub::model(context, name);
     }
     let path = fetch::smollm2(&models::folder(&context.home))?;
     if context.json {

@@ -133,6 +133,9 @@ pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
     for text in &notes {
         out::note(text);
     }
+    if args.format == "peft" {
+        note_of_base(&to);
+    }
     let card = write_card(&dir, run, &id, args, &to)?;
     if context.json {
         out::json(&json!({ "run": args.run, "format": args.format, "path": to, "card": card, "notes": notes }))
@@ -145,6 +148,20 @@ pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
             )),
             None => Ok(()),
         }
+    }
+}
+
+/// Says so where an adapter names its base by a path.
+fn note_of_base(folder: &Path) {
+    let config = std::fs::read(folder.join("adapter_config.json")).ok();
+    let config = config.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok()).unwrap_or_default();
+    if config["revision"].is_null()
+        && let Some(base) = config["base_model_name_or_path"].as_str()
+    {
+        out::note(&format!(
+            "the adapter names its base by the path {base}, which only holds here: before you publish it, write the model's name \
+             on the hub into adapter_config.json"
+        ));
     }
 }
 

@@ -44,6 +44,7 @@ fn order(set: &[(&str, &str)]) -> TrainOrder {
         params,
         name: None,
         init: None,
+        adapter: None,
         device: "cpu".into(),
         allow_damaged: false,
         suites: None,

@@ -201,6 +201,9 @@ pub(super) fn train_command(session: &str, run: &str, train: &TrainSpec) -> Stri
     if let Some(init) = &train.init {
         out.push_str(&format!(" --init {init}"));
     }
+    if let Some(adapter) = &train.adapter {
+        out.push_str(&format!(" --init {}", quoted(&adapter.path)));
+    }
     for (option, text) in [("--filter", &train.filter), ("--rubric", &train.rubric)] {
         if let Some(text) = text {
             out.push_str(&format!(" {option} {}", quoted(text)));

@@ -5,7 +5,6 @@
 //! another run.
 
 use super::best::Best;
-use super::options::tune;
 use super::state::Trainer;
 use crate::domain::{Fold64, HealthState};
 use crate::model::error::Error;
@@ -67,7 +66,7 @@ impl Trainer {
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
-        Trained::write(dir, &tune(&self.params), self.policy.trainables())?;
+        Trained::write(dir, &self.tune, self.policy.trainables())?;
         self.optimizer.save(self.policy.trainables(), &dir.join(OPTIM))?;
         let per_epoch = self.batches.per_epoch();
         let state = TrainerState {
@@ -173,7 +172,7 @@ pub(super) fn load_initial_weights(policy: &Policy, tune: &Tune, dir: &Path) -> 
     let trained = Trained::read(dir)?;
     let alike = match (&trained.tune, tune) {
         (Tune::Lora(a), Tune::Lora(b)) => {
-            a.scale() == b.scale() && a.r == b.r && a.dora == b.dora && a.targets == b.targets
+            a.scale() == b.scale() && a.r == b.r && a.dora == b.dora && a.targets == b.targets && a.modules == b.modules
         }
         (a, b) => a == b,
     };

@@ -2,10 +2,13 @@
 
 use crate::domain::{EngineKind, Hyperparameters, ParamError, Params, TrainerParams, TuneKind};
 use crate::model::error::Error;
+use crate::model::trained::Trained;
 use crate::model::tune::{LINEARS, LoraSpec, Tune};
 use crate::nn::decoder::Decoder;
 use crate::nn::policy::Policy;
 use crate::protocol::{RunSpec, Task, TrainSpec};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The training task of a specification.
 ///
@@ -35,6 +38,18 @@ pub fn tune_of(params: &Params) -> Result<Tune, ParamError> {
     Ok(tune(&TrainerParams::read(params)?))
 }
 
+/// The trainable parameters of a run that starts from the checkpoint in `init`: modules with ranks of their own stay as they are.
+pub(super) fn tune_from(params: &TrainerParams, init: Option<&Path>) -> Result<Tune, Error> {
+    let own = tune(params);
+    let (Tune::Lora(spec), Some(dir)) = (&own, init) else { return Ok(own) };
+    match Trained::read(dir)?.tune {
+        Tune::Lora(theirs) if !theirs.modules.is_empty() => {
+            Ok(Tune::Lora(LoraSpec { dropout: spec.dropout, seed: spec.seed, ..theirs }))
+        }
+        _ => Ok(own),
+    }
+}
+
 /// The trainable parameters.
 pub(crate) fn tune(params: &TrainerParams) -> Tune {
     if params.tune == TuneKind::Full {
@@ -50,6 +65,7 @@ pub(crate) fn tune(params: &TrainerParams) -> Tune {
         dropout: params.lora_dropout,
         targets: LINEARS.iter().filter(wanted).map(|name| (*name).to_owned()).collect(),
         seed: params.seed,
+        modules: BTreeMap::new(),
     })
 }
 

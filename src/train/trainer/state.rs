@@ -13,6 +13,7 @@ use super::self_check::SelfCheck;
 use super::suites::PeriodicSuites;
 use crate::domain::{PromptBody, TrainerParams};
 use crate::model::language_model::{LanguageModel, Reading};
+use crate::model::tune::Tune;
 use crate::nn::optim::AdamW;
 use crate::nn::policy::Policy;
 use crate::protocol::TrainSpec;
@@ -32,6 +33,8 @@ pub struct Trainer {
     pub(super) schedule: Schedule,
     pub(super) spec: TrainSpec,
     pub(super) params: TrainerParams,
+    /// What is trained.
+    pub(super) tune: Tune,
     /// Prompts of the sample answers.
     pub(super) sample_prompts: Vec<PromptBody>,
     pub(super) train: ExampleSet,

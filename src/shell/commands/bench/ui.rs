@@ -260,6 +260,7 @@ impl Load {
             params: plan::params("dpo", &set)?,
             name: None,
             init: None,
+            adapter: None,
             device: "cpu".into(),
             allow_damaged: false,
             suites: None,
