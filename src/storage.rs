@@ -22,6 +22,7 @@ pub mod export;
 mod fault;
 mod files;
 pub mod formats;
+mod gather;
 mod given;
 mod growing;
 mod home;

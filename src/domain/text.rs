@@ -157,7 +157,7 @@ pub struct Completion {
 
 impl<'a> From<&'a Completion> for ReplyRef<'a> {
     fn from(completion: &'a Completion) -> Self {
-        Self { text: &completion.text, turns: &completion.turns }
+        Self { text: &completion.text, turns: &completion.turns, cut: completion.finish == Finish::Length }
     }
 }
 
@@ -208,7 +208,7 @@ pub struct PairRow {
     /// Who wrote the correction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rater: Option<Rater>,
-    /// The answers' turns, where one is more than an assistant's text.
+    /// The answers' turns, where one is more than an assistant's text, and which were cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns: Option<Box<PairTurns>>,
 }
@@ -217,13 +217,17 @@ impl PairRow {
     /// The preferred answer.
     #[must_use]
     pub fn chosen_reply(&self) -> ReplyRef<'_> {
-        ReplyRef { text: &self.chosen, turns: self.turns.as_ref().map_or(&[], |turns| &turns.chosen) }
+        let turns = self.turns.as_ref();
+        let cut = turns.is_some_and(|turns| turns.chosen_cut);
+        ReplyRef { text: &self.chosen, turns: turns.map_or(&[], |turns| &turns.chosen), cut }
     }
 
     /// The other answer.
     #[must_use]
     pub fn rejected_reply(&self) -> ReplyRef<'_> {
-        ReplyRef { text: &self.rejected, turns: self.turns.as_ref().map_or(&[], |turns| &turns.rejected) }
+        let turns = self.turns.as_ref();
+        let cut = turns.is_some_and(|turns| turns.rejected_cut);
+        ReplyRef { text: &self.rejected, turns: turns.map_or(&[], |turns| &turns.rejected), cut }
     }
 
     /// Whether it is a correction over its original, and not a judged pair.
@@ -324,13 +328,16 @@ pub struct RatedRow {
     /// The answer's turns, where it is more than an assistant's text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<Message>,
+    /// Whether the answer was cut at the limit of tokens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
 }
 
 impl RatedRow {
     /// The answer.
     #[must_use]
     pub fn reply(&self) -> ReplyRef<'_> {
-        ReplyRef { text: &self.completion, turns: &self.turns }
+        ReplyRef { text: &self.completion, turns: &self.turns, cut: self.cut }
     }
 }
 

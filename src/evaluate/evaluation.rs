@@ -8,7 +8,7 @@ use super::given_text::same_tokens;
 use super::item::{Answered, Given, Item, ItemRequest};
 use super::judge::{GateSetInput, JudgeInputs, kind_named};
 use super::judging::Judging;
-use super::player::{Played, Player, opens_thought};
+use super::player::{Played, Player};
 use super::scoring::{ItemScoring, ScoringScope};
 use super::suite::{Suite, SuiteInput, suite_named};
 use crate::domain::{
@@ -472,7 +472,7 @@ impl Evaluation {
     /// An answer without its thoughts.
     fn visible(&self, answer: &EvalAnswer) -> Result<String, Error> {
         let opened = match &self.readers[answer.side.index()] {
-            Some(reader) => opens_thought(reader, &answer.prompt)?,
+            Some(reader) => reader.opens_thought(&answer.prompt)?,
             None => false,
         };
         Ok(answer_after_thoughts(&answer.text, opened))

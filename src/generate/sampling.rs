@@ -6,6 +6,7 @@
 //! **While it runs** the sink may ask what is being written, as pairs under the identity that they will have.
 
 use super::decode::{PackedDecoder, PromptRequest, Queue};
+use super::ends::UnendedAnswers;
 pub use super::generated::Generated;
 use super::growing::{CandidateParts, SoFar, growing};
 use super::pairing::{candidate_id, distinct, pairs};
@@ -168,6 +169,7 @@ pub struct Sampling {
     tokens: u64,
     seconds: f64,
     empty: usize,
+    unended: UnendedAnswers,
     planned: bool,
 }
 
@@ -236,6 +238,7 @@ impl Sampling {
             tokens: 0,
             seconds: 0.0,
             empty: 0,
+            unended: UnendedAnswers::default(),
             planned: false,
         })
     }
@@ -309,6 +312,11 @@ impl Sampling {
         sink.emit(RunEvent::Progressed { stage: "sampling".into(), done, total })?;
         if done == total && self.empty > 0 {
             sink.emit(RunEvent::Found(self.empty_finding()))?;
+        }
+        if done == total
+            && let Some(finding) = self.unended.finding(step)
+        {
+            sink.emit(RunEvent::Found(finding))?;
         }
         if done == total
             && let Some(servers) = &self.servers
@@ -467,13 +475,14 @@ impl Sampling {
                     sampled.model.config.context.saturating_sub(sampled.model.encode_prompt(&prompt.body)?.len());
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
             }
+            let opened = sampled.model.opens_thought(&prompt.body)?;
             for (k, g) in self.numbers(v).into_iter().zip(generated) {
                 let text = sampled.model.tokenizer.decode(&g.ids)?;
                 if text.trim().is_empty() {
                     self.empty += 1;
                     continue;
                 }
-                out.push(Completion {
+                let answer = Completion {
                     turns: Vec::new(),
                     id: candidate_id(&self.run, prompt, k),
                     prompt: prompt.id.clone(),
@@ -483,7 +492,9 @@ impl Sampling {
                     finish: g.finish,
                     sampler: Some(sampler),
                     logprob: Some(g.logp),
-                });
+                };
+                self.unended.count(&answer, opened);
+                out.push(answer);
             }
         }
         for answer in self.servers.iter_mut().flat_map(|servers| servers.take(number)) {
@@ -491,6 +502,7 @@ impl Sampling {
             if answer.text.trim().is_empty() {
                 self.empty += 1;
             } else {
+                self.unended.count(&answer, false);
                 out.push(answer);
             }
         }

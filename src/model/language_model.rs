@@ -182,6 +182,16 @@ impl LanguageModel {
         }
     }
 
+    /// Whether the template opens a thought in front of the answer to this prompt.
+    ///
+    /// # Errors
+    /// When the template refuses it.
+    pub fn opens_thought(&self, prompt: &PromptBody) -> Result<bool, Error> {
+        let PromptBody::Chat(talk) = prompt else { return Ok(false) };
+        let text = self.render_conversation(talk, true)?;
+        Ok(["<think>", "<thinking>", "<thought>", "<reasoning>"].iter().any(|tag| text.trim_end().ends_with(tag)))
+    }
+
     /// How this model's texts become tokens.
     ///
     /// # Errors

@@ -118,6 +118,13 @@ impl Says for SftBody {
     }
 }
 
+/// A record of several that belong together, as its reader says it.
+impl Says for (String, String) {
+    fn says(&self) -> (String, String) {
+        self.clone()
+    }
+}
+
 impl Says for Vec<SftBody> {
     fn says(&self) -> (String, String) {
         let all: Vec<(String, String)> = self.iter().map(Says::says).collect();

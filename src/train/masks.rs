@@ -293,6 +293,7 @@ mod tests {
     #[test]
     fn a_rating_is_shown_with_its_label() {
         let rating = |id: &str, good| RatedRow {
+            cut: false,
             turns: Vec::new(),
             id: PairId::new(id),
             prompt_id: PromptId::new("p1"),

@@ -121,7 +121,7 @@ impl Trainer {
         progress(sink, "loading the model", 1, 1)?;
 
         let report = |done| progress(sink, "tokenising", done, rows.rows.len());
-        let Tokenised { train, eval, mut dropped, findings } = tokenise(&model, &rows.rows, &options, report)?;
+        let Tokenised { train, eval, mut dropped, findings, .. } = tokenise(&model, &rows.rows, &options, report)?;
         if train.is_empty() {
             let why: Vec<_> = dropped.iter().map(|d| format!("{} {}", d.count, d.reason)).collect();
             return Err(Error::Invalid(format!(

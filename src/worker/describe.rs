@@ -145,6 +145,7 @@ fn rows(rows: ImportedRows) -> Rows {
             rows.into_iter()
                 .enumerate()
                 .map(|(i, row)| RatedRow {
+                    cut: false,
                     turns: row.completion.turns,
                     id: id(i),
                     prompt_id: prompt_id.clone(),

@@ -7,7 +7,7 @@ use super::super::ids::{CompletionId, PairId, PromptId, Rater};
 use super::super::method::{Method, Needs};
 use super::super::param::{ParamKind, Params};
 use super::super::rubric::{RowChoice, Rubric};
-use super::super::text::{Completion, Pair, PairRow, Prompt, PromptBody, RatedRow, SftBody, SftRow, TextSet};
+use super::super::text::{Completion, Finish, Pair, PairRow, Prompt, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::{Aggregate, Aggregation, Outcome};
 use super::{Correction, FilterView, Judged, Session, later};
@@ -180,7 +180,7 @@ impl Session {
                 Side::B => (b, a),
             };
             rows.push(PairRow {
-                turns: PairTurns::of(&chosen.turns, &rejected.turns),
+                turns: PairTurns::of_replies(chosen.into(), rejected.into()),
                 pair: pair.id.clone(),
                 prompt_id: prompt.id.clone(),
                 prompt: prompt.body.clone(),
@@ -351,6 +351,7 @@ impl Session {
                 let prompt = self.prompt(&pair.prompt)?;
                 Some(RatedRow {
                     turns: completion.turns.clone(),
+                    cut: completion.finish == Finish::Length,
                     id: pair.id.clone(),
                     prompt_id: prompt.id.clone(),
                     prompt: prompt.body.clone(),

@@ -10,6 +10,9 @@ use serde_json::Value;
 use std::fs::File;
 use std::path::Path;
 
+/// The most bytes of one group of rows, unpacked: its columns are held in memory.
+const LARGEST_GROUP: i64 = 2 << 30;
+
 /// Calls `take` with the number (from 1) of each row and its record, until it returns false.
 ///
 /// # Errors
@@ -24,6 +27,20 @@ pub(super) fn each(
         reason: format!("is a Parquet file that cannot be read: {e}"),
     };
     let reader = SerializedFileReader::new(file).map_err(refuse)?;
+    for group in reader.metadata().row_groups() {
+        let columns = group.columns().iter().map(|column| column.uncompressed_size().max(0));
+        let size = columns.fold(group.total_byte_size(), i64::saturating_add);
+        if size > LARGEST_GROUP {
+            let (has, most) = (size >> 20, LARGEST_GROUP >> 20);
+            return Err(Error::Import {
+                path: path.to_owned(),
+                reason: format!(
+                    "is a Parquet file with {has} MiB in one group of rows, more than the {most} MiB held in memory: write it \
+                     with smaller groups (pyarrow: `row_group_size=1000`)"
+                ),
+            });
+        }
+    }
     for (at, row) in reader.get_row_iter(None).map_err(refuse)?.enumerate() {
         let columns = row.map_err(refuse)?.into_columns();
         let object: Object = columns.into_iter().map(|(name, field)| (name, value(field))).collect();

@@ -231,6 +231,7 @@ pub(super) fn ratings(
         let id = PairId::new(format!("r{next}"));
         next += 1;
         writer.append(&SessionRecord::Rated(RatedRow {
+            cut: false,
             id,
             prompt_id: row.prompt.derived_id(),
             prompt: row.prompt.clone(),
