@@ -1,6 +1,6 @@
 //! Prompts, completions and pairs, and the sanitiser that makes untrusted text safe to show.
 
-use super::conversation::{Conversation, Message, PairTurns, ReplyRef};
+use super::conversation::{Conversation, JsonFields, Message, PairTurns, ReplyRef};
 use super::hash::{Fold64, hash64};
 use super::ids::{CompletionId, PairId, PromptId, Rater};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,15 @@ pub enum PromptBody {
 }
 
 impl PromptBody {
+    /// Sets template variables that a conversation does not set itself; plain text has none.
+    pub fn add_variables(&mut self, variables: &JsonFields) {
+        if let Self::Chat(talk) = self {
+            for (name, value) in variables {
+                talk.variables.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+
     /// A conversation of one user turn.
     pub fn user(content: impl Into<String>) -> Self {
         Self::Chat(vec![Message::new("user", content)].into())

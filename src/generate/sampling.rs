@@ -21,7 +21,7 @@ use crate::model::tune::Tune;
 use crate::nn::decoder::Decoder;
 use crate::nn::random::stream;
 use crate::nn::reference::Cache;
-use crate::protocol::{Growing, Plan, RunEvent, SampleSpec, ServerLog};
+use crate::protocol::{Growing, Plan, Rendering, RunEvent, SampleSpec, ServerLog};
 use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -243,13 +243,14 @@ impl Sampling {
         })
     }
 
-    /// Renders prompts with the date of the run's launch; see [`LanguageModel::dated`].
+    /// Renders prompts as the run does, those that servers are asked too; see [`LanguageModel::rendering`].
     ///
     /// # Errors
     /// When it is not a date.
-    pub fn dated(mut self, date: Option<&str>) -> Result<Self, Error> {
-        let dated = |sampled: SampledModel| Ok(SampledModel { model: sampled.model.dated(date)?, ..sampled });
-        self.models = self.models.into_iter().map(dated).collect::<Result<_, Error>>()?;
+    pub fn rendering(mut self, how: &Rendering) -> Result<Self, Error> {
+        let told = |sampled: SampledModel| Ok(SampledModel { model: sampled.model.rendering(how)?, ..sampled });
+        self.models = self.models.into_iter().map(told).collect::<Result<_, Error>>()?;
+        self.prompts.iter_mut().for_each(|prompt| prompt.body.add_variables(&how.variables));
         Ok(self)
     }
 

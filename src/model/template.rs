@@ -8,7 +8,7 @@ use super::error::Error;
 use super::fields::json;
 use super::python;
 use super::special_tokens::SpecialTokens;
-use crate::domain::{Conversation, JsonFields, Message};
+use crate::domain::{Conversation, JsonFields, Message, RESERVED_VARIABLES};
 use jiff::civil::DateTime;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, context};
@@ -18,12 +18,16 @@ use std::path::Path;
 /// Instructions per rendering: enough for thousands of turns, but not for an endless loop.
 const FUEL: u64 = 4_000_000;
 
+/// The names under which a message holds its reasoning, the first the one that most templates read.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
 /// A model's chat template.
 pub struct Template {
     env: Environment<'static>,
     model: String,
     special: SpecialTokens,
     source: String,
+    variables: JsonFields,
 }
 
 impl Template {
@@ -85,7 +89,13 @@ impl Template {
         env.add_filter("tojson", to_json);
         env.add_template_owned("chat", without_generation(&python::newlines(source)))
             .map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })?;
-        let mut template = Self { env, model: model.to_owned(), special: special.clone(), source: source.to_owned() };
+        let mut template = Self {
+            env,
+            model: model.to_owned(),
+            special: special.clone(),
+            source: source.to_owned(),
+            variables: JsonFields::new(),
+        };
         template.set_date(jiff::ZonedDateTime::now().datetime());
         Ok(template)
     }
@@ -94,6 +104,26 @@ impl Template {
     /// read.
     pub fn set_date(&mut self, date: DateTime) {
         self.env.add_function("strftime_now", move |format: String| strftime(&format, date));
+    }
+
+    /// Sets variables for every conversation that does not set them itself.
+    pub fn set_variables(&mut self, variables: JsonFields) {
+        self.variables = variables;
+    }
+
+    /// The names that the template reads and that nothing here gives it: variables that a person may set.
+    #[must_use]
+    pub fn variables(&self) -> Vec<String> {
+        let Ok(template) = self.env.get_template("chat") else { return Vec::new() };
+        let given: Vec<&str> = self.env.globals().map(|(name, _)| name).collect();
+        let own = |name: &String| {
+            !given.contains(&name.as_str())
+                && !RESERVED_VARIABLES.contains(&name.as_str())
+                && !self.special.others.iter().any(|(known, _)| known == name)
+        };
+        let mut names: Vec<String> = template.undeclared_variables(false).into_iter().filter(own).collect();
+        names.sort();
+        names
     }
 
     /// The text of a conversation. `add_generation_prompt` appends the start of the assistant's turn.
@@ -124,10 +154,14 @@ impl Template {
         let turn = |m: &Message| {
             let own = [("role", Value::from(m.role.clone())), ("content", Value::from(m.content.clone()))];
             let more = m.more.iter().map(|(name, value)| (name.as_str(), of_json(value)));
-            Value::from_pairs(own.into_iter().chain(more))
+            // As transformers 5.23: reasoning under one name is there under those that templates read.
+            let reasoning = REASONING.iter().find_map(|name| m.more.get(name)).map(of_json);
+            let [first, last] = ["thinking", REASONING[0]].map(|name| reasoning.clone().map(|value| (name, value)));
+            Value::from_pairs(first.into_iter().chain(own).chain(more).chain(last))
         };
         // Names that a row may not set are refused when it is imported.
-        let given = variables.iter().map(|(name, value)| (name.clone(), of_json(value)));
+        let for_all = self.variables.iter().filter(|(name, _)| !variables.contains_key(*name));
+        let given = for_all.chain(variables).map(|(name, value)| (name.clone(), of_json(value)));
         let others = s.others.iter().map(|(name, text)| (name.clone(), Value::from(text.clone())));
         let others = Value::from_pairs(others.chain(given));
         let arguments = context! {
@@ -370,6 +404,39 @@ mod tests {
         assert_eq!(out, r#"f False Look. {"b": 1, "a": "x"} "#);
         let none = Template::new("{{ tools is none }}", "m", &SpecialTokens::default()).unwrap();
         assert_eq!(none.render_conversation(&talk.turns.clone().into(), false).unwrap(), "True");
+    }
+
+    #[test]
+    fn variables_for_all_conversations_yield_to_those_of_one_and_unread_ones_are_known() {
+        let source = "{% set own = 1 %}{{ enable_thinking }} {{ own }} {% if strftime_now is defined %}{{ effort }}{% endif %}\
+                      {% for m in messages %}{{ m.content }}{{ loop.index }}{{ raise_exception('x') if false }}{% endfor %}";
+        let mut template = Template::new(source, "m", &SpecialTokens::default()).unwrap();
+        assert_eq!(template.variables(), ["effort", "enable_thinking"]);
+        let set = |value: serde_json::Value| value.as_object().cloned().unwrap();
+        template.set_variables(set(serde_json::json!({"enable_thinking": false, "effort": "low"})));
+        let mut talk: Conversation = vec![Message::new("user", "a")].into();
+        assert_eq!(template.render_conversation(&talk, false).unwrap(), "False 1 lowa1");
+        talk.variables = set(serde_json::json!({"enable_thinking": true}));
+        assert_eq!(template.render_conversation(&talk, false).unwrap(), "True 1 lowa1");
+    }
+
+    #[test]
+    fn reasoning_reaches_a_template_under_the_name_that_it_reads() {
+        let read = |name: &str, source: &str| {
+            let mut turn = Message::assistant("4");
+            turn.more.set(name, "Two.".into());
+            Template::new(source, "m", &SpecialTokens::default()).unwrap().render(&[turn], false).unwrap()
+        };
+        for name in REASONING {
+            assert_eq!(
+                read(name, "{{ messages[0].reasoning_content }} {{ messages[0].thinking }}"),
+                "Two. Two.",
+                "{name}"
+            );
+        }
+        let keys = "{{ messages[0].keys() | join(',') }}";
+        assert_eq!(read("reasoning", keys), "thinking,role,content,reasoning,reasoning_content");
+        assert_eq!(read("name", keys), "role,content,name");
     }
 
     #[test]

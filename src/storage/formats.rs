@@ -13,6 +13,7 @@ pub use super::schema::{
 
 use super::container;
 use super::error::{Error, Result};
+use crate::domain::sanitise;
 use std::path::Path;
 
 // Declares the modules, and `FORMATS: &[&Format]`.
@@ -88,7 +89,7 @@ pub fn recognise(path: &Path) -> Result<&'static Format> {
     }
     let reason = match first.first().and_then(Record::columns) {
         Some(row) => {
-            let names: Vec<String> = row.names().map(|name| format!("`{name}`")).collect();
+            let names: Vec<String> = row.names().map(|name| format!("`{}`", sanitise(name))).collect();
             format!("fits no format: its records have the columns {}; name a format with --as", names.join(", "))
         }
         None if first.is_empty() => return import_named("prompts"),

@@ -20,7 +20,7 @@ use super::formats::{
 };
 use super::log::LogWriter;
 use super::unread::Says;
-use crate::domain::{Session, SftBody, TextSet, counted};
+use crate::domain::{Session, SftBody, TextSet, counted, sanitise};
 use crate::protocol::SessionRecord;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -133,7 +133,8 @@ impl Refused {
             Refusal::Bad(reason) => {
                 self.bad_lines += 1;
                 if self.bad.len() < MAX_BAD_LINES {
-                    self.bad.push(BadLine { line, reason });
+                    // A reason may quote the file.
+                    self.bad.push(BadLine { line, reason: sanitise(&reason) });
                 }
             }
             Refusal::Empty => self.empty += 1,

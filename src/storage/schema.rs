@@ -109,6 +109,10 @@ pub struct ImportedPair {
     pub rejected: GivenAnswer,
     /// The models that wrote them, where the file names them.
     pub models: (Option<String>, Option<String>),
+    /// How much better the preferred answer is, in words, where the file says so.
+    pub strength: Option<Strength>,
+    /// By how much, as a number for losses with a margin, where the file says so.
+    pub margin: Option<f64>,
     /// What the person who imports it should know, by its name in the singular.
     pub said: Vec<&'static str>,
 }

@@ -198,6 +198,10 @@ fn refusal(name: &str, format: &str) -> String {
         "images" | "image" | "videos" | "audios" | "audio" => {
             format!("has `{name}`: pictures and sounds are not read, and the row is not taken without them")
         }
+        "weight" => {
+            "has a `weight` other than 1: rows are trained alike; remove the column, or leave out rows of weight 0"
+                .into()
+        }
         "label" | "kto_tag" => {
             format!("has a `{name}`, which {format} does not read: import ratings with --as ratings")
         }

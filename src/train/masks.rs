@@ -28,7 +28,7 @@ const MAX_MIXED: usize = 3;
 pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error> {
     let train = train_spec(spec)?;
     let prepared = prepare(&train.method, &train.params)?;
-    let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
+    let model = LanguageModel::open(Path::new(&train.model.path))?.rendering(&spec.inputs.rendering())?;
     let own = preview(&model, &rows.rows, &prepared.tokenise_options(train.split_by_text), most, false)?;
     let (mixed, all_mixed) = match mix_tokenise_options(&prepared.shared, &prepared.mix) {
         Some(options) => {

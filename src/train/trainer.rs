@@ -108,7 +108,7 @@ impl Trainer {
         let needs = recipe.rollout();
 
         progress(sink, "loading the model", 0, 1)?;
-        let model = LanguageModel::open(Path::new(&train_spec.model.path))?.dated(spec.inputs.date.as_deref())?;
+        let model = LanguageModel::open(Path::new(&train_spec.model.path))?.rendering(&spec.inputs.rendering())?;
         let device = device(&spec.device)?;
         let mut decoder = model.decoder(&device, &tune(&params))?;
         let hidden = model.config.hidden;
@@ -163,7 +163,10 @@ impl Trainer {
         if let (Some(rollout), Some(needs)) = (&rollout, needs) {
             progress(sink, "loading the reward model", 0, 1)?;
             let scorer = match paths.reward {
-                Some((path, dir)) => Some(RewardScorer::open(path, dir, &device)?.dated(paths.reward_date)?),
+                Some((path, dir)) => {
+                    let how = paths.reward_rendering.cloned().unwrap_or_default();
+                    Some(RewardScorer::open(path, dir, &device)?.rendering(&how)?)
+                }
                 None => None,
             };
             // Without an initial checkpoint the base model (adapter off) is the reference.

@@ -186,7 +186,12 @@ impl Session {
                 prompt: prompt.body.clone(),
                 chosen: chosen.text.clone(),
                 rejected: rejected.text.clone(),
-                margin: Some(margin),
+                margin: Some(
+                    Some(margin)
+                        .filter(|_| criterion != Some(None))
+                        .or_else(|| self.stated_margin(&pair.id, side))
+                        .unwrap_or(margin),
+                ),
                 // A mix knows margins alone: shares of votes on different questions have no mean.
                 agreed: criterion.and_then(|by| {
                     self.soft_label(pair, side, found, by).or_else(|| self.reliability(&pair.id, &slip_rates, by))
