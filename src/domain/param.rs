@@ -4,7 +4,7 @@
 
 use super::check::Checks;
 use super::nearest::hint;
-use super::template_variables::template_variables;
+use super::template_variables::{KNOWN_VARIABLES, template_variables};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -177,7 +177,7 @@ impl Params {
     /// When the key is unknown (the nearest one is suggested) or the value is invalid.
     pub fn set(&mut self, rows: &[ParamRow], method: &str, key: &str, value: &str) -> Result<(), ParamError> {
         let Some(row) = rows.iter().find(|r| r.key == key) else {
-            let hint = hint(key, rows.iter().map(|r| r.key));
+            let hint = hint(key, rows.iter().map(|r| r.key).chain(KNOWN_VARIABLES));
             return Err(ParamError::Unknown { key: key.into(), method: method.into(), hint });
         };
         self.0.insert(key.to_owned(), row.parse(value)?);

@@ -68,7 +68,9 @@ mod tests {
         };
         let said = |answers: &[(&str, Finish, bool)]| {
             let mut all = UnendedAnswers::default();
-            answers.iter().for_each(|(text, finish, opened)| all.count(&answer(text, *finish), *opened));
+            for (text, finish, opened) in answers {
+                all.count(&answer(text, *finish), *opened);
+            }
             all.finding(3).map(|finding| finding.text)
         };
         assert_eq!(said(&[("Yes.", Finish::Eos, false)]), None);

@@ -21,6 +21,31 @@ const FUEL: u64 = 4_000_000;
 /// The names under which a message holds its reasoning, the first the one that most templates read.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
+/// The longest text of a conversation, in bytes.
+const LONGEST_TEXT: usize = 64 << 20;
+
+/// A text that takes no more than the limit.
+#[derive(Default)]
+struct CappedText {
+    text: Vec<u8>,
+    full: bool,
+}
+
+impl std::io::Write for CappedText {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.text.len() + bytes.len() > LONGEST_TEXT {
+            self.full = true;
+            return Err(std::io::Error::other("the text is too long"));
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A model's chat template.
 pub struct Template {
     env: Environment<'static>,
@@ -116,8 +141,15 @@ impl Template {
     pub fn variables(&self) -> Vec<String> {
         let Ok(template) = self.env.get_template("chat") else { return Vec::new() };
         let given: Vec<&str> = self.env.globals().map(|(name, _)| name).collect();
+        // The engine takes what a template sets in one branch and reads in another for a variable of the caller.
+        let set = |name: &str| {
+            let word = |pattern: &str| regex::Regex::new(&pattern.replace("NAME", &regex::escape(name)));
+            let found = |pattern: &str| word(pattern).is_ok_and(|regex| regex.is_match(&self.source));
+            found(r"\bset\s+NAME\s*[=%-]") && !found(r"\bNAME\s+is\s+(not\s+)?(un)?defined\b")
+        };
         let own = |name: &String| {
-            !given.contains(&name.as_str())
+            !set(name)
+                && !given.contains(&name.as_str())
                 && !RESERVED_VARIABLES.contains(&name.as_str())
                 && !self.special.others.iter().any(|(known, _)| known == name)
         };
@@ -175,10 +207,15 @@ impl Template {
             unk_token => token(&s.unk),
             ..others
         };
-        self.env
-            .get_template("chat")
-            .and_then(|t| t.render(arguments))
-            .map_err(|e| Error::Template { model: self.model.clone(), why: sentence(&e) })
+        let refused = |why: String| Error::Template { model: self.model.clone(), why };
+        let mut out = CappedText::default();
+        let rendered =
+            self.env.get_template("chat").and_then(|t| t.render_captured_to(arguments, &mut out).map(|_| ()));
+        if out.full {
+            return Err(refused(format!("its text is longer than the limit of {} MiB", LONGEST_TEXT >> 20)));
+        }
+        rendered.map_err(|e| refused(sentence(&e)))?;
+        String::from_utf8(out.text).map_err(|e| refused(e.to_string()))
     }
 
     /// The template's source.
@@ -412,6 +449,10 @@ mod tests {
                       {% for m in messages %}{{ m.content }}{{ loop.index }}{{ raise_exception('x') if false }}{% endfor %}";
         let mut template = Template::new(source, "m", &SpecialTokens::default()).unwrap();
         assert_eq!(template.variables(), ["effort", "enable_thinking"]);
+        let branches = "{% for m in messages %}{% if m.x %}{% set body = m.x %}{% else %}{%- set body = '' %}{% endif %}{{ body }}{% endfor %}\
+                        {% if not thinking is defined %}{% set thinking = false %}{% endif %}{{ thinking }}";
+        let found = Template::new(branches, "m", &SpecialTokens::default()).unwrap().variables();
+        assert_eq!(found, ["thinking"]);
         let set = |value: serde_json::Value| value.as_object().cloned().unwrap();
         template.set_variables(set(serde_json::json!({"enable_thinking": false, "effort": "low"})));
         let mut talk: Conversation = vec![Message::new("user", "a")].into();
@@ -452,6 +493,9 @@ mod tests {
         let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
         assert!(render(endless).unwrap_err().to_string().contains("fuel"));
         assert!(render("{% if %}").is_err());
+        let long = "{% set x = 'a' * 65536 %}{% for i in range(9999) %}{{ x }}{% endfor %}";
+        assert!(render(long).unwrap_err().to_string().contains("longer than the limit of 64 MiB"));
+        assert!(render("{{ 'a' * 99999999999 }}").is_err());
     }
 
     #[test]

@@ -293,7 +293,9 @@ pub fn read(path: &Path, format: &Format, limit: Option<usize>) -> Result<Import
                 ranked.truncate(most);
                 file.limited = true;
             }
-            left_out.into_iter().for_each(|(what, n)| *file.refused.unread.entry(what).or_default() += n);
+            for (what, n) in left_out {
+                *file.refused.unread.entry(what).or_default() += n;
+            }
             rankings = ranked.len();
             let pairs = ranked.into_iter().enumerate().flat_map(|(at, ranking)| ranking.pairs(at)).collect();
             ImportedRows::Votes(merged(pairs, &mut file.refused))

@@ -48,6 +48,7 @@ mod screens_runs;
 mod servers;
 mod storage;
 mod support;
+mod template_variables;
 mod terminal;
 mod tiny;
 mod trainer;
