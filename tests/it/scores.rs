@@ -63,7 +63,7 @@ impl Bench<'_> {
             texts: self.suites.iter().map(|(_, file)| std::fs::read_to_string(file).unwrap()).collect(),
             checkpoints: [None, None],
             identities: [identity(self.a), identity(self.b)],
-            rendering: Default::default(),
+            rendering: tiebreak::protocol::Rendering::default(),
             reward_renderings: [None, None],
             trained: self.trained.clone(),
             past,
