@@ -8,6 +8,7 @@ use super::error::Error;
 use super::fields::json;
 use super::python;
 use super::special_tokens::SpecialTokens;
+use super::template_names;
 use crate::domain::{Conversation, JsonFields, Message, RESERVED_VARIABLES};
 use jiff::civil::DateTime;
 use minijinja::value::{Kwargs, Value, ValueKind};
@@ -141,21 +142,13 @@ impl Template {
     pub fn variables(&self) -> Vec<String> {
         let Ok(template) = self.env.get_template("chat") else { return Vec::new() };
         let given: Vec<&str> = self.env.globals().map(|(name, _)| name).collect();
-        // The engine takes what a template sets in one branch and reads in another for a variable of the caller.
-        let set = |name: &str| {
-            let word = |pattern: &str| regex::Regex::new(&pattern.replace("NAME", &regex::escape(name)));
-            let found = |pattern: &str| word(pattern).is_ok_and(|regex| regex.is_match(&self.source));
-            found(r"\bset\s+NAME\s*[=%-]") && !found(r"\bNAME\s+is\s+(not\s+)?(un)?defined\b")
-        };
         let own = |name: &String| {
-            !set(name)
-                && !given.contains(&name.as_str())
+            !given.contains(&name.as_str())
                 && !RESERVED_VARIABLES.contains(&name.as_str())
                 && !self.special.others.iter().any(|(known, _)| known == name)
         };
-        let mut names: Vec<String> = template.undeclared_variables(false).into_iter().filter(own).collect();
-        names.sort();
-        names
+        let names = template_names::variables(&self.source, template.undeclared_variables(false));
+        names.into_iter().filter(own).collect()
     }
 
     /// The text of a conversation. `add_generation_prompt` appends the start of the assistant's turn.

@@ -143,15 +143,13 @@ fn pair(
     out: &mut Tokenised,
     boundary_shifts: &mut Vec<PairId>,
 ) -> Result<(), Error> {
-    for answer in [row.chosen_reply(), row.rejected_reply()] {
-        match unfinished::said_of(encode, &row.prompt, answer) {
-            Ok(None) => {}
-            Ok(Some(why)) => {
-                out.unsaid(why, &row.pair);
-                return Ok(());
-            }
-            Err(e) => return out.refused("pair", &row.pair, &e),
+    match unfinished::said_of(encode, &row.prompt, &[row.chosen_reply(), row.rejected_reply()]) {
+        Ok(None) => {}
+        Ok(Some(why)) => {
+            out.unsaid(why, &row.pair);
+            return Ok(());
         }
+        Err(e) => return out.refused("pair", &row.pair, &e),
     }
     out.cut += [row.chosen_reply(), row.rejected_reply()].iter().filter(|answer| answer.cut).count();
     let encoded = || {

@@ -23,7 +23,7 @@
 //! | B10 | `model::tests::answers_end_where_the_template_ends_them` |
 //! | B11 | `model::gguf::tests` |
 //! | B16 | the tests of exported adapters |
-//! | B19 | `app::bindings` (presets, remapped keys), `screens_label` (an unknown key is named) |
+//! | B19 | here, and `app::bindings` (presets, remapped keys), `judge` (keys follow the settings) |
 //! | C01 | `train::data::tests::not_every_row_is_held_out`, `the_split_depends_on_the_prompt_alone` |
 
 use serde_json::Value;
@@ -215,4 +215,15 @@ fn the_end_token_behind_a_cut_answer_is_read_and_not_learned() {
     let (cut, same) = learned(&row);
     assert!(whole.starts_with("Red.<|im_end|>") && cut == "Red.", "{whole:?} {cut:?}");
     assert_eq!(length, same, "it is still read");
+}
+
+#[test]
+fn a_key_of_another_keyboard_is_named_and_judges_nothing() {
+    let mut desk = crate::support::Desk::with_session(120, 40, crate::support::pairs(3));
+    for key in ['&', 'é', '"', 'à'] {
+        desk.type_text(&key.to_string());
+        let text = desk.screen();
+        assert!(text.contains(&format!("{key} does nothing here; ? shows the keys")), "{key}: {text}");
+    }
+    assert_eq!(desk.session().verdicts().count(), 0);
 }

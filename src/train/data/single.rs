@@ -68,7 +68,7 @@ pub(super) fn example(
 /// Why a text holds no answer to learn; none where it does.
 fn said_of_text(encode: &dyn Encode, row: &SftRow) -> Result<Option<&'static str>, Error> {
     match &row.body {
-        SftBody::Completion { prompt, completion } => said_of(encode, prompt, completion.into()),
+        SftBody::Completion { prompt, completion } => said_of(encode, prompt, &[completion.into()]),
         SftBody::Messages(talk) => Ok(unfinished_turn(talk)),
         // A text may hold a conversation in any form.
         SftBody::Text(_) => Ok(None),
@@ -153,7 +153,7 @@ pub(super) fn rating(
     out: &mut Tokenised,
     boundary_shifts: &mut Vec<PairId>,
 ) -> Result<(), Error> {
-    match said_of(encode, &row.prompt, row.reply()) {
+    match said_of(encode, &row.prompt, &[row.reply()]) {
         Ok(None) => {}
         Ok(Some(why)) => {
             out.unsaid(why, &row.id);

@@ -13,7 +13,7 @@ pub(super) const EMPTY: &str = "an empty answer";
 /// The reason of an answer that ends inside its thought.
 pub(super) const UNFINISHED: &str = "an answer that ends inside its thought";
 
-/// Why an answer says nothing; none where it says something. Behind a template that opens a thought itself, an answer without
+/// Why one of a prompt's answers says nothing; none where all say something. Behind a template that opens a thought itself, an answer without
 /// the thought's end is one thought.
 ///
 /// # Errors
@@ -21,22 +21,26 @@ pub(super) const UNFINISHED: &str = "an answer that ends inside its thought";
 pub(super) fn said_of(
     encode: &dyn Encode,
     prompt: &PromptBody,
-    answer: ReplyRef<'_>,
+    answers: &[ReplyRef<'_>],
 ) -> Result<Option<&'static str>, Error> {
-    if !answer.turns.is_empty() {
-        return Ok(unfinished_turn(&answer.turns.to_vec().into()));
-    }
-    if answer.text.trim().is_empty() {
+    if answers.iter().any(|answer| answer.turns.is_empty() && answer.text.trim().is_empty()) {
         return Ok(Some(EMPTY));
     }
     let opened = encode.opens_thought(prompt)?;
-    Ok(if ends_inside_thought(answer.text, opened) {
+    Ok(answers.iter().find_map(|answer| unsaid(*answer, opened)))
+}
+
+fn unsaid(answer: ReplyRef<'_>, opened: bool) -> Option<&'static str> {
+    if !answer.turns.is_empty() {
+        return unfinished_turn(&answer.turns.to_vec().into());
+    }
+    if ends_inside_thought(answer.text, opened) {
         Some(UNFINISHED)
     } else if answer_after_thoughts(answer.text, opened).trim().is_empty() {
         Some(EMPTY)
     } else {
         None
-    })
+    }
 }
 
 /// Whether one of the assistant's turns that are learned ends inside a thought.
