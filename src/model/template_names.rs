@@ -4,7 +4,7 @@
 //! one that it sets in every branch is its own. Refuses to run anything: it looks at the source alone.
 
 use regex::Regex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The names, sorted; `undeclared` are those that the engine finds.
 pub(super) fn variables(source: &str, undeclared: impl IntoIterator<Item = String>) -> BTreeSet<String> {
@@ -13,35 +13,30 @@ pub(super) fn variables(source: &str, undeclared: impl IntoIterator<Item = Strin
         let groups = regex.captures_iter(source);
         groups.map(|found| found.iter().skip(1).flatten().map(|part| part.as_str().to_owned()).collect()).collect()
     };
-    let words =
-        |text: &str| text.split(|c: char| !(c.is_alphanumeric() || c == '_')).map(str::to_owned).collect::<Vec<_>>();
+    // Neither quoted text nor a part of a value is a name.
+    let parts = Regex::new(r#"'[^']*'|"[^"]*"|\.\s*\w+"#);
+    let words = |text: &str| {
+        let text = parts.as_ref().map_or_else(|_| text.into(), |parts| parts.replace_all(text, " "));
+        text.split(|c: char| !(c.is_alphanumeric() || c == '_')).map(str::to_owned).collect::<Vec<_>>()
+    };
     let asked: BTreeSet<String> =
         found(r"(?:^|[^.\w])([A-Za-z_]\w*)\s+is\s+(?:not\s+)?(?:un)?defined\b").concat().into_iter().collect();
     let sets = found(r"\bset\s+([A-Za-z_]\w*)\s*=([^%]*)");
-    let (mut own, mut of_itself) = (BTreeSet::new(), BTreeSet::new());
-    for set in &sets {
-        let [name, value] = set.as_slice() else { continue };
-        if words(value).contains(name) {
-            of_itself.insert(name.clone())
-        } else {
-            own.insert(name.clone())
-        };
-    }
     // The names of loops, of macros and their arguments are the template's own too.
     let loops = found(r"\bfor\s+([\w\s,()]+?)\s+in\b").concat();
     let macros = found(r"\bmacro\s+(\w+)\s*\(([^)]*)\)").concat();
     let blocks = found(r"\bset\s+([A-Za-z_]\w*)\s*-?%\}").concat();
     let bound: BTreeSet<String> = loops.iter().chain(&macros).chain(&blocks).flat_map(|text| words(text)).collect();
-    let read = |name: &String| {
-        !bound.contains(name) && (asked.contains(name) || of_itself.contains(name) || !own.contains(name))
-    };
-    // A name that is set from itself alone is a caller's only where nothing else sets it first.
-    let first = |name: &String| {
-        sets.iter()
-            .find(|set| set.first() == Some(name))
-            .is_none_or(|set| set.get(1).is_some_and(|value| words(value).contains(name)))
-    };
-    let from_itself: Vec<String> = of_itself.iter().filter(|name| first(name)).cloned().collect();
+    // A name whose first value is made of itself is the caller's.
+    let mut of_itself: BTreeMap<&String, bool> = BTreeMap::new();
+    for set in &sets {
+        let [name, value] = set.as_slice() else { continue };
+        of_itself.entry(name).or_insert_with(|| words(value).contains(name));
+    }
+    let read =
+        |name: &String| !bound.contains(name) && (asked.contains(name) || of_itself.get(name).copied().unwrap_or(true));
+    let from_itself: Vec<String> =
+        of_itself.iter().filter(|(_, from)| **from).map(|(name, _)| (*name).clone()).collect();
     undeclared.into_iter().chain(from_itself).chain(asked.iter().cloned()).filter(read).collect()
 }
 
@@ -65,13 +60,18 @@ mod tests {
                 &["thinking"],
             ),
             ("{% if a %}{% set body = 1 %}{% else %}{% set body = 2 %}{% endif %}{{ body }}", &["body", "a"], &["a"]),
-            ("{% set text = '' %}{% for m in messages %}{% set text = text ~ m.content %}{% endfor %}", &[], &[]),
+            ("{% set text = '' %}{% for m in messages %}{% set text = text ~ m.content %}{% endfor %}", &["text"], &[]),
             (
                 "{% for tool in tools %}{% if tool is defined and tool.name is defined %}{% endif %}{% endfor %}",
                 &[],
                 &[],
             ),
             ("{% macro show(value, depth) %}{% if value is defined %}{{ value }}{% endif %}{% endmacro %}", &[], &[]),
+            (
+                "{% set content = m['content'] + m.content %}{% if x %}{{ content }}{% endif %}",
+                &["content", "x"],
+                &["x"],
+            ),
             ("{% set block %}x{% endset %}{% if block is defined %}{% endif %}", &[], &[]),
         ] {
             let found = variables(source, undeclared.iter().map(|name| (*name).to_owned()));
