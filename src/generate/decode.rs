@@ -15,7 +15,7 @@ use crate::model::layer::LayerParts;
 pub use queue::{PromptRequest, Queue};
 use rayon::prelude::*;
 use std::sync::Arc;
-use tiebreak_kernels::cached::{KvSpan, attend};
+use tiebreak_kernels::cached::{KvSpan, LayerCache, attend};
 use tiebreak_kernels::gate;
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::packed::{Matrix, PackedInput, TILE, products, untile};
@@ -52,11 +52,10 @@ pub struct PackedDecoder {
     frequencies: Vec<f32>,
 }
 
-/// Keys and values of consecutive positions: per layer (positions, kv_heads · head_dim).
+/// Keys and values of consecutive positions.
 #[derive(Debug, Default)]
 pub(crate) struct KvCache {
-    keys: Vec<Vec<f32>>,
-    values: Vec<Vec<f32>>,
+    layers: Vec<LayerCache>,
     len: usize,
 }
 
@@ -78,11 +77,10 @@ impl RowCache {
     /// Keys and values of a layer up to and including own position `last`.
     fn seen(&self, layer: usize, last: usize, stride: usize) -> [KvSpan<'_>; 2] {
         let shared = match self.prefix.len {
-            0 => KvSpan { keys: &[], values: &[] },
-            _ => KvSpan { keys: &self.prefix.keys[layer], values: &self.prefix.values[layer] },
+            0 => KvSpan::NONE,
+            len => self.prefix.layers[layer].first(len, stride),
         };
-        let end = (last + 1) * stride;
-        [shared, KvSpan { keys: &self.own.keys[layer][..end], values: &self.own.values[layer][..end] }]
+        [shared, self.own.layers[layer].first(last + 1, stride)]
     }
 }
 
@@ -118,7 +116,7 @@ fn multiply(parts: &[&Matrix], x: &[f32]) -> Vec<Vec<f32>> {
     parts
         .iter()
         .map(|m| {
-            if n == 1 && parts.len() == 1 && m.out() % TILE == 0 {
+            if n == 1 && parts.len() == 1 && m.out() == m.tiles() * TILE {
                 return std::mem::take(&mut tiled);
             }
             let mut y = vec![0.0; n * m.out()];
@@ -209,8 +207,7 @@ impl PackedDecoder {
             })
             .collect();
         for row in rows.iter_mut() {
-            row.own.keys.resize_with(c.layers, Vec::new);
-            row.own.values.resize_with(c.layers, Vec::new);
+            row.own.layers.resize_with(c.layers, LayerCache::default);
         }
         let at: Vec<usize> = of.iter().zip(&own).map(|(r, o)| rows[*r].prefix.len + o).collect();
         let angles = at.iter().flat_map(|p| self.frequencies.iter().map(|f| f64::from(*p as f32 * f)));
@@ -257,8 +254,7 @@ impl PackedDecoder {
             rotate(&mut k, stride, hd, cos, sin);
         }
         for ((r, k), v) in of.iter().zip(k.chunks_exact(stride)).zip(v.chunks_exact(stride)) {
-            rows[*r].own.keys[i].extend_from_slice(k);
-            rows[*r].own.values[i].extend_from_slice(v);
+            rows[*r].own.layers[i].push(k, v);
         }
         let seen: Vec<_> = of.iter().zip(own).map(|(r, last)| rows[*r].seen(i, *last, stride)).collect();
         let mut out = vec![0.0; q.len()];

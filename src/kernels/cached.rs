@@ -1,20 +1,67 @@
 //! Attention of single queries over a KV cache in two spans: a shared prefix, then the row's own tokens.
 //!
-//! Owns the arithmetic for queries that attend to every given position. Keys and values are (positions, kv_heads · width).
-//! Query head h reads key head `h / (heads / kv_heads)`.
+//! Owns the cache's layout and the arithmetic for queries that attend to every given position. Keys lie in blocks of 16
+//! positions, (blocks, kv_heads, width, 16): a SIMD lane is a position and nothing is summed across lanes. Values are
+//! (positions, kv_heads · width). Query head h reads key head `h / (heads / kv_heads)`.
 //!
 //! **Invariant.** A query's result depends only on its own inputs; every sum has one order, however the cache is split.
 
-use crate::lanes::{add_scaled, dot, exp, max, simd};
+use crate::lanes::{exp, max, simd};
 use rayon::prelude::*;
+use std::ops::Range;
 
-/// The keys and values of consecutive positions.
+/// Positions of a block of keys, and lanes of everything here.
+const BLOCK: usize = 16;
+
+/// A layer's keys and values of consecutive positions.
+#[derive(Debug, Default)]
+pub struct LayerCache {
+    /// (blocks, kv_heads, width, [`BLOCK`]); positions that are not there yet are zero.
+    keys: Vec<f32>,
+    /// (positions, kv_heads · width).
+    values: Vec<f32>,
+}
+
+/// The first positions of a cache.
 #[derive(Debug, Clone, Copy)]
 pub struct KvSpan<'a> {
-    /// (positions, kv_heads · width).
-    pub keys: &'a [f32],
-    /// As the keys.
-    pub values: &'a [f32],
+    keys: &'a [f32],
+    values: &'a [f32],
+}
+
+impl LayerCache {
+    /// Appends a position: `keys` and `values` are (kv_heads · width).
+    ///
+    /// # Panics
+    /// When they differ in length from each other or from the positions before.
+    pub fn push(&mut self, keys: &[f32], values: &[f32]) {
+        let stride = keys.len();
+        assert!(stride > 0 && values.len() == stride && self.values.len().is_multiple_of(stride), "another width");
+        let at = self.values.len() / stride;
+        if at.is_multiple_of(BLOCK) {
+            self.keys.resize((at + BLOCK) * stride, 0.0);
+        }
+        let block = &mut self.keys[at / BLOCK * BLOCK * stride..];
+        for (lanes, key) in block.as_chunks_mut::<BLOCK>().0.iter_mut().zip(keys) {
+            lanes[at % BLOCK] = *key;
+        }
+        self.values.extend_from_slice(values);
+    }
+
+    /// The first `positions`, each of `stride` elements (kv_heads · width).
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[must_use]
+    pub fn first(&self, positions: usize, stride: usize) -> KvSpan<'_> {
+        let blocks = positions.div_ceil(BLOCK) * BLOCK;
+        KvSpan { keys: &self.keys[..blocks * stride], values: &self.values[..positions * stride] }
+    }
+}
+
+impl KvSpan<'_> {
+    /// No position.
+    pub const NONE: Self = Self { keys: &[], values: &[] };
 }
 
 /// Attention of queries (n, heads · width), each over its own two spans, to `out` of the same shape.
@@ -26,8 +73,111 @@ pub fn attend(seen: &[[KvSpan<'_>; 2]], q: &[f32], heads: usize, kv_heads: usize
     assert!(out.len() == q.len() && q.len() == seen.len() * heads * width, "queries of another size");
     let parts = out.par_chunks_mut(group).zip(q.par_chunks(group)).enumerate();
     parts.with_min_len(kv_heads.div_ceil(2)).for_each_init(Vec::new, |weights, (i, (out, q))| {
-        one(&seen[i / kv_heads], q, i % kv_heads * width, kv_heads * width, width, weights, out);
+        one(&seen[i / kv_heads], q, i % kv_heads, kv_heads, width, weights, out);
     });
+}
+
+/// `sums += x · row`.
+#[inline(always)]
+fn add(sums: &mut [f32; BLOCK], x: f32, row: &[f32; BLOCK]) {
+    for lane in 0..BLOCK {
+        sums[lane] = x.mul_add(row[lane], sums[lane]);
+    }
+}
+
+/// The scores of a query (width) for a block of keys (width, [`BLOCK`]): four sums over interleaved dimensions, which hide the
+/// latency of an addition.
+#[inline(always)]
+fn scores(keys: &[f32], q: &[f32], scale: f32) -> [f32; BLOCK] {
+    let mut sums = [[0f32; BLOCK]; 4];
+    let (keys, rest) = keys.as_chunks::<BLOCK>().0.as_chunks::<4>();
+    let (q, q_rest) = q.as_chunks::<4>();
+    let [s0, s1, s2, s3] = &mut sums;
+    for ([k0, k1, k2, k3], [x0, x1, x2, x3]) in keys.iter().zip(q) {
+        add(s0, *x0, k0);
+        add(s1, *x1, k1);
+        add(s2, *x2, k2);
+        add(s3, *x3, k3);
+    }
+    for (key, x) in rest.iter().zip(q_rest) {
+        add(s0, *x, key);
+    }
+    let mut out = [0f32; BLOCK];
+    for lane in 0..BLOCK {
+        out[lane] = ((s0[lane] + s1[lane]) + (s2[lane] + s3[lane])) * scale;
+    }
+    out
+}
+
+/// The weighted sums of 64 dimensions of the values, from `first` on.
+#[inline(always)]
+fn wide(seen: &[KvSpan<'_>; 2], weights: &[f32], first: usize, stride: usize) -> [[f32; BLOCK]; 4] {
+    let mut sums = [[0f32; BLOCK]; 4];
+    let [s0, s1, s2, s3] = &mut sums;
+    let mut weights = weights;
+    for span in seen {
+        let (here, after) = weights.split_at(span.values.len() / stride);
+        weights = after;
+        for (w, row) in here.iter().zip(span.values.chunks_exact(stride)) {
+            if let [v0, v1, v2, v3, ..] = row[first..].as_chunks::<BLOCK>().0 {
+                add(s0, *w, v0);
+                add(s1, *w, v1);
+                add(s2, *w, v2);
+                add(s3, *w, v3);
+            }
+        }
+    }
+    sums
+}
+
+/// As [`wide`], of up to 16 dimensions.
+#[inline(always)]
+fn narrow(seen: &[KvSpan<'_>; 2], weights: &[f32], dimensions: Range<usize>, stride: usize) -> [f32; BLOCK] {
+    let mut sums = [0f32; BLOCK];
+    let mut weights = weights;
+    for span in seen {
+        let (here, after) = weights.split_at(span.values.len() / stride);
+        weights = after;
+        for (w, row) in here.iter().zip(span.values.chunks_exact(stride)) {
+            let values = &row[dimensions.clone()];
+            match values.first_chunk::<BLOCK>() {
+                Some(values) => add(&mut sums, *w, values),
+                None => {
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum = w.mul_add(*value, *sum);
+                    }
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// Writes sums times the inverse of all weights.
+#[inline(always)]
+fn put(out: &mut [f32], sums: &[f32; BLOCK], inverse: f32) {
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = sum * inverse;
+    }
+}
+
+/// e^(x − max) of a row in place; returns the inverse of their sum.
+#[inline(always)]
+fn softmax(row: &mut [f32]) -> f32 {
+    let top = max(row);
+    let mut sums = [0f32; BLOCK];
+    let (blocks, rest) = row.as_chunks_mut::<BLOCK>();
+    for block in blocks {
+        for lane in 0..BLOCK {
+            block[lane] = exp(block[lane] - top);
+            sums[lane] += block[lane];
+        }
+    }
+    for (x, sum) in rest.iter_mut().zip(&mut sums) {
+        *x = exp(*x - top);
+        *sum += *x;
+    }
+    1.0 / sums.iter().sum::<f32>()
 }
 
 simd! {
@@ -35,33 +185,42 @@ simd! {
     fn one(
         seen: &[KvSpan<'_>; 2],
         q: &[f32],
-        first: usize,
-        stride: usize,
+        head: usize,
+        kv_heads: usize,
         width: usize,
         weights: &mut Vec<f32>,
         out: &mut [f32],
     ) {
-        let scale = 1.0 / (width as f32).sqrt();
+        let (stride, scale) = (kv_heads * width, 1.0 / (width as f32).sqrt());
+        let total: usize = seen.iter().map(|span| span.values.len() / stride).sum();
+        // A last block may reach beyond the positions.
+        if weights.len() < total + BLOCK {
+            weights.resize(total + BLOCK, 0.0);
+        }
         for (q, out) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-            weights.clear();
-            for keys in seen.iter().flat_map(|s| s.keys.chunks_exact(stride)) {
-                weights.push(dot(q, &keys[first..first + width]) * scale);
+            let mut start = 0;
+            for span in seen {
+                for (b, keys) in span.keys.chunks_exact(BLOCK * stride).enumerate() {
+                    let keys = &keys[head * width * BLOCK..(head + 1) * width * BLOCK];
+                    let at = start + b * BLOCK;
+                    weights[at..at + BLOCK].copy_from_slice(&scores(keys, q, scale));
+                }
+                start += span.values.len() / stride;
             }
-            let top = max(weights);
-            let mut total = 0f32;
-            for w in weights.iter_mut() {
-                *w = exp(*w - top);
+            let weights = &mut weights[..total];
+            let inverse = softmax(weights);
+            let mut at = 0;
+            while at + 4 * BLOCK <= width {
+                let sums = wide(seen, weights, head * width + at, stride);
+                for (out, sums) in out[at..].chunks_exact_mut(BLOCK).zip(&sums) {
+                    put(out, sums, inverse);
+                }
+                at += 4 * BLOCK;
             }
-            for w in weights.iter() {
-                total += *w;
-            }
-            out.fill(0.0);
-            for (w, values) in weights.iter().zip(seen.iter().flat_map(|s| s.values.chunks_exact(stride))) {
-                add_scaled(out, *w, &values[first..first + width]);
-            }
-            let inverse = 1.0 / total;
-            for o in out.iter_mut() {
-                *o *= inverse;
+            for out in out[at..].chunks_mut(BLOCK) {
+                let dimensions = head * width + at..head * width + at + out.len();
+                put(out, &narrow(seen, weights, dimensions, stride), inverse);
+                at += BLOCK;
             }
         }
     }
@@ -71,33 +230,63 @@ simd! {
 mod tests {
     use super::*;
 
+    /// Positions `from..to` of keys and values, (positions, stride) each.
+    fn cache(keys: &[f32], values: &[f32], from: usize, to: usize, stride: usize) -> LayerCache {
+        let mut cache = LayerCache::default();
+        for at in from..to {
+            let row = at * stride..(at + 1) * stride;
+            cache.push(&keys[row.clone()], &values[row]);
+        }
+        cache
+    }
+
     #[test]
     fn attention_equals_its_definition_wherever_the_cache_is_split() {
-        let (heads, kv, width, n) = (4, 2, 5, 7);
-        let keys: Vec<f32> = (0..n * kv * width).map(|i| (i as f32 * 0.7).sin()).collect();
-        let values: Vec<f32> = (0..n * kv * width).map(|i| (i as f32 * 0.3).cos()).collect();
-        let q: Vec<f32> = (0..heads * width).map(|i| (i as f32).sin()).collect();
-        let run = |cut: usize| {
-            let at = cut * kv * width;
-            let span = |k, v| KvSpan { keys: k, values: v };
-            let seen = [[span(&keys[..at], &values[..at]), span(&keys[at..], &values[at..])]];
-            let mut out = vec![0.0; q.len()];
-            attend(&seen, &q, heads, kv, width, &mut out);
-            out
-        };
-        let whole = run(0);
-        assert_eq!(whole, run(3));
-        assert_eq!(whole, run(7));
-        for h in 0..heads {
-            let of = |p: usize, x: &[f32], i: usize| f64::from(x[p * kv * width + h / 2 * width + i]);
-            let w: Vec<f64> = (0..n)
-                .map(|p| (0..width).map(|i| f64::from(q[h * width + i]) * of(p, &keys, i)).sum::<f64>())
-                .map(|s| (s / (width as f64).sqrt()).exp())
-                .collect();
-            for i in 0..width {
-                let want = (0..n).map(|p| w[p] * of(p, &values, i)).sum::<f64>() / w.iter().sum::<f64>();
-                assert!((f64::from(whole[h * width + i]) - want).abs() < 1e-5);
+        for (heads, kv, width, n) in [(4, 2, 5, 7), (9, 3, 64, 53), (7, 1, 48, 33), (2, 2, 33, 16), (8, 2, 80, 1)] {
+            let stride = kv * width;
+            let keys: Vec<f32> = (0..n * stride).map(|i| (i as f32 * 0.7).sin()).collect();
+            let values: Vec<f32> = (0..n * stride).map(|i| (i as f32 * 0.3).cos()).collect();
+            let q: Vec<f32> = (0..heads * width).map(|i| (i as f32).sin()).collect();
+            let run = |cut: usize| {
+                let (first, own) = (cache(&keys, &values, 0, cut, stride), cache(&keys, &values, cut, n, stride));
+                let mut out = vec![0.0; q.len()];
+                let seen = [first.first(cut, stride), own.first(n - cut, stride)];
+                attend(&[seen], &q, heads, kv, width, &mut out);
+                out
+            };
+            let whole = run(0);
+            for cut in [1, n / 2, n - 1, n] {
+                assert_eq!(whole, run(cut), "{heads} {kv} {width} {n}");
             }
+            for h in 0..heads {
+                let group = heads / kv;
+                let of = |p: usize, x: &[f32], i: usize| f64::from(x[p * stride + h / group * width + i]);
+                let w: Vec<f64> = (0..n)
+                    .map(|p| (0..width).map(|i| f64::from(q[h * width + i]) * of(p, &keys, i)).sum::<f64>())
+                    .map(|s| (s / (width as f64).sqrt()).exp())
+                    .collect();
+                for i in 0..width {
+                    let want = (0..n).map(|p| w[p] * of(p, &values, i)).sum::<f64>() / w.iter().sum::<f64>();
+                    assert!((f64::from(whole[h * width + i]) - want).abs() < 1e-5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_that_sees_the_first_positions_reads_no_later_one() {
+        let (n, stride) = (40, 6);
+        let keys: Vec<f32> = (0..n * stride).map(|i| (i as f32 * 0.7).sin()).collect();
+        let values: Vec<f32> = (0..n * stride).map(|i| (i as f32 * 0.3).cos()).collect();
+        let all = cache(&keys, &values, 0, n, stride);
+        let q = [0.3; 12];
+        for seen in [1, 15, 16, 17, 39] {
+            let run = |cache: &LayerCache| {
+                let mut out = vec![0.0; 12];
+                attend(&[[KvSpan::NONE, cache.first(seen, stride)]], &q, 4, 2, 3, &mut out);
+                out
+            };
+            assert_eq!(run(&all), run(&cache(&keys, &values, 0, seen, stride)));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Everything here is inlined into functions defined by `simd!`, which compiles them for each instruction set and dispatches at
 //! run time.
 
-/// Compiles functions twice on x86-64, for AVX2 with FMA and for any CPU, and dispatches at run time.
+/// Compiles functions three times on x86-64, for AVX-512, for AVX2 with FMA and for any CPU, and dispatches at run time.
 /// What they call must be `#[inline(always)]`, so that it is compiled with them.
 macro_rules! simd {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block)*) => {$(
@@ -15,9 +15,18 @@ macro_rules! simd {
 
             #[cfg(target_arch = "x86_64")]
             {
+                #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512($($arg: $type),*) $(-> $out)? {
+                    plain($($arg),*)
+                }
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2($($arg: $type),*) $(-> $out)? {
                     plain($($arg),*)
+                }
+                if $crate::lanes::has_avx512() {
+                    #[expect(unsafe_code, reason = "the features were detected")]
+                    // SAFETY: the processor has the features that the function is compiled for.
+                    return unsafe { avx512($($arg),*) };
                 }
                 if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
                     #[expect(unsafe_code, reason = "the features were detected")]
@@ -30,6 +39,18 @@ macro_rules! simd {
     )*};
 }
 pub(crate) use simd;
+
+/// Whether the AVX-512 versions can run here.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+        && std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("fma")
+}
 
 /// Elements of one accumulator.
 const LANES: usize = 16;

@@ -1,6 +1,6 @@
 //! Weight matrices packed for decoding, and their products with a few rows: weights are read once for all rows.
 //!
-//! Owns the layout, the packing and the products. Eight outputs form a tile with interleaved weights,
+//! Owns the layout, the packing and the products. Eight outputs form a tile with interleaved weights, two tiles a pair,
 //! so that a SIMD lane is an output and nothing is summed across lanes. Weights keep their size: blocks of 4 and 8
 //! bits with their scales, bf16 if no precision is lost, else f32. Refuses to know where weights come from.
 //!
@@ -30,9 +30,9 @@ const ROWS: usize = 64;
 /// Multiplications below which parallelism does not pay.
 const ALONE: usize = 1 << 15;
 
-/// The weights of a matrix by tile; within a tile by input (floats) or by block.
+/// The weights of a matrix: floats by pairs of tiles and input, blocks by tile.
 enum Cells {
-    /// `[input][output]`.
+    /// `[input][output]`, of two tiles.
     Floats(Vec<f32>),
     /// The upper halves of f32, `[input][output]`.
     Halves(Vec<u16>),
@@ -92,10 +92,10 @@ impl Matrix {
         self.width
     }
 
-    /// Tiles.
+    /// Tiles, an even number: the last one may have no output.
     #[must_use]
     pub fn tiles(&self) -> usize {
-        self.out.div_ceil(TILE)
+        2 * self.out.div_ceil(2 * TILE)
     }
 
     /// Whether its inputs must be quantised.
@@ -123,13 +123,13 @@ impl Matrix {
     pub fn row(&self, o: usize, row: &mut [f32]) {
         assert!(o < self.out && row.len() == self.width, "no such row");
         let (tile, lane) = (o / TILE, o % TILE);
-        let first = tile * self.width * TILE + lane;
+        let first = o / floats::PAIR * self.width * floats::PAIR + o % floats::PAIR;
         let blocks = self.width / BLOCK;
         for (k, x) in row.iter_mut().enumerate() {
             let (b, g, j) = (tile * blocks + k / BLOCK, k % BLOCK / 4, k % 4);
             *x = match &self.cells {
-                Cells::Floats(w) => w[first + k * TILE],
-                Cells::Halves(w) => f32::from_bits(u32::from(w[first + k * TILE]) << 16),
+                Cells::Floats(w) => w[first + k * floats::PAIR],
+                Cells::Halves(w) => f32::from_bits(u32::from(w[first + k * floats::PAIR]) << 16),
                 Cells::Nibbles(q, s) => {
                     let pair = q[b][g % 4 * 32 + lane * 4 + j];
                     let n = if g < 4 { pair & 15 } else { pair >> 4 };
@@ -222,15 +222,18 @@ pub fn products(parts: &[&Matrix], x: &PackedInput<'_>, y: &mut [f32]) {
     if n == 0 || tiles == 0 {
         return;
     }
+    // Tiles come in pairs, and so do all parts of the work.
     let some = |first: usize, y: &mut [f32]| {
         let mut start = 0;
         while start < n {
             let rows = start..n.min(start + ROWS);
-            for (i, y) in y.chunks_exact_mut(n * TILE).enumerate() {
-                let mut t = first + i;
+            let into = rows.start * TILE..rows.end * TILE;
+            for (i, y) in y.chunks_exact_mut(2 * n * TILE).enumerate() {
+                let mut t = first + 2 * i;
                 for m in parts {
                     if t < m.tiles() {
-                        tile::product(m, t, x, rows.clone(), &mut y[rows.start * TILE..rows.end * TILE]);
+                        let (y, z) = y.split_at_mut(n * TILE);
+                        tile::products(m, t, x, rows.clone(), [&mut y[into.clone()], &mut z[into.clone()]]);
                         break;
                     }
                     t -= m.tiles();
@@ -242,7 +245,7 @@ pub fn products(parts: &[&Matrix], x: &PackedInput<'_>, y: &mut [f32]) {
     if tiles * TILE * x.width * n < ALONE {
         return some(0, y);
     }
-    let part = tiles.div_ceil(4 * rayon::current_num_threads());
+    let part = 2 * tiles.div_ceil(8 * rayon::current_num_threads());
     y.par_chunks_mut(part * n * TILE).enumerate().for_each(|(i, y)| some(i * part, y));
 }
 

@@ -2,7 +2,7 @@
 
 use crate::adam::{Adam, adamw, squares};
 use crate::attention::{AttentionSegment, AttentionShape, BackwardInputs, backward, fold, forward};
-use crate::cached::{KvSpan, attend};
+use crate::cached::{LayerCache, attend};
 use crate::leaf;
 use crate::logits::{LogitStats, OnlineKl, OnlineSoftmax, accumulate, accumulate_kl, logits_backward};
 use crate::packed::{Matrix, PackedInput, QuantFormat, TILE, products, untile};
@@ -302,10 +302,14 @@ fn cached_attention_propagates_nan() {
     let (heads, kv, width, n) = (4, 2, 5, 7);
     let all = [noise(heads * width, 0.1), noise(n * kv * width, 0.2), noise(n * kv * width, 0.3)];
     let run = |v: &[Vec<f32>]| {
-        let at = 3 * kv * width;
-        let span = |from: usize, to: usize| KvSpan { keys: &v[1][from..to], values: &v[2][from..to] };
+        let stride = kv * width;
+        let mut spans = [LayerCache::default(), LayerCache::default()];
+        for (at, (keys, values)) in v[1].chunks(stride).zip(v[2].chunks(stride)).enumerate() {
+            spans[usize::from(at >= 3)].push(keys, values);
+        }
         let mut out = vec![0.0; heads * width];
-        attend(&[[span(0, at), span(at, n * kv * width)]], &v[0], heads, kv, width, &mut out);
+        let seen = [spans[0].first(3, stride), spans[1].first(n - 3, stride)];
+        attend(&[seen], &v[0], heads, kv, width, &mut out);
         out
     };
     poison("attend", &all, run, |input, place, y| match input {

@@ -24,15 +24,28 @@ enum Tile<'a> {
     Halved(&'a [[i8; 256]], &'a [[f32; 16]]),
 }
 
-/// `rows` of `x` with tile `t` of `m` to y (rows, [`TILE`]).
-pub(super) fn product(m: &Matrix, t: usize, x: &PackedInput<'_>, rows: Range<usize>, y: &mut [f32]) {
+/// `rows` of `x` with tiles `t` and `t + 1` of `m`, a pair, to y (rows, [`TILE`]) of each.
+pub(super) fn products(m: &Matrix, t: usize, x: &PackedInput<'_>, rows: Range<usize>, y: [&mut [f32]; 2]) {
     let w = m.width;
-    let cells = t * TILE * w..(t + 1) * TILE * w;
-    let blocks = w / BLOCK;
+    let cells = t * TILE * w..(t + 2) * TILE * w;
+    let floats = &x.rows[rows.start * w..rows.end * w];
+    match &m.cells {
+        Cells::Floats(c) => return floats::product(&c[cells], floats, w, y),
+        Cells::Halves(c) => return floats::product(&c[cells], floats, w, y),
+        _ => {}
+    }
+    let tiles = m.out.div_ceil(TILE);
+    for (t, y) in (t..tiles).zip(y) {
+        blocks(m, t, x, rows.clone(), y);
+    }
+}
+
+/// `rows` of `x` with the quantised tile `t` of `m` to y (rows, [`TILE`]).
+fn blocks(m: &Matrix, t: usize, x: &PackedInput<'_>, rows: Range<usize>, y: &mut [f32]) {
+    let blocks = m.width / BLOCK;
     let at = t * blocks..(t + 1) * blocks;
     let tile = match &m.cells {
-        Cells::Floats(c) => return floats::full(&c[cells], &x.rows[rows.start * w..rows.end * w], w, y),
-        Cells::Halves(c) => return floats::half(&c[cells], &x.rows[rows.start * w..rows.end * w], w, y),
+        Cells::Floats(_) | Cells::Halves(_) => return,
         Cells::Nibbles(q, s) => Tile::Nibbles(&q[at.clone()], &s[at]),
         Cells::Bytes(q, s) => Tile::Bytes(&q[at.clone()], &s[at]),
         Cells::Halved(q, s) => Tile::Halved(&q[at.clone()], &s[at]),
@@ -57,7 +70,7 @@ pub(super) fn product(m: &Matrix, t: usize, x: &PackedInput<'_>, rows: Range<usi
 }
 
 /// Whether the AVX2 versions can run here.
-fn fast() -> bool {
+pub(super) fn fast() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
     #[cfg(not(target_arch = "x86_64"))]
