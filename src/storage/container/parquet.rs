@@ -5,6 +5,7 @@
 use crate::storage::contained::contained;
 use crate::storage::error::{Error, Result};
 use crate::storage::record::{Object, Record};
+use parquet::column::page::Page;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::Value;
@@ -50,6 +51,9 @@ fn each_within(
             )));
         }
     }
+    if !contained(|| dictionaries_are_whole(&reader)).ok_or_else(damaged)?.map_err(unreadable)? {
+        return Err(damaged());
+    }
     let mut rows = contained(|| reader.get_row_iter(None)).ok_or_else(damaged)?.map_err(unreadable)?;
     for at in 1.. {
         let Some(row) = contained(|| rows.next()).ok_or_else(damaged)? else { break };
@@ -60,6 +64,23 @@ fn each_within(
         }
     }
     Ok(())
+}
+
+/// Whether every dictionary is as long as it says: the library makes room for what it says, which may be gigabytes.
+fn dictionaries_are_whole(reader: &SerializedFileReader<File>) -> parquet::errors::Result<bool> {
+    for at in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(at)?;
+        for column in 0..group.num_columns() {
+            let first = group.get_column_page_reader(column)?.get_next_page()?;
+            // A value takes a byte or more.
+            if let Some(Page::DictionaryPage { buf, num_values, .. }) = first
+                && num_values as usize > buf.len()
+            {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 fn value(field: Field) -> Value {
