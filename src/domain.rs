@@ -46,6 +46,7 @@ mod session;
 mod standings;
 mod stats;
 mod suite;
+mod template_variables;
 mod text;
 mod thought;
 mod verdict;
@@ -119,11 +120,12 @@ pub use session::{
 pub use standings::{RatedEvaluation, Standing, Standings, standings};
 pub use stats::{ece, median, quantile, wilson};
 pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, REWARD_MARGIN, SuiteRow, judges, suite, suites};
+pub use template_variables::{KNOWN_VARIABLES, RESERVED_VARIABLES, template_variables, variable_value};
 pub use text::{
     CORRECTION, Completion, Finish, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
     counted, is_held_out, model_name, sanitise,
 };
-pub use thought::{Thought, answer_after_thoughts, thoughts};
+pub use thought::{Thought, answer_after_thoughts, ends_inside_thought, thoughts};
 pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};
 pub use votes::{
     Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, Repeats, VotedPair,

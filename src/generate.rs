@@ -7,6 +7,7 @@
 //! by rounding only.
 
 pub(crate) mod decode;
+mod ends;
 pub(crate) mod generated;
 mod growing;
 pub mod judge;

@@ -24,6 +24,7 @@ pub(crate) mod sink;
 pub(crate) mod special_tokens;
 pub(crate) mod staged_folder;
 pub(crate) mod template;
+mod template_names;
 pub(crate) mod tokenizer;
 pub(crate) mod trained;
 pub(crate) mod tune;

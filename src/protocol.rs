@@ -36,7 +36,7 @@ pub use event::RunEvent;
 pub use fold::{apply_record, apply_run, apply_run_event};
 pub use fresh::FreshSpec;
 pub use growing::{Growing, GrowingAnswer};
-pub use inputs::{CheckpointInput, CheckpointRole, Difference, FileDigest, Inputs, ModelInput};
+pub use inputs::{CheckpointInput, CheckpointRole, Difference, FileDigest, Inputs, ModelInput, Rendering};
 pub use integrity::{Damage, DamagedPlace, Integrity};
 pub use line::{Envelope, LineError, MAX_LINE, MAX_SEQ, decode, encode, parse_verified, records_within, verify};
 pub use log_fold::{LogFold, NumberSet};

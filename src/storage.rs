@@ -15,6 +15,7 @@ mod answers;
 mod chat_json;
 mod checkpoint;
 mod clock;
+mod contained;
 mod container;
 mod control;
 mod error;
@@ -22,6 +23,7 @@ pub mod export;
 mod fault;
 mod files;
 pub mod formats;
+mod gather;
 mod given;
 mod growing;
 mod home;
@@ -44,6 +46,7 @@ mod unread;
 
 pub use checkpoint::{CheckpointDir, CheckpointSearch, sha256};
 pub use clock::{local_time, utc_time};
+pub use contained::panics_are_contained;
 pub use error::{Error, Result};
 #[cfg(test)]
 pub(crate) use fault::plan as faults;

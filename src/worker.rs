@@ -60,8 +60,8 @@ fn dispatch(args: &[OsString]) -> ExitCode {
         }
         ["model", _] => answer::model(path(1)),
         ["adapter", _, _] => adapters::describe(path(1), path(2)),
-        ["describe", _] => describe::describe(path(1)),
-        ["render", _, _, format, most] => describe::render(path(1), path(2), format, most),
+        ["describe", _, variables] => describe::describe(path(1), variables),
+        ["render", _, _, format, most, variables] => describe::render(path(1), path(2), format, most, variables),
         ["gpus"] => answer::gpus(),
         ["estimate", _] => answer::estimate(path(1)),
         ["masks", _] => answer::masks(path(1)),

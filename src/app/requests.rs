@@ -1,6 +1,6 @@
 //! What a screen or a command asks for: a sampling run, pairs, scores. Both hand the same request to the same code.
 
-use crate::domain::{Filter, RunId, Sampler};
+use crate::domain::{Filter, JsonFields, RunId, Sampler};
 use crate::protocol::ServerOptions;
 
 /// A sampling run to launch in a session.
@@ -18,6 +18,8 @@ pub struct SampleRequest {
     pub sampler: Sampler,
     /// Whether the seed counts up from run to run instead of being the sampler's.
     pub count_seed: bool,
+    /// Variables of the chat template.
+    pub variables: JsonFields,
 }
 
 /// Pairs to choose among a session's answers, in the words of the command line.

@@ -292,21 +292,23 @@ pub struct ReplyRef<'a> {
     pub text: &'a str,
     /// The turns; none where the text is all there is.
     pub turns: &'a [Message],
+    /// Whether it was cut at the limit of tokens: nothing that ends it was written.
+    pub cut: bool,
 }
 
 impl<'a> From<&'a str> for ReplyRef<'a> {
     fn from(text: &'a str) -> Self {
-        Self { text, turns: &[] }
+        Self { text, turns: &[], cut: false }
     }
 }
 
 impl<'a> From<&'a String> for ReplyRef<'a> {
     fn from(text: &'a String) -> Self {
-        Self { text, turns: &[] }
+        Self { text, turns: &[], cut: false }
     }
 }
 
-/// The turns of a pair's answers, where an answer is more than one assistant's text.
+/// The turns of a pair's answers, where an answer is more than one assistant's text, and which answers were cut.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PairTurns {
     /// Of the preferred answer; none where its text is all there is.
@@ -315,14 +317,35 @@ pub struct PairTurns {
     /// Of the other answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Message>,
+    /// Whether the preferred answer was cut at the limit of tokens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chosen_cut: bool,
+    /// Whether the other answer was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rejected_cut: bool,
 }
 
 impl PairTurns {
     /// Both answers' turns; none where neither has any.
     #[must_use]
     pub fn of(chosen: &[Message], rejected: &[Message]) -> Option<Box<Self>> {
-        let some = !chosen.is_empty() || !rejected.is_empty();
-        some.then(|| Box::new(Self { chosen: chosen.to_vec(), rejected: rejected.to_vec() }))
+        Self { chosen: chosen.to_vec(), rejected: rejected.to_vec(), ..Self::default() }.some()
+    }
+
+    /// What is to be known of two answers beside their texts; none where it is nothing.
+    #[must_use]
+    pub fn of_replies(chosen: ReplyRef<'_>, rejected: ReplyRef<'_>) -> Option<Box<Self>> {
+        Self {
+            chosen: chosen.turns.to_vec(),
+            rejected: rejected.turns.to_vec(),
+            chosen_cut: chosen.cut,
+            rejected_cut: rejected.cut,
+        }
+        .some()
+    }
+
+    fn some(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
     }
 }
 

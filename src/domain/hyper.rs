@@ -5,7 +5,9 @@
 //! from before a range became narrower.
 
 use super::check::Checks;
+use super::conversation::JsonFields;
 use super::param::{ParamError, ParamKind, ParamRow, Params};
+use super::template_variables::template_variables;
 
 /// A struct of hyper-parameters.
 pub trait Hyperparameters: Sized {
@@ -80,6 +82,12 @@ impl FromText for bool {
 impl FromText for String {
     fn from_text(text: &str) -> Option<Self> {
         Some(text.to_owned())
+    }
+}
+
+impl FromText for JsonFields {
+    fn from_text(text: &str) -> Option<Self> {
+        template_variables(text).ok()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::check::Checks;
 use super::nearest::hint;
+use super::template_variables::{KNOWN_VARIABLES, template_variables};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -28,6 +29,8 @@ pub enum ParamKind {
     Names,
     /// Verifiable checks as [`super::Checks`] parses them, or empty.
     Checks,
+    /// Variables of the chat template as a JSON object, or empty.
+    Variables,
     /// Comma-separated real numbers, each within inclusive bounds.
     Floats(f64, f64),
 }
@@ -130,6 +133,11 @@ impl ParamRow {
             }
             ParamKind::Metric => Err(fail("expected a metric's name (eval_loss) or nothing".into())),
             ParamKind::Checks => Checks::parse(text).map(|checks| checks.to_string()).map_err(|e| fail(e.to_string())),
+            ParamKind::Variables => match template_variables(text) {
+                Ok(none) if none.is_empty() => Ok(String::new()),
+                Ok(some) => Ok(serde_json::Value::Object(some).to_string()),
+                Err(why) => Err(fail(why)),
+            },
             ParamKind::Floats(lo, hi) => {
                 let given: Vec<&str> = text.split(',').map(str::trim).collect();
                 let fits = |w: &&str| w.parse::<f64>().is_ok_and(|x| x.is_finite() && x >= lo && x <= hi);
@@ -169,7 +177,7 @@ impl Params {
     /// When the key is unknown (the nearest one is suggested) or the value is invalid.
     pub fn set(&mut self, rows: &[ParamRow], method: &str, key: &str, value: &str) -> Result<(), ParamError> {
         let Some(row) = rows.iter().find(|r| r.key == key) else {
-            let hint = hint(key, rows.iter().map(|r| r.key));
+            let hint = hint(key, rows.iter().map(|r| r.key).chain(KNOWN_VARIABLES));
             return Err(ParamError::Unknown { key: key.into(), method: method.into(), hint });
         };
         self.0.insert(key.to_owned(), row.parse(value)?);

@@ -15,6 +15,7 @@ mod held_out;
 mod labelled;
 mod lacking;
 mod loops;
+mod margins;
 mod partial;
 mod pool;
 mod posed_pairs;
@@ -144,6 +145,8 @@ pub struct Session {
     marks: Clock,
     /// When a criterion was last set or removed.
     criterion_times: BTreeMap<String, u64>,
+    /// Margins that files state of their pairs.
+    margins: BTreeMap<PairId, f64>,
 }
 
 /// Which of two verdicts is the later one. Of two at one time it is the same one in every copy of the session.

@@ -1,6 +1,6 @@
 //! Prompts, completions and pairs, and the sanitiser that makes untrusted text safe to show.
 
-use super::conversation::{Conversation, Message, PairTurns, ReplyRef};
+use super::conversation::{Conversation, JsonFields, Message, PairTurns, ReplyRef};
 use super::hash::{Fold64, hash64};
 use super::ids::{CompletionId, PairId, PromptId, Rater};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,15 @@ pub enum PromptBody {
 }
 
 impl PromptBody {
+    /// Sets template variables that a conversation does not set itself; plain text has none.
+    pub fn add_variables(&mut self, variables: &JsonFields) {
+        if let Self::Chat(talk) = self {
+            for (name, value) in variables {
+                talk.variables.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+
     /// A conversation of one user turn.
     pub fn user(content: impl Into<String>) -> Self {
         Self::Chat(vec![Message::new("user", content)].into())
@@ -157,7 +166,7 @@ pub struct Completion {
 
 impl<'a> From<&'a Completion> for ReplyRef<'a> {
     fn from(completion: &'a Completion) -> Self {
-        Self { text: &completion.text, turns: &completion.turns }
+        Self { text: &completion.text, turns: &completion.turns, cut: completion.finish == Finish::Length }
     }
 }
 
@@ -208,7 +217,7 @@ pub struct PairRow {
     /// Who wrote the correction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rater: Option<Rater>,
-    /// The answers' turns, where one is more than an assistant's text.
+    /// The answers' turns, where one is more than an assistant's text, and which were cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns: Option<Box<PairTurns>>,
 }
@@ -217,13 +226,17 @@ impl PairRow {
     /// The preferred answer.
     #[must_use]
     pub fn chosen_reply(&self) -> ReplyRef<'_> {
-        ReplyRef { text: &self.chosen, turns: self.turns.as_ref().map_or(&[], |turns| &turns.chosen) }
+        let turns = self.turns.as_ref();
+        let cut = turns.is_some_and(|turns| turns.chosen_cut);
+        ReplyRef { text: &self.chosen, turns: turns.map_or(&[], |turns| &turns.chosen), cut }
     }
 
     /// The other answer.
     #[must_use]
     pub fn rejected_reply(&self) -> ReplyRef<'_> {
-        ReplyRef { text: &self.rejected, turns: self.turns.as_ref().map_or(&[], |turns| &turns.rejected) }
+        let turns = self.turns.as_ref();
+        let cut = turns.is_some_and(|turns| turns.rejected_cut);
+        ReplyRef { text: &self.rejected, turns: turns.map_or(&[], |turns| &turns.rejected), cut }
     }
 
     /// Whether it is a correction over its original, and not a judged pair.
@@ -324,13 +337,16 @@ pub struct RatedRow {
     /// The answer's turns, where it is more than an assistant's text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<Message>,
+    /// Whether the answer was cut at the limit of tokens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
 }
 
 impl RatedRow {
     /// The answer.
     #[must_use]
     pub fn reply(&self) -> ReplyRef<'_> {
-        ReplyRef { text: &self.completion, turns: &self.turns }
+        ReplyRef { text: &self.completion, turns: &self.turns, cut: self.cut }
     }
 }
 

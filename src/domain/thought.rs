@@ -40,15 +40,22 @@ pub fn thoughts(text: &str) -> Vec<Thought> {
     out
 }
 
+/// Whether an answer ends inside a thought, so that it never began. `opened`: the template opened a thought itself.
+#[must_use]
+pub fn ends_inside_thought(text: &str, opened: bool) -> bool {
+    let found = thoughts(text);
+    let begins_inside = found.first().is_some_and(|t| t.range.start == 0 && t.closed);
+    found.iter().any(|t| !t.closed) || (opened && !begins_inside)
+}
+
 /// The answer without its thoughts: the text outside of them, trimmed. An unclosed thought makes it empty, since the answer
 /// never began. `opened`: the template opened a thought itself, so that an answer without its end is one thought.
 #[must_use]
 pub fn answer_after_thoughts(text: &str, opened: bool) -> String {
-    let found = thoughts(text);
-    let begins_inside = found.first().is_some_and(|t| t.range.start == 0 && t.closed);
-    if found.iter().any(|t| !t.closed) || (opened && !begins_inside) {
+    if ends_inside_thought(text, opened) {
         return String::new();
     }
+    let found = thoughts(text);
     if found.is_empty() {
         return text.to_owned();
     }
@@ -105,6 +112,9 @@ mod tests {
         assert_eq!(answer_after_thoughts("<think>\nso it", false), "");
         assert_eq!(answer_after_thoughts("so it goes", true), "");
         assert_eq!(answer_after_thoughts(" Plain. \n", false), " Plain. \n");
+        let unfinished = |text, opened| ends_inside_thought(text, opened);
+        assert!(unfinished("<think>\nso it", false) && unfinished("so it goes", true) && unfinished("", true));
+        assert!(!unfinished("so it goes", false) && !unfinished("one\n</think>\nYes.", true));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::given_text::same_tokens;
 use super::item::{Answered, Given, Item, ItemRequest};
 use super::judge::{GateSetInput, JudgeInputs, kind_named};
 use super::judging::Judging;
-use super::player::{Played, Player, opens_thought};
+use super::player::{Played, Player};
 use super::scoring::{ItemScoring, ScoringScope};
 use super::suite::{Suite, SuiteInput, suite_named};
 use crate::domain::{
@@ -19,7 +19,7 @@ use crate::generate::server::ServerAnswers;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
-use crate::protocol::{DroppedRows, EvalSpec, RunEvent};
+use crate::protocol::{DroppedRows, EvalSpec, Rendering, RunEvent};
 use candle_core::Device;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -44,10 +44,10 @@ pub struct EvalInputs<'a> {
     pub checkpoints: [Option<PathBuf>; 2],
     /// What identifies each contestant's weights.
     pub identities: [String; 2],
-    /// The rendering date.
-    pub date: Option<String>,
-    /// The rendering dates of contestants that are reward runs; none for the others.
-    pub reward_dates: [Option<String>; 2],
+    /// What chat templates render besides conversations.
+    pub rendering: Rendering,
+    /// The same of contestants that are reward runs; none for the others.
+    pub reward_renderings: [Option<Rendering>; 2],
     /// What contestants were trained on, as [`crate::domain::PromptBody::asked_hash`].
     pub trained: BTreeSet<String>,
     /// What its log has so far.
@@ -110,8 +110,8 @@ pub struct Evaluation {
     readers: [Option<LanguageModel>; 2],
     checkpoints: [Option<PathBuf>; 2],
     identities: [String; 2],
-    date: Option<String>,
-    reward_dates: [Option<String>; 2],
+    rendering: Rendering,
+    reward_renderings: [Option<Rendering>; 2],
     trained: BTreeSet<String>,
     /// Whether the contestants are compared token by token.
     together: bool,
@@ -138,9 +138,10 @@ impl Evaluation {
     /// # Errors
     /// When a suite's file has another schema, or a model cannot be read.
     pub fn open(inputs: EvalInputs) -> Result<Self, Error> {
-        let EvalInputs { run, spec, texts, checkpoints, identities, date, past, known, judges, gates, device, .. } =
-            inputs;
-        let EvalInputs { reward_dates, trained, .. } = inputs;
+        let EvalInputs {
+            run, spec, texts, checkpoints, identities, rendering, past, known, judges, gates, device, ..
+        } = inputs;
+        let EvalInputs { reward_renderings, trained, .. } = inputs;
         let mut suites = Vec::new();
         let mut left_out = Vec::new();
         for (suite_spec, text) in spec.suites.iter().zip(&texts) {
@@ -162,10 +163,10 @@ impl Evaluation {
         let mut readers = [None, None];
         for side in Contestant::BOTH {
             if let Some(model) = &spec.side(side).model {
-                readers[side.index()] = Some(LanguageModel::open(Path::new(&model.path))?.dated(date.as_deref())?);
+                readers[side.index()] = Some(LanguageModel::open(Path::new(&model.path))?.rendering(&rendering)?);
             }
         }
-        let rewards = [reward_dates[0].is_some(), reward_dates[1].is_some()];
+        let rewards = [reward_renderings[0].is_some(), reward_renderings[1].is_some()];
         check_asked(spec, rewards, suites.iter().map(|loaded| (loaded.suite.row.name, loaded.items.as_slice())))?;
         let items = suites.iter().flat_map(|loaded| &loaded.items);
         let texts = items.filter(|item| item.ask == ItemRequest::Text).map(|item| &item.prompt);
@@ -193,8 +194,8 @@ impl Evaluation {
             readers,
             checkpoints,
             identities,
-            date,
-            reward_dates,
+            rendering,
+            reward_renderings,
             trained,
             together,
             judges,
@@ -263,13 +264,13 @@ impl Evaluation {
     fn plan(&self) -> Plan {
         let seeds = self.spec.seeds.max(1) as usize;
         let all = || self.suites.iter().flat_map(|suite| &suite.items);
-        let of = |side: &Option<String>| all().map(|item| measured(item, side.is_some(), seeds)).sum::<usize>();
+        let of = |side: &Option<Rendering>| all().map(|item| measured(item, side.is_some(), seeds)).sum::<usize>();
         let items = all().count();
         let judged: usize = self.suites.iter().filter(|s| s.suite.row.judged).map(|s| s.items.len()).sum();
         let parameters = self.readers.iter().flatten().map(|model| model.config.parameters()).max().unwrap_or(0);
         let dropped = self.left_out.iter().map(|(reason, count)| DroppedRows { reason: reason.clone(), count: *count });
         Plan {
-            total_steps: (self.reward_dates.iter().map(of).sum::<usize>()
+            total_steps: (self.reward_renderings.iter().map(of).sum::<usize>()
                 + self.spec.judges.len() * judged * seeds
                 + self.gate_pairs()) as u64,
             train_rows: items,
@@ -415,7 +416,7 @@ impl Evaluation {
         let Some(model) = &named.model else {
             return Err(Error::Invalid(format!("{} is not a model on this machine", named.name)));
         };
-        let model = LanguageModel::open(Path::new(&model.path))?.dated(self.date.as_deref())?;
+        let model = LanguageModel::open(Path::new(&model.path))?.rendering(&self.rendering)?;
         let player = Player::open(model, self.checkpoints[side.index()].as_deref(), &self.device)?;
         sink.emit(RunEvent::Progressed { stage: format!("loading {}", named.name), done: 1, total: 1 })?;
         Ok(player)
@@ -472,7 +473,7 @@ impl Evaluation {
     /// An answer without its thoughts.
     fn visible(&self, answer: &EvalAnswer) -> Result<String, Error> {
         let opened = match &self.readers[answer.side.index()] {
-            Some(reader) => opens_thought(reader, &answer.prompt)?,
+            Some(reader) => reader.opens_thought(&answer.prompt)?,
             None => false,
         };
         Ok(answer_after_thoughts(&answer.text, opened))

@@ -5,7 +5,7 @@
 
 use crate::domain::{Finding, GatePair, JudgeRow, PromptBody};
 use crate::model::error::Error;
-use crate::protocol::{JudgeSpec, TrainSpec};
+use crate::protocol::{JudgeSpec, Rendering, TrainSpec};
 use candle_core::Device;
 use std::path::PathBuf;
 
@@ -71,8 +71,8 @@ pub struct JudgingRun {
     pub checkpoint: PathBuf,
     /// The checkpoint that it started from.
     pub init: Option<PathBuf>,
-    /// Its rendering date.
-    pub date: Option<String>,
+    /// What its template renders besides conversations.
+    pub rendering: Rendering,
 }
 
 /// What judges are made of.

@@ -3,7 +3,7 @@
 //! Owns loading, encoding and the queue of prompts. Refuses to know suites: it takes tokens and a sampler. An answer depends
 //! on its prompt, its sampler and the seed alone.
 
-use crate::domain::{Finish, PromptBody, Sampler};
+use crate::domain::{Finish, Sampler};
 use crate::generate::{Generated, PackedDecoder, PromptRequest, Queue, generate};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -40,13 +40,6 @@ pub(super) struct Played {
     pub(super) text: String,
     pub(super) tokens: usize,
     pub(super) finish: Finish,
-}
-
-/// Whether the prompt ends inside a thought that the template opened.
-pub(super) fn opens_thought(model: &LanguageModel, prompt: &PromptBody) -> Result<bool, Error> {
-    let PromptBody::Chat(messages) = prompt else { return Ok(false) };
-    let text = model.render_conversation(messages, true)?;
-    Ok(["<think>", "<thinking>", "<thought>", "<reasoning>"].iter().any(|tag| text.trim_end().ends_with(tag)))
 }
 
 impl Player {

@@ -15,6 +15,7 @@ use crate::model::trained::Trained;
 use crate::model::tune::Tune;
 use crate::nn::divergence::{TokenComparison, compare, wide};
 use crate::nn::policy::{Batch, Policy, Row};
+use crate::protocol::Rendering;
 use crate::train::RewardScorer;
 use candle_core::{Device, Tensor};
 use std::collections::{BTreeSet, VecDeque};
@@ -46,8 +47,8 @@ pub(super) struct ScoringSide {
     pub(super) checkpoint: Option<PathBuf>,
     /// What identifies its weights.
     pub(super) identity: String,
-    /// The rendering date of a reward run; none for a model that writes.
-    pub(super) reward_date: Option<String>,
+    /// What the template of a reward run renders besides conversations; none for a model that writes.
+    pub(super) reward_rendering: Option<Rendering>,
 }
 
 /// An item by the numbers of its suite and itself.
@@ -172,7 +173,7 @@ impl ItemScoring {
             device: device.clone(),
             sides,
         };
-        let rewards = out.sides.iter().any(|side| side.reward_date.is_some());
+        let rewards = out.sides.iter().any(|side| side.reward_rendering.is_some());
         let context = readers.iter().map(|r| r.config.context).filter(|n| *n > 0).min().unwrap_or(usize::MAX);
         let parameters = readers.iter().map(|r| r.config.parameters()).max().unwrap_or(1).max(1);
         let most = usize::try_from(PASS_WORK / parameters).unwrap_or(usize::MAX).clamp(PASS_TOKENS.0, PASS_TOKENS.1);
@@ -236,10 +237,10 @@ impl ItemScoring {
     /// When a model cannot be loaded, or a checkpoint does not fit it.
     pub(super) fn load(&mut self) -> Result<(), Error> {
         self.loaded = Some(match self.sides.as_slice() {
-            [side] => match (&side.reward_date, &side.checkpoint) {
-                (Some(date), Some(checkpoint)) => {
+            [side] => match (&side.reward_rendering, &side.checkpoint) {
+                (Some(rendering), Some(checkpoint)) => {
                     let scorer = RewardScorer::open(&side.path, checkpoint, &self.device)?;
-                    Loaded::Reward(Box::new(scorer.dated(Some(date.as_str()).filter(|date| !date.is_empty()))?))
+                    Loaded::Reward(Box::new(scorer.rendering(rendering)?))
                 }
                 _ => Loaded::Policy(Box::new(policy(side, &self.device)?)),
             },

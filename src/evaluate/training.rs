@@ -4,7 +4,6 @@
 //! repeating answers. Refuses statistics: a few items every few steps give a curve, not a conclusion. Only suites with answers.
 
 use super::item::{Answered, Given, Item, ItemRequest};
-use super::player::opens_thought;
 use super::suite::{Suite, SuiteInput, suite_named};
 use crate::domain::{Finding, Metrics, Sampler, Severity, answer_after_thoughts, hash64, pooled_value};
 use crate::generate::{PromptRequest, generate_all};
@@ -81,7 +80,7 @@ impl TrainingSuites {
             for (number, drawn) in numbers.into_iter().zip(drawn) {
                 let (item, Some(drawn)) = (&items[number], drawn.first()) else { continue };
                 let raw = model.answer_text(&item.prompt, &drawn.ids)?;
-                let text = answer_after_thoughts(&raw, opens_thought(model, &item.prompt)?);
+                let text = answer_after_thoughts(&raw, model.opens_thought(&item.prompt)?);
                 let answered = Answered { text: &text, raw: &raw, tokens: drawn.ids.len(), finish: drawn.finish };
                 values.push((suite.measure)(item, &Given::Answer(answered))?);
             }

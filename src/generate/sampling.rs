@@ -6,6 +6,7 @@
 //! **While it runs** the sink may ask what is being written, as pairs under the identity that they will have.
 
 use super::decode::{PackedDecoder, PromptRequest, Queue};
+use super::ends::UnendedAnswers;
 pub use super::generated::Generated;
 use super::growing::{CandidateParts, SoFar, growing};
 use super::pairing::{candidate_id, distinct, pairs};
@@ -20,7 +21,7 @@ use crate::model::tune::Tune;
 use crate::nn::decoder::Decoder;
 use crate::nn::random::stream;
 use crate::nn::reference::Cache;
-use crate::protocol::{Growing, Plan, RunEvent, SampleSpec, ServerLog};
+use crate::protocol::{Growing, Plan, Rendering, RunEvent, SampleSpec, ServerLog};
 use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -168,6 +169,7 @@ pub struct Sampling {
     tokens: u64,
     seconds: f64,
     empty: usize,
+    unended: UnendedAnswers,
     planned: bool,
 }
 
@@ -236,17 +238,19 @@ impl Sampling {
             tokens: 0,
             seconds: 0.0,
             empty: 0,
+            unended: UnendedAnswers::default(),
             planned: false,
         })
     }
 
-    /// Renders prompts with the date of the run's launch; see [`LanguageModel::dated`].
+    /// Renders prompts as the run does, those that servers are asked too; see [`LanguageModel::rendering`].
     ///
     /// # Errors
     /// When it is not a date.
-    pub fn dated(mut self, date: Option<&str>) -> Result<Self, Error> {
-        let dated = |sampled: SampledModel| Ok(SampledModel { model: sampled.model.dated(date)?, ..sampled });
-        self.models = self.models.into_iter().map(dated).collect::<Result<_, Error>>()?;
+    pub fn rendering(mut self, how: &Rendering) -> Result<Self, Error> {
+        let told = |sampled: SampledModel| Ok(SampledModel { model: sampled.model.rendering(how)?, ..sampled });
+        self.models = self.models.into_iter().map(told).collect::<Result<_, Error>>()?;
+        self.prompts.iter_mut().for_each(|prompt| prompt.body.add_variables(&how.variables));
         Ok(self)
     }
 
@@ -309,6 +313,11 @@ impl Sampling {
         sink.emit(RunEvent::Progressed { stage: "sampling".into(), done, total })?;
         if done == total && self.empty > 0 {
             sink.emit(RunEvent::Found(self.empty_finding()))?;
+        }
+        if done == total
+            && let Some(finding) = self.unended.finding(step)
+        {
+            sink.emit(RunEvent::Found(finding))?;
         }
         if done == total
             && let Some(servers) = &self.servers
@@ -467,13 +476,14 @@ impl Sampling {
                     sampled.model.config.context.saturating_sub(sampled.model.encode_prompt(&prompt.body)?.len());
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
             }
+            let opened = sampled.model.opens_thought(&prompt.body)?;
             for (k, g) in self.numbers(v).into_iter().zip(generated) {
                 let text = sampled.model.answer_text(&prompt.body, &g.ids)?;
                 if text.trim().is_empty() {
                     self.empty += 1;
                     continue;
                 }
-                out.push(Completion {
+                let answer = Completion {
                     turns: Vec::new(),
                     id: candidate_id(&self.run, prompt, k),
                     prompt: prompt.id.clone(),
@@ -483,7 +493,9 @@ impl Sampling {
                     finish: g.finish,
                     sampler: Some(sampler),
                     logprob: Some(g.logp),
-                });
+                };
+                self.unended.count(&answer, opened);
+                out.push(answer);
             }
         }
         for answer in self.servers.iter_mut().flat_map(|servers| servers.take(number)) {
@@ -491,6 +503,7 @@ impl Sampling {
             if answer.text.trim().is_empty() {
                 self.empty += 1;
             } else {
+                self.unended.count(&answer, false);
                 out.push(answer);
             }
         }

@@ -9,7 +9,8 @@ use super::gguf::Gguf;
 use super::template::Template;
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
-use crate::domain::{Conversation, Fold64, Message, PromptBody};
+use crate::domain::{Conversation, Fold64, JsonFields, Message, PromptBody, sanitise};
+use crate::protocol::Rendering;
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -109,20 +110,39 @@ impl LanguageModel {
         self.tokenizer.is_special(first).then_some(first)
     }
 
-    /// Sets the date that the chat template prints: the local time of a run's launch (`2026-11-28T22:55:28`). None keeps the time
-    /// of opening.
+    /// Renders as a run does: with the local date and time of its launch (`2026-11-28T22:55:28`) and its template variables.
+    /// Without a date that of opening is kept.
     ///
     /// # Errors
     /// When it is not a date.
-    pub fn dated(mut self, date: Option<&str>) -> Result<Self, Error> {
-        if let (Some(template), Some(text)) = (&mut self.template, date) {
+    pub fn rendering(mut self, how: &Rendering) -> Result<Self, Error> {
+        let Some(template) = &mut self.template else { return Ok(self) };
+        if let Some(text) = how.date.as_deref().filter(|date| !date.is_empty()) {
             template.set_date(text.parse().map_err(|e| {
                 Error::Invalid(format!(
                     "invalid date `{text}` of the run: expected a date like 2026-11-28T22:55:28 ({e})"
                 ))
             })?);
         }
+        template.set_variables(how.variables.clone());
         Ok(self)
+    }
+
+    /// What to say of variables that the template never reads, a sentence each.
+    #[must_use]
+    pub fn unread_variables(&self, variables: &JsonFields) -> Vec<String> {
+        let Some(template) = &self.template else {
+            let sentence =
+                |name: &String| format!("The model has no chat template, so `{}` changes nothing.", sanitise(name));
+            return variables.keys().map(sentence).collect();
+        };
+        let read = template.variables();
+        let reads = match read.as_slice() {
+            [] => "it reads none".to_owned(),
+            names => format!("it reads {}", names.join(", ")),
+        };
+        let unread = variables.keys().filter(|name| !read.contains(name));
+        unread.map(|name| format!("The chat template never reads `{}`: {reads}.", sanitise(name))).collect()
     }
 
     /// Opens the weights; tensors become `dtype` on `device`.
@@ -191,6 +211,16 @@ impl LanguageModel {
             return self.tokenizer.decode(drawn);
         }
         self.tokenizer.decode_after(self.encode_prompt(body)?.last().copied(), drawn)
+    }
+
+    /// Whether the template opens a thought in front of the answer to this prompt.
+    ///
+    /// # Errors
+    /// When the template refuses it.
+    pub fn opens_thought(&self, prompt: &PromptBody) -> Result<bool, Error> {
+        let PromptBody::Chat(talk) = prompt else { return Ok(false) };
+        let text = self.render_conversation(talk, true)?;
+        Ok(["<think>", "<thinking>", "<thought>", "<reasoning>"].iter().any(|tag| text.trim_end().ends_with(tag)))
     }
 
     /// How this model's texts become tokens.

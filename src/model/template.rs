@@ -8,7 +8,8 @@ use super::error::Error;
 use super::fields::json;
 use super::python;
 use super::special_tokens::SpecialTokens;
-use crate::domain::{Conversation, JsonFields, Message};
+use super::template_names;
+use crate::domain::{Conversation, JsonFields, Message, RESERVED_VARIABLES};
 use jiff::civil::DateTime;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, context};
@@ -18,12 +19,41 @@ use std::path::Path;
 /// Instructions per rendering: enough for thousands of turns, but not for an endless loop.
 const FUEL: u64 = 4_000_000;
 
+/// The names under which a message holds its reasoning, the first the one that most templates read.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// The longest text of a conversation, in bytes.
+const LONGEST_TEXT: usize = 64 << 20;
+
+/// A text that takes no more than the limit.
+#[derive(Default)]
+struct CappedText {
+    text: Vec<u8>,
+    full: bool,
+}
+
+impl std::io::Write for CappedText {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.text.len() + bytes.len() > LONGEST_TEXT {
+            self.full = true;
+            return Err(std::io::Error::other("the text is too long"));
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A model's chat template.
 pub struct Template {
     env: Environment<'static>,
     model: String,
     special: SpecialTokens,
     source: String,
+    variables: JsonFields,
 }
 
 impl Template {
@@ -85,7 +115,13 @@ impl Template {
         env.add_filter("tojson", to_json);
         env.add_template_owned("chat", without_generation(&python::newlines(source)))
             .map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })?;
-        let mut template = Self { env, model: model.to_owned(), special: special.clone(), source: source.to_owned() };
+        let mut template = Self {
+            env,
+            model: model.to_owned(),
+            special: special.clone(),
+            source: source.to_owned(),
+            variables: JsonFields::new(),
+        };
         template.set_date(jiff::ZonedDateTime::now().datetime());
         Ok(template)
     }
@@ -94,6 +130,25 @@ impl Template {
     /// read.
     pub fn set_date(&mut self, date: DateTime) {
         self.env.add_function("strftime_now", move |format: String| strftime(&format, date));
+    }
+
+    /// Sets variables for every conversation that does not set them itself.
+    pub fn set_variables(&mut self, variables: JsonFields) {
+        self.variables = variables;
+    }
+
+    /// The names that the template reads and that nothing here gives it: variables that a person may set.
+    #[must_use]
+    pub fn variables(&self) -> Vec<String> {
+        let Ok(template) = self.env.get_template("chat") else { return Vec::new() };
+        let given: Vec<&str> = self.env.globals().map(|(name, _)| name).collect();
+        let own = |name: &String| {
+            !given.contains(&name.as_str())
+                && !RESERVED_VARIABLES.contains(&name.as_str())
+                && !self.special.others.iter().any(|(known, _)| known == name)
+        };
+        let names = template_names::variables(&self.source, template.undeclared_variables(false));
+        names.into_iter().filter(own).collect()
     }
 
     /// The text of a conversation. `add_generation_prompt` appends the start of the assistant's turn.
@@ -124,10 +179,14 @@ impl Template {
         let turn = |m: &Message| {
             let own = [("role", Value::from(m.role.clone())), ("content", Value::from(m.content.clone()))];
             let more = m.more.iter().map(|(name, value)| (name.as_str(), of_json(value)));
-            Value::from_pairs(own.into_iter().chain(more))
+            // As transformers 5.23: reasoning under one name is there under those that templates read.
+            let reasoning = REASONING.iter().find_map(|name| m.more.get(name)).map(of_json);
+            let [first, last] = ["thinking", REASONING[0]].map(|name| reasoning.clone().map(|value| (name, value)));
+            Value::from_pairs(first.into_iter().chain(own).chain(more).chain(last))
         };
         // Names that a row may not set are refused when it is imported.
-        let given = variables.iter().map(|(name, value)| (name.clone(), of_json(value)));
+        let for_all = self.variables.iter().filter(|(name, _)| !variables.contains_key(*name));
+        let given = for_all.chain(variables).map(|(name, value)| (name.clone(), of_json(value)));
         let others = s.others.iter().map(|(name, text)| (name.clone(), Value::from(text.clone())));
         let others = Value::from_pairs(others.chain(given));
         let arguments = context! {
@@ -141,10 +200,15 @@ impl Template {
             unk_token => token(&s.unk),
             ..others
         };
-        self.env
-            .get_template("chat")
-            .and_then(|t| t.render(arguments))
-            .map_err(|e| Error::Template { model: self.model.clone(), why: sentence(&e) })
+        let refused = |why: String| Error::Template { model: self.model.clone(), why };
+        let mut out = CappedText::default();
+        let rendered =
+            self.env.get_template("chat").and_then(|t| t.render_captured_to(arguments, &mut out).map(|_| ()));
+        if out.full {
+            return Err(refused(format!("its text is longer than the limit of {} MiB", LONGEST_TEXT >> 20)));
+        }
+        rendered.map_err(|e| refused(sentence(&e)))?;
+        String::from_utf8(out.text).map_err(|e| refused(e.to_string()))
     }
 
     /// The template's source.
@@ -373,6 +437,43 @@ mod tests {
     }
 
     #[test]
+    fn variables_for_all_conversations_yield_to_those_of_one_and_unread_ones_are_known() {
+        let source = "{% set own = 1 %}{{ enable_thinking }} {{ own }} {% if strftime_now is defined %}{{ effort }}{% endif %}\
+                      {% for m in messages %}{{ m.content }}{{ loop.index }}{{ raise_exception('x') if false }}{% endfor %}";
+        let mut template = Template::new(source, "m", &SpecialTokens::default()).unwrap();
+        assert_eq!(template.variables(), ["effort", "enable_thinking"]);
+        let branches = "{% for m in messages %}{% if m.x %}{% set body = m.x %}{% else %}{%- set body = '' %}{% endif %}{{ body }}{% endfor %}\
+                        {% if not thinking is defined %}{% set thinking = false %}{% endif %}{{ thinking }}";
+        let found = Template::new(branches, "m", &SpecialTokens::default()).unwrap().variables();
+        assert_eq!(found, ["thinking"]);
+        let set = |value: serde_json::Value| value.as_object().cloned().unwrap();
+        template.set_variables(set(serde_json::json!({"enable_thinking": false, "effort": "low"})));
+        let mut talk: Conversation = vec![Message::new("user", "a")].into();
+        assert_eq!(template.render_conversation(&talk, false).unwrap(), "False 1 lowa1");
+        talk.variables = set(serde_json::json!({"enable_thinking": true}));
+        assert_eq!(template.render_conversation(&talk, false).unwrap(), "True 1 lowa1");
+    }
+
+    #[test]
+    fn reasoning_reaches_a_template_under_the_name_that_it_reads() {
+        let read = |name: &str, source: &str| {
+            let mut turn = Message::assistant("4");
+            turn.more.set(name, "Two.".into());
+            Template::new(source, "m", &SpecialTokens::default()).unwrap().render(&[turn], false).unwrap()
+        };
+        for name in REASONING {
+            assert_eq!(
+                read(name, "{{ messages[0].reasoning_content }} {{ messages[0].thinking }}"),
+                "Two. Two.",
+                "{name}"
+            );
+        }
+        let keys = "{{ messages[0].keys() | join(',') }}";
+        assert_eq!(read("reasoning", keys), "thinking,role,content,reasoning,reasoning_content");
+        assert_eq!(read("name", keys), "role,content,name");
+    }
+
+    #[test]
     fn generation_tags_are_ignored() {
         let out = render("a\n{%- generation %}\nb\n{% endgeneration %}\nc").unwrap();
         assert_eq!(out, "ab\nc");
@@ -385,6 +486,9 @@ mod tests {
         let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
         assert!(render(endless).unwrap_err().to_string().contains("fuel"));
         assert!(render("{% if %}").is_err());
+        let long = "{% set x = 'a' * 65536 %}{% for i in range(9999) %}{{ x }}{% endfor %}";
+        assert!(render(long).unwrap_err().to_string().contains("longer than the limit of 64 MiB"));
+        assert!(render("{{ 'a' * 99999999999 }}").is_err());
     }
 
     #[test]

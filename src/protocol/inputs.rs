@@ -3,7 +3,7 @@
 //! Owns the record of them and the comparison. Refuses to read files: the caller fills the record.
 
 use super::server::ServerInput;
-use crate::domain::{RunId, is_name};
+use crate::domain::{JsonFields, RunId, is_name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -14,6 +14,9 @@ pub struct Inputs {
     /// Local date and time at launch, `2026-11-28T22:55:28`: for chat templates that print a date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
+    /// Variables of the chat templates, such as `enable_thinking`. Those of a row go first.
+    #[serde(default, skip_serializing_if = "JsonFields::is_empty")]
+    pub chat_template_kwargs: JsonFields,
     /// The models that the run reads: its own and its reward run's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelInput>,
@@ -33,6 +36,12 @@ impl Inputs {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What chat templates render besides conversations.
+    #[must_use]
+    pub fn rendering(&self) -> Rendering {
+        Rendering { date: self.date.clone(), variables: self.chat_template_kwargs.clone() }
     }
 
     /// The record of the model at `path`, spelled as in the specification.
@@ -58,6 +67,21 @@ impl Inputs {
     pub fn checkpoint_of(&self, role: CheckpointRole, run: &RunId) -> Option<&CheckpointInput> {
         let mut all = self.checkpoints.iter();
         all.find(|c| c.role == role && (role != CheckpointRole::Generator || c.run == *run))
+    }
+}
+
+/// What chat templates render besides conversations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rendering {
+    /// The local date and time; none for that of opening the model.
+    pub date: Option<String>,
+    /// Variables of the template. Those of a conversation go first.
+    pub variables: JsonFields,
+}
+
+impl From<&str> for Rendering {
+    fn from(date: &str) -> Self {
+        Self { date: Some(date.into()), ..Self::default() }
     }
 }
 

@@ -125,6 +125,13 @@ pub enum SessionRecord {
     },
     /// An answer with a thumb up or down was imported.
     Rated(RatedRow),
+    /// A file states by how much the preferred answer of an imported pair is better; a later record replaces it.
+    MarginStated {
+        /// The pair.
+        pair: PairId,
+        /// The margin of its first answer over the second.
+        margin: Num,
+    },
     /// A run scored a completion; a later score replaces it.
     Scored {
         /// The completion.

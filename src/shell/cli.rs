@@ -8,6 +8,7 @@ mod data;
 mod evaluate;
 mod rounds;
 mod server;
+mod template;
 mod values;
 
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
@@ -16,6 +17,7 @@ pub use data::DataAction;
 pub use evaluate::EvalArgs;
 pub use rounds::LoopArgs;
 pub use server::ServerArgs;
+pub use template::{RenderArgs, TemplateArgs, VariableArgs};
 pub use values::span_words;
 
 use super::error::Error;
@@ -196,6 +198,9 @@ pub enum ModelsAction {
     Show {
         /// A name that `tiebreak models` lists, a folder, or a .gguf file.
         model: String,
+        /// Variables of the chat template.
+        #[command(flatten)]
+        template: TemplateArgs,
     },
     /// Create an untrained model and its training texts: the starting point of the bundled model `tiny`.
     Make(MakeArgs),
@@ -238,21 +243,6 @@ pub struct MakeArgs {
     /// Feed-forward size.
     #[arg(long, value_name = "N", default_value_t = 448, value_parser = values::at_most(16_384))]
     pub ff: u64,
-}
-
-/// `render`.
-#[derive(Debug, Args)]
-pub struct RenderArgs {
-    /// A name that `tiebreak models` lists, a folder, or a .gguf file.
-    pub model: String,
-    /// A file of prompts, pairs, texts or ratings.
-    pub file: PathBuf,
-    /// Format of the file (default: detected as `import` does).
-    #[arg(long = "as", value_name = "KIND", value_parser = values::import_format())]
-    pub format: Option<&'static Format>,
-    /// Maximum number of rows.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = values::at_most(1000))]
-    pub limit: u64,
 }
 
 /// `new`.
@@ -337,6 +327,9 @@ pub struct SampleArgs {
     /// repeated, and takes turns with the models that --model names.
     #[arg(long = "adapter", value_name = "RUN")]
     pub adapters: Vec<String>,
+    /// Variables of the chat template.
+    #[command(flatten)]
+    pub template: VariableArgs,
     /// Device: auto, cpu, cuda:0, metal.
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -353,7 +346,7 @@ pub struct TrainArgs {
     /// The method.
     #[arg(help = method_help())]
     pub method: String,
-    /// Sets a hyper-parameter.
+    /// Sets a hyper-parameter, or enable_thinking=false and other variables of the chat template.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// The run's name (default: the method and a number).
@@ -365,6 +358,9 @@ pub struct TrainArgs {
     /// Which rows.
     #[command(flatten)]
     pub choice: ChoiceArgs,
+    /// Variables of the chat template.
+    #[command(flatten)]
+    pub template: TemplateArgs,
     /// The folder of the files of `eval_suites` (default: `suites` in the data folder).
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,

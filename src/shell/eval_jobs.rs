@@ -11,8 +11,8 @@ use super::reply::Replies;
 use super::suite_folder::{suite_files, suite_folder};
 use crate::app::{EvalEstimate, EvalRequest, Msg};
 use crate::domain::{
-    Contestant, EvalReport, EvalState, RatedEvaluation, RunId, RunState, Sampler, Session, Standings, eval_report,
-    standings, suite, with_people,
+    Contestant, EvalReport, EvalState, JsonFields, RatedEvaluation, RunId, RunState, Sampler, Session, Standings,
+    eval_report, standings, suite, with_people,
 };
 use crate::protocol::{EvalSpec, RunEvent, ServerOptions, Task, apply_run};
 use crate::storage::{Home, LogTail, RunDir, SessionDir};
@@ -270,6 +270,7 @@ pub fn order(home: &Home, request: EvalRequest, upto: Option<u64>) -> EvalOrder 
         seeds,
         sampler: Sampler { temperature, top_p: 1.0, max_new_tokens: max_new_tokens.unwrap_or(0), ..Sampler::default() },
         servers: ServerOptions::default(),
+        variables: JsonFields::new(),
         device: "auto".into(),
         upto,
     }

@@ -9,8 +9,8 @@ use super::suite_folder::suite_folder;
 use super::suites::{named, suite_file};
 use super::{models, servers, supervisor};
 use crate::domain::{
-    JudgeOperand, Prompt, PromptBody, PromptId, RunId, Sampler, SuiteRow, counted, eval_report, hint, judges, suite,
-    suites, with_people,
+    JsonFields, JudgeOperand, Prompt, PromptBody, PromptId, RunId, Sampler, SuiteRow, counted, eval_report, hint,
+    judges, suite, suites, with_people,
 };
 use crate::protocol::{
     DataSnapshot, EvalSide, EvalSpec, JudgeSpec, ModelRef, RunSpec, ServerOptions, ServerRef, SuiteSpec,
@@ -54,6 +54,8 @@ pub struct EvalOrder {
     pub sampler: Sampler,
     /// How servers are asked.
     pub servers: ServerOptions,
+    /// Variables of the chat templates.
+    pub variables: JsonFields,
     /// What computes.
     pub device: String,
     /// The last record of the session's log that counts; none takes all.
@@ -189,7 +191,9 @@ fn plan_with(
     servers::remember_keys(home, &servers)?;
     let task = Task::Eval(EvalSpec { a, b, suites: specs, judges, seeds: order.seeds });
     let id = round.map_or_else(|| dir.next_run_id("eval"), |round| Ok(round.id))?;
-    Ok((new_spec(id, task, order.device), files, notes))
+    let mut spec = new_spec(id, task, order.device);
+    spec.inputs.chat_template_kwargs = order.variables;
+    Ok((spec, files, notes))
 }
 
 /// A contestant by its name: a run of the session, a model, or a server's model.

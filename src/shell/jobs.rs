@@ -395,7 +395,10 @@ fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<
                 device: "auto".into(),
                 upto,
             };
-            plan::sample(&home, &dir, order)
+            plan::sample(&home, &dir, order).map(|(mut spec, files)| {
+                spec.inputs.chat_template_kwargs = ask.variables;
+                (spec, files)
+            })
         }
         // The form showed what is left out before the start.
         LaunchRequest::Evaluate(ask) => {

@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use super::supervisor::{Deadline, ask_within};
 use super::{embedded, fetch, hub};
-use crate::domain::nearest;
+use crate::domain::{JsonFields, nearest};
 use crate::protocol::{MaskedRow, ModelCard, ModelDescription, ModelRef};
 use crate::storage::Home;
 use std::ffi::OsStr;
@@ -126,9 +126,10 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
 ///
 /// # Errors
 /// When it cannot be loaded, with the reason.
-pub fn describe(model: &ModelRef) -> Result<ModelDescription> {
+pub fn describe(model: &ModelRef, variables: &JsonFields) -> Result<ModelDescription> {
     let mut found = None;
-    let question = [OsStr::new("describe"), OsStr::new(&model.path)];
+    let variables = json_text(variables);
+    let question = [OsStr::new("describe"), OsStr::new(&model.path), OsStr::new(&variables)];
     ask_within(Some(&Deadline::of(ASK_TIME)), &question, |description| {
         found = Some(description);
         Ok(())
@@ -140,16 +141,28 @@ pub fn describe(model: &ModelRef) -> Result<ModelDescription> {
 ///
 /// # Errors
 /// When the model cannot be loaded or the file cannot be read, with the reason.
-pub fn render(model: &ModelRef, file: &Path, format: &str, most: u64) -> Result<Vec<MaskedRow>> {
+pub fn render(
+    model: &ModelRef,
+    file: &Path,
+    format: &str,
+    most: u64,
+    variables: &JsonFields,
+) -> Result<Vec<MaskedRow>> {
     let mut rows = Vec::new();
-    let most = most.to_string();
-    let question =
-        ["render".as_ref(), OsStr::new(&model.path), file.as_os_str(), OsStr::new(format), OsStr::new(&most)];
+    let (most, variables) = (most.to_string(), json_text(variables));
+    let words = [OsStr::new(format), OsStr::new(&most), OsStr::new(&variables)];
+    let question = ["render".as_ref(), OsStr::new(&model.path), file.as_os_str()].into_iter().chain(words);
+    let question: Vec<&OsStr> = question.collect();
     ask_within(Some(&Deadline::of(ASK_TIME)), &question, |row| {
         rows.push(row);
         Ok(())
     })?;
     Ok(rows)
+}
+
+/// Template variables as a worker takes them.
+fn json_text(variables: &JsonFields) -> String {
+    serde_json::Value::Object(variables.clone()).to_string()
 }
 
 /// Asks a worker whether a model can be loaded. The worker reads configuration, tokenizer and template, and checks the

@@ -8,8 +8,8 @@ mod tests;
 use super::error::{Error, Result};
 use super::{adapters, models, servers, suites};
 use crate::domain::{
-    Filter, Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RowChoice, Rubric, RunId, Sampler, Session,
-    counted, is_held_out, method, methods, nearest,
+    Filter, JsonFields, KNOWN_VARIABLES, Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RowChoice, Rubric,
+    RunId, Sampler, Session, counted, is_held_out, method, methods, nearest, template_variables, variable_value,
 };
 use crate::protocol::{
     DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, ServerOptions, ServerRef, SuiteSpec, Task,
@@ -69,6 +69,9 @@ pub struct SampleOrder {
     pub upto: Option<u64>,
 }
 
+/// The hyper-parameter with the variables of the chat template.
+pub const TEMPLATE_KEY: &str = "chat_template_kwargs";
+
 /// The resolved hyper-parameters of a method from `key=value` arguments.
 ///
 /// # Errors
@@ -76,8 +79,21 @@ pub struct SampleOrder {
 pub fn params(name: &str, set: &[String]) -> Result<Params> {
     let rows = named(name)?.rows();
     let mut params = Params::defaults(&rows);
+    let mut variables = JsonFields::new();
     for pair in set {
-        params.set_pair(&rows, name, pair).map_err(|e| Error::Usage(e.to_string()))?;
+        // A template's variable by its own name.
+        match pair.split_once('=').map(|(key, value)| (key.trim(), value)) {
+            Some((key, value)) if KNOWN_VARIABLES.contains(&key) && !rows.iter().any(|row| row.key == key) => {
+                variables.insert(key.into(), variable_value(value));
+            }
+            _ => params.set_pair(&rows, name, pair).map_err(|e| Error::Usage(e.to_string()))?,
+        }
+    }
+    if !variables.is_empty() {
+        let mut all = template_variables(params.text(TEMPLATE_KEY)).map_err(Error::Usage)?;
+        all.extend(variables);
+        let text = serde_json::Value::Object(all).to_string();
+        params.set(&rows, name, TEMPLATE_KEY, &text).map_err(|e| Error::Usage(e.to_string()))?;
     }
     Ok(params)
 }
@@ -162,13 +178,16 @@ pub fn train(home: &Home, dir: &SessionDir, mut order: TrainOrder) -> Result<(Ru
     let mix = if is_set("mix_ratio") { Some(frozen.add("mix.jsonl", &session.sft_rows())?) } else { None };
     let probe = if is_set("probe_steps") { Some(frozen.add("probe.jsonl", &session.probe_rows())?) } else { None };
     let suites = frozen.suites(home, &session, &order)?;
+    let variables = template_variables(order.params.text(TEMPLATE_KEY)).map_err(Error::Usage)?;
     let spec_of = TrainSpec::new(&order.method, model, order.params, data);
     let RowChoice { filter, rubric } = order.choice;
     let filter = filter.map(|filter| filter.to_string());
     let rubric = (rubric != Rubric::default()).then(|| rubric.to_string());
     let task =
         Task::Train(TrainSpec { init: order.init, adapter, mix, probe, suites, filter, rubric, reward, ..spec_of });
-    Ok((new_spec(id, task, order.device), frozen.files))
+    let mut spec = new_spec(id, task, order.device);
+    spec.inputs.chat_template_kwargs = variables;
+    Ok((spec, frozen.files))
 }
 
 /// Refuses damaged logs.

@@ -4,6 +4,7 @@
 //! no bug: it stays one plain sentence (`error`).
 
 use super::terminal;
+use crate::storage::panics_are_contained;
 use color_eyre::config::{EyreHook, HookBuilder, PanicHook, Theme};
 use std::io::{IsTerminal, Write};
 
@@ -26,6 +27,10 @@ pub fn install(reports: HookBuilder) {
     // A process has only one hook: the first stays.
     let _ = errors.install();
     std::panic::set_hook(Box::new(move |info| {
+        // A library gives up on damaged input: the caller says so.
+        if panics_are_contained() {
+            return;
+        }
         let screens = terminal::restore();
         // A closed standard error is no reason to fail.
         let _ = writeln!(std::io::stderr(), "{}", panics.panic_report(info));

@@ -12,6 +12,7 @@ mod table;
 
 use super::error::{Error, Result};
 use super::record::Record;
+use crate::domain::sanitise;
 use bytes::Content;
 use serde_json::Value;
 use std::fs::File;
@@ -59,7 +60,7 @@ pub(super) fn records(
         source = piped.path();
     }
     each(source, path, plain_text, &mut take).map_err(|e| match e {
-        Error::Import { reason, .. } => Error::Import { path: path.to_owned(), reason },
+        Error::Import { reason, .. } => Error::Import { path: path.to_owned(), reason: sanitise(&reason) },
         other => other,
     })
 }

@@ -7,12 +7,13 @@
 pub use super::given::GivenAnswer;
 pub use super::record::Record;
 pub use super::schema::{
-    Fit, Format, ImportedPair, ImportedPrompt, ImportedRating, ImportedVote, ImportedVotes, RankedAnswer, Ranking,
-    Reader, Reads, Refusal, Writer,
+    Fit, Format, Gather, Gathered, ImportedPair, ImportedPrompt, ImportedRating, ImportedVote, ImportedVotes,
+    RankedAnswer, Ranking, Reader, Reads, Refusal, Writer,
 };
 
 use super::container;
 use super::error::{Error, Result};
+use crate::domain::sanitise;
 use std::path::Path;
 
 // Declares the modules, and `FORMATS: &[&Format]`.
@@ -88,7 +89,7 @@ pub fn recognise(path: &Path) -> Result<&'static Format> {
     }
     let reason = match first.first().and_then(Record::columns) {
         Some(row) => {
-            let names: Vec<String> = row.names().map(|name| format!("`{name}`")).collect();
+            let names: Vec<String> = row.names().map(|name| format!("`{}`", sanitise(name))).collect();
             format!("fits no format: its records have the columns {}; name a format with --as", names.join(", "))
         }
         None if first.is_empty() => return import_named("prompts"),
@@ -150,7 +151,7 @@ mod tests {
         let message = import_named("trl").unwrap_err().to_string();
         assert_eq!(
             message,
-            "`trl` is not a format: use alpaca-eval, arena, argilla, comparison, distilabel, dolly, helpsteer, hh-rlhf, label-studio, llmbar, ms-swift, nectar, nemo, oasst, openai-preference, openrlhf, pairs, pandalm, probe, prodigy, prompts, ratings, safe-rlhf, self-instruct, sft, sharegpt, shp, summarize-from-feedback, ultrafeedback, unjudged, votes, webgpt"
+            "`trl` is not a format: use alpaca-eval, arena, argilla, comparison, distilabel, dolly, helpsteer, helpsteer-ratings, hh-rlhf, label-studio, llmbar, ms-swift, mt-bench, nectar, nemo, oasst, oasst-messages, openai-preference, openrlhf, pairs, pandalm, probe, prodigy, prompts, ratings, safe-rlhf, self-instruct, sft, sharegpt, shp, summarize-from-feedback, ultrafeedback, unjudged, votes, webgpt"
         );
         assert!(
             export_named("prompts").unwrap_err().to_string().ends_with("use kto, pairs, sft, trl, trl-implicit, votes")

@@ -15,11 +15,12 @@ pub use records::Added;
 use super::container;
 use super::error::{Error, Result};
 use super::formats::{
-    Format, GivenAnswer, ImportedPair, ImportedPrompt, ImportedRating, ImportedVotes, Ranking, Reader, Record, Refusal,
+    Format, Gathered, GivenAnswer, ImportedPair, ImportedPrompt, ImportedRating, ImportedVotes, Ranking, Reader,
+    Record, Refusal,
 };
 use super::log::LogWriter;
 use super::unread::Says;
-use crate::domain::{Session, SftBody, TextSet, counted};
+use crate::domain::{Session, SftBody, TextSet, counted, sanitise};
 use crate::protocol::SessionRecord;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -132,7 +133,8 @@ impl Refused {
             Refusal::Bad(reason) => {
                 self.bad_lines += 1;
                 if self.bad.len() < MAX_BAD_LINES {
-                    self.bad.push(BadLine { line, reason });
+                    // A reason may quote the file.
+                    self.bad.push(BadLine { line, reason: sanitise(&reason) });
                 }
             }
             Refusal::Empty => self.empty += 1,
@@ -281,6 +283,23 @@ pub fn read(path: &Path, format: &Format, limit: Option<usize>) -> Result<Import
             let pairs = ranked.into_iter().enumerate().flat_map(|(at, ranking)| ranking.pairs(at)).collect();
             ImportedRows::Votes(merged(pairs, &mut file.refused))
         }
+        Reader::Gathered(start) => {
+            let mut gather = start();
+            // What belongs together may stand anywhere: the limit counts rankings.
+            file.limit = None;
+            file.rows(|record| gather.take(record))?;
+            let Gathered { rankings: mut ranked, left_out } = gather.end();
+            if let Some(most) = limit.filter(|most| ranked.len() > *most) {
+                ranked.truncate(most);
+                file.limited = true;
+            }
+            for (what, n) in left_out {
+                *file.refused.unread.entry(what).or_default() += n;
+            }
+            rankings = ranked.len();
+            let pairs = ranked.into_iter().enumerate().flat_map(|(at, ranking)| ranking.pairs(at)).collect();
+            ImportedRows::Votes(merged(pairs, &mut file.refused))
+        }
         Reader::Texts(set, row) => ImportedRows::Texts(set, file.rows(row)?),
         Reader::ManyTexts(set, row) => ImportedRows::Texts(set, file.rows(row)?.into_iter().flatten().collect()),
         Reader::Ratings(row) => {
@@ -347,7 +366,7 @@ impl Reading<'_> {
         }
     }
 
-    fn rows<T: Says>(&mut self, row: fn(&Record) -> Result<T, Refusal>) -> Result<Vec<T>> {
+    fn rows<T: Says>(&mut self, mut row: impl FnMut(&Record) -> Result<T, Refusal>) -> Result<Vec<T>> {
         let mut rows = Vec::new();
         let limit = self.limit.unwrap_or(usize::MAX);
         self.refused.place = container::records(self.path, self.plain_text, |line, record| {

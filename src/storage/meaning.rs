@@ -8,7 +8,7 @@ use super::given::GivenAnswer;
 use super::record::{RowFields, is_nothing};
 use super::schema::Refusal;
 use super::transcript;
-use crate::domain::{Conversation, JsonFields, Message, PromptBody, SftBody};
+use crate::domain::{Conversation, JsonFields, Message, PromptBody, RESERVED_VARIABLES, SftBody};
 use serde_json::Value;
 
 /// Columns of the prompt, the surest name first.
@@ -33,20 +33,6 @@ const SYSTEMS: [&str; 3] = ["system", "system_prompt", "system_message"];
 
 /// Columns of an answer to imitate.
 const COMPLETIONS: [&str; 6] = ["completion", "response", "output", "answer", "target", "solution"];
-
-/// Variables that a template gets from elsewhere.
-const RESERVED: [&str; 10] = [
-    "messages",
-    "tools",
-    "documents",
-    "add_generation_prompt",
-    "continue_final_message",
-    "tokenize",
-    "bos_token",
-    "eos_token",
-    "pad_token",
-    "unk_token",
-];
 
 /// Whether a row has a column of a prompt.
 pub(super) fn has_prompt(row: &RowFields<'_>) -> bool {
@@ -169,7 +155,7 @@ fn variables(row: &RowFields<'_>) -> Result<JsonFields, String> {
         Value::Object(object) => object.clone(),
         _ => return Err(wrong()),
     };
-    match RESERVED.iter().find(|name| object.contains_key(**name)) {
+    match RESERVED_VARIABLES.iter().find(|name| object.contains_key(**name)) {
         Some(name) => Err(format!("has `chat_template_kwargs` that set `{name}`, which a row may not")),
         // Parquet fills in null for what a row does not set.
         None => Ok(object.into_iter().filter(|(_, value)| !value.is_null()).collect()),

@@ -68,6 +68,8 @@ pub enum Reader {
     ManyTexts(TextSet, fn(&Record) -> Result<Vec<SftBody>, Refusal>),
     /// Ranked answers, of which every pair is imported.
     Rankings(fn(&Record) -> Result<Vec<Ranking>, Refusal>),
+    /// Ranked answers that several records hold together.
+    Gathered(fn() -> Box<dyn Gather>),
 }
 
 /// How a row of a session becomes a record, by the kind of row.
@@ -107,6 +109,10 @@ pub struct ImportedPair {
     pub rejected: GivenAnswer,
     /// The models that wrote them, where the file names them.
     pub models: (Option<String>, Option<String>),
+    /// How much better the preferred answer is, in words, where the file says so.
+    pub strength: Option<Strength>,
+    /// By how much, as a number for losses with a margin, where the file says so.
+    pub margin: Option<f64>,
     /// What the person who imports it should know, by its name in the singular.
     pub said: Vec<&'static str>,
 }
@@ -302,6 +308,27 @@ impl Ranking {
         }
         out
     }
+}
+
+/// Takes a file's records one by one, and makes rankings of all of them.
+pub trait Gather {
+    /// Takes a record. Returns the prompt's text and everything that was read of it.
+    ///
+    /// # Errors
+    /// When it does not fit the format; it is then left out.
+    fn take(&mut self, record: &Record) -> Result<(String, String), Refusal>;
+
+    /// What all records make.
+    fn end(self: Box<Self>) -> Gathered;
+}
+
+/// What a file's records make together.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// The rankings, in the file's order.
+    pub rankings: Vec<Ranking>,
+    /// What gave none, by its name in the singular.
+    pub left_out: Vec<(&'static str, usize)>,
 }
 
 /// A rating as a file states it.

@@ -118,6 +118,13 @@ impl Says for SftBody {
     }
 }
 
+/// A record of several that belong together, as its reader says it.
+impl Says for (String, String) {
+    fn says(&self) -> (String, String) {
+        self.clone()
+    }
+}
+
 impl Says for Vec<SftBody> {
     fn says(&self) -> (String, String) {
         let all: Vec<(String, String)> = self.iter().map(Says::says).collect();
@@ -190,6 +197,10 @@ fn refusal(name: &str, format: &str) -> String {
     match name {
         "images" | "image" | "videos" | "audios" | "audio" => {
             format!("has `{name}`: pictures and sounds are not read, and the row is not taken without them")
+        }
+        "weight" => {
+            "has a `weight` other than 1: rows are trained alike; remove the column, or leave out rows of weight 0"
+                .into()
         }
         "label" | "kto_tag" => {
             format!("has a `{name}`, which {format} does not read: import ratings with --as ratings")

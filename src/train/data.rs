@@ -16,6 +16,7 @@ mod encode;
 mod example;
 mod pack;
 mod single;
+mod unfinished;
 
 pub use encode::Encode;
 pub(crate) use example::common_prefix;
@@ -101,6 +102,16 @@ pub fn tokenise(
         out.train = pack(std::mem::take(&mut out.train), options.max_length);
     }
     progress(rows.len())?;
+    if out.cut > 0 {
+        out.findings.push(Finding {
+            rule: "answers_cut".into(),
+            step: 0,
+            severity: Severity::Note,
+            text: format!("{} cut at the limit of tokens: their end is read, not learned.", of_answers(out.cut)),
+            remedy: "Sample with more max_new_tokens, or judge whole answers.".into(),
+            pair: None,
+        });
+    }
     if let Some(first) = boundary_shifts.first() {
         out.findings.push(Finding {
             rule: "prompt_not_a_prefix".into(),
@@ -119,6 +130,10 @@ pub fn tokenise(
     Ok(out)
 }
 
+fn of_answers(n: usize) -> String {
+    if n == 1 { "1 answer was".into() } else { format!("{n} answers were") }
+}
+
 /// A preference pair: two sequences, chosen then rejected.
 fn pair(
     encode: &dyn Encode,
@@ -128,10 +143,15 @@ fn pair(
     out: &mut Tokenised,
     boundary_shifts: &mut Vec<PairId>,
 ) -> Result<(), Error> {
-    if row.chosen.trim().is_empty() || row.rejected.trim().is_empty() {
-        out.drop("an empty answer");
-        return Ok(());
+    match unfinished::said_of(encode, &row.prompt, &[row.chosen_reply(), row.rejected_reply()]) {
+        Ok(None) => {}
+        Ok(Some(why)) => {
+            out.unsaid(why, &row.pair);
+            return Ok(());
+        }
+        Err(e) => return out.refused("pair", &row.pair, &e),
     }
+    out.cut += [row.chosen_reply(), row.rejected_reply()].iter().filter(|answer| answer.cut).count();
     let encoded = || {
         Ok((
             encode.prompt(&row.prompt)?,
@@ -235,6 +255,14 @@ mod tests {
             0
         }
 
+        fn ending(&self, turn: &[u32]) -> usize {
+            usize::from(turn.last().is_some_and(|id| *id < 2))
+        }
+
+        fn opens_thought(&self, prompt: &PromptBody) -> Result<bool, Error> {
+            Ok(matches!(prompt, PromptBody::Text(text) if text.ends_with("<think>")))
+        }
+
         fn text(&self, text: &str) -> Result<Vec<u32>, Error> {
             Ok(text.bytes().map(u32::from).chain([1]).collect())
         }
@@ -327,6 +355,47 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_ends_inside_its_thought_is_left_out_and_said() {
+        let rows = [
+            row(1, "ab", "<think>\nOkay", "<think>\nfine\n</think>\n\nHello"),
+            row(2, "ab", "<think>\nx\n</think>\n\n", "Hello"),
+            row(3, "ab", "Hello", "<think>\nno"),
+            row(4, "a<think>", "Okay", "fine\n</think>\n\nHello"),
+            row(5, "a<think>", "So.\n</think>\nYes", "fine\n</think>\n\nHello"),
+        ];
+        let out = tokens(&rows, 100);
+        let counts: Vec<_> = out.dropped.iter().map(|d| (d.reason.as_str(), d.count)).collect();
+        assert_eq!(counts, [("an answer that ends inside its thought", 3), ("an empty answer", 1)]);
+        assert_eq!(out.train.iter().map(|e| e.row).collect::<Vec<_>>(), [4]);
+        let found: Vec<_> = out.findings.iter().map(|f| (f.rule.as_str(), f.pair.clone())).collect();
+        assert_eq!(found, [("thought_unfinished", Some(PairId::new("q1")))]);
+        // Turns that are learned are looked at; drafts that are not may end anywhere.
+        let talk = |last: &str, train: bool| {
+            let mut turn = Message::assistant(last);
+            turn.more.set("train", train.into());
+            let talk = vec![Message::new("user", "u"), turn, Message::new("user", "v"), Message::assistant("ok")];
+            let body = crate::domain::SftBody::Messages(talk.into());
+            SftRow { id: PairId::new("t1"), prompt_id: PromptId::new("p1"), body }
+        };
+        let texts = Rows::Examples(vec![talk("<think>\nhm", true), talk("<think>\nhm", false)]);
+        let out = tokenise(&Bytes, &texts, &TokeniseOptions::new(90), |_| Ok(())).unwrap();
+        assert_eq!((out.train.len(), out.dropped[0].count), (1, 1));
+    }
+
+    #[test]
+    fn the_end_of_a_cut_answer_is_read_and_not_learned() {
+        let mut cut = row(1, "ab", "cd", "e");
+        cut.turns = Some(Box::new(crate::domain::PairTurns { chosen_cut: true, ..Default::default() }));
+        let out = tokens(&[cut.clone()], 100);
+        let pair = &out.train[0];
+        assert_eq!((pair.answer(0), pair.rows[0].scored.as_slice()), (&[99, 100, 1][..], &[2, 3][..]));
+        assert_eq!(pair.rows[1].scored, [2, 3]);
+        assert_eq!((out.findings[0].rule.as_str(), out.findings.len()), ("answers_cut", 1));
+        assert!(out.findings[0].text.starts_with("1 answer was cut"), "{:?}", out.findings);
+        assert_eq!(tokens(&[row(1, "ab", "cd", "e")], 100).train[0].rows[0].scored, [2, 3, 4]);
+    }
+
+    #[test]
     fn not_every_row_is_held_out() {
         let rows: Vec<PairRow> = (1..=3).map(|i| row(i, &format!("ab{i}"), "cd", "e")).collect();
         let split = |fraction| {
@@ -364,7 +433,7 @@ mod tests {
         assert_eq!(learned(&out.train[0].rows[0]), "ok\0");
         let mut pair = row_of_turns();
         let several = vec![Message::assistant("x"), Message::new("user", "y"), Message::assistant("z")];
-        pair.turns = Some(Box::new(crate::domain::PairTurns { chosen: several, rejected: Vec::new() }));
+        pair.turns = Some(Box::new(crate::domain::PairTurns { chosen: several, ..Default::default() }));
         let out = tokenise(&Bytes, &Rows::Pairs(vec![pair.clone()]), &TokeniseOptions::new(50), |_| Ok(())).unwrap();
         assert_eq!(learned(&out.train[0].rows[0]), "x\0z\0");
         // An import refuses such a row; a log that holds one is named.

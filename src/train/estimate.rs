@@ -30,7 +30,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let train = train_spec(spec)?;
     let prepared = prepare(&train.method, &train.params)?;
     let (recipe, params) = (&prepared.recipe, &prepared.shared);
-    let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
+    let model = LanguageModel::open(Path::new(&train.model.path))?.rendering(&spec.inputs.rendering())?;
     let made = tokenise(&model, rows, &prepared.tokenise_options(train.split_by_text), |_| Ok(()))?;
     let batches = match &prepared.rollout {
         Some(rollout) => Batches::rounds(made.train.len(), params, rollout)?,

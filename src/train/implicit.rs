@@ -13,7 +13,7 @@ use crate::model::language_model::LanguageModel;
 use crate::model::trained::Trained;
 use crate::model::tune::Tune;
 use crate::nn::policy::{Batch, Policy, Row};
-use crate::protocol::TrainSpec;
+use crate::protocol::{Rendering, TrainSpec};
 use candle_core::Device;
 use std::path::Path;
 
@@ -39,7 +39,7 @@ pub struct ImplicitScorer {
 
 impl ImplicitScorer {
     /// Loads the policy in the folder `checkpoint` of a run with this specification; `init` is the checkpoint it started from.
-    /// Texts are rendered with `date`, see [`LanguageModel::dated`].
+    /// Texts are rendered as [`LanguageModel::rendering`] says.
     ///
     /// # Errors
     /// When a file cannot be read, or the run's method has no implicit reward.
@@ -47,7 +47,7 @@ impl ImplicitScorer {
         spec: &TrainSpec,
         checkpoint: &Path,
         init: Option<&Path>,
-        date: Option<&str>,
+        rendering: &Rendering,
         device: &Device,
     ) -> Result<Self, Error> {
         let beta = spec.params.f64("beta");
@@ -59,7 +59,7 @@ impl ImplicitScorer {
             )));
         };
         let mean = !referenced && prepare(&spec.method, &spec.params)?.recipe.health().mean_logps;
-        let model = LanguageModel::open(Path::new(&spec.model.path))?.dated(date)?;
+        let model = LanguageModel::open(Path::new(&spec.model.path))?.rendering(rendering)?;
         let trained = Trained::read(checkpoint)?;
         let loaded = |trained: &Trained| -> Result<Policy, Error> {
             let decoder = model.decoder(device, &trained.tune)?;
@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn score(name: &str, checkpoint: &Path, init: Option<&Path>) -> f64 {
-        let scorer = ImplicitScorer::open(&spec(name), checkpoint, init, None, &Device::Cpu).unwrap();
+        let scorer = ImplicitScorer::open(&spec(name), checkpoint, init, &Rendering::default(), &Device::Cpu).unwrap();
         scorer.score(&PromptBody::user("Hello"), "Well.").unwrap().unwrap()
     }
 
@@ -163,7 +163,7 @@ mod tests {
         let (sum, mean) = (score("cpo", dir.path(), None) / 0.1, score("simpo", dir.path(), None) / 2.0);
         assert!(sum < mean && mean < 0.0, "{sum} {mean}");
         assert!((sum / mean).fract() < 1e-4 || (sum / mean).fract() > 1.0 - 1e-4, "{sum} is whole means of {mean}");
-        let refused = ImplicitScorer::open(&spec("sft"), dir.path(), None, None, &Device::Cpu);
+        let refused = ImplicitScorer::open(&spec("sft"), dir.path(), None, &Rendering::default(), &Device::Cpu);
         assert!(refused.is_err_and(|e| e.to_string().contains("no implicit reward")));
     }
 }

@@ -28,7 +28,7 @@ const MAX_MIXED: usize = 3;
 pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error> {
     let train = train_spec(spec)?;
     let prepared = prepare(&train.method, &train.params)?;
-    let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
+    let model = LanguageModel::open(Path::new(&train.model.path))?.rendering(&spec.inputs.rendering())?;
     let own = preview(&model, &rows.rows, &prepared.tokenise_options(train.split_by_text), most, false)?;
     let (mixed, all_mixed) = match mix_tokenise_options(&prepared.shared, &prepared.mix) {
         Some(options) => {
@@ -293,6 +293,7 @@ mod tests {
     #[test]
     fn a_rating_is_shown_with_its_label() {
         let rating = |id: &str, good| RatedRow {
+            cut: false,
             turns: Vec::new(),
             id: PairId::new(id),
             prompt_id: PromptId::new("p1"),

@@ -12,6 +12,7 @@ use crate::model::language_model::LanguageModel;
 use crate::model::trained::SCORE;
 use crate::model::trained::Trained;
 use crate::nn::policy::{Batch, Policy, Row};
+use crate::protocol::Rendering;
 use candle_core::Device;
 use std::path::Path;
 
@@ -52,12 +53,12 @@ impl RewardScorer {
         Ok(Self { model, policy: Policy::new(decoder)?, calibration })
     }
 
-    /// Renders with the launch date of the reward run; see [`LanguageModel::dated`].
+    /// Renders as the reward run does; see [`LanguageModel::rendering`].
     ///
     /// # Errors
     /// When it is not a date.
-    pub fn dated(self, date: Option<&str>) -> Result<Self, Error> {
-        Ok(Self { model: self.model.dated(date)?, ..self })
+    pub fn rendering(self, how: &Rendering) -> Result<Self, Error> {
+        Ok(Self { model: self.model.rendering(how)?, ..self })
     }
 
     /// The calibration on held-out pairs, if measured.

@@ -115,7 +115,7 @@ impl Trainer {
         let needs = recipe.rollout();
 
         progress(sink, "loading the model", 0, 1)?;
-        let model = LanguageModel::open(Path::new(&train_spec.model.path))?.dated(spec.inputs.date.as_deref())?;
+        let model = LanguageModel::open(Path::new(&train_spec.model.path))?.rendering(&spec.inputs.rendering())?;
         let device = device(&spec.device)?;
         let tune = tune_from(&params, paths.init)?;
         let mut decoder = model.decoder(&device, &tune)?;
@@ -129,7 +129,7 @@ impl Trainer {
         progress(sink, "loading the model", 1, 1)?;
 
         let report = |done| progress(sink, "tokenising", done, rows.rows.len());
-        let Tokenised { train, eval, mut dropped, findings } = tokenise(&model, &rows.rows, &options, report)?;
+        let Tokenised { train, eval, mut dropped, findings, .. } = tokenise(&model, &rows.rows, &options, report)?;
         if train.is_empty() {
             let why: Vec<_> = dropped.iter().map(|d| format!("{} {}", d.count, d.reason)).collect();
             return Err(Error::Invalid(format!(
@@ -171,7 +171,10 @@ impl Trainer {
         if let (Some(rollout), Some(needs)) = (&rollout, needs) {
             progress(sink, "loading the reward model", 0, 1)?;
             let scorer = match paths.reward {
-                Some((path, dir)) => Some(RewardScorer::open(path, dir, &device)?.dated(paths.reward_date)?),
+                Some((path, dir)) => {
+                    let how = paths.reward_rendering.cloned().unwrap_or_default();
+                    Some(RewardScorer::open(path, dir, &device)?.rendering(&how)?)
+                }
                 None => None,
             };
             // Without an initial checkpoint the base model (adapter off) is the reference.

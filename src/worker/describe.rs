@@ -4,10 +4,13 @@
 
 use super::error::Error;
 use super::out::say;
-use crate::domain::{Message, PairId, PairRow, PairTurns, Prompt, PromptBody, PromptId, RatedRow, SftBody, SftRow};
+use crate::domain::{
+    Message, PairId, PairRow, PairTurns, Prompt, PromptBody, PromptId, RatedRow, SftBody, SftRow, sanitise,
+    template_variables,
+};
 use crate::model::discover::check;
-use crate::model::{LanguageModel, RopeScaling};
-use crate::protocol::{MaskedRow, ModelDescription};
+use crate::model::{LanguageModel, RopeScaling, Template};
+use crate::protocol::{MaskedRow, ModelDescription, Rendering};
 use crate::storage::formats;
 use crate::storage::import::{self, ImportedRows};
 use crate::train::{Rows, as_read};
@@ -16,13 +19,22 @@ use std::path::Path;
 /// Left-out rows are counted, and the first few shown.
 const MOST_ROWS: usize = 1000;
 
-/// `worker describe PATH`: the [`ModelDescription`] of a model.
-pub(super) fn describe(path: &Path) -> Result<(), Error> {
-    let card = check(path)?;
+/// A model that renders with these template variables, a JSON object.
+fn opened(path: &Path, variables: &str) -> Result<(LanguageModel, Vec<String>), Error> {
+    let variables = template_variables(variables).map_err(Error::Failed)?;
     let model = LanguageModel::open(path)?;
+    let unread = model.unread_variables(&variables);
+    Ok((model.rendering(&Rendering { date: None, variables })?, unread))
+}
+
+/// `worker describe PATH VARIABLES`: the [`ModelDescription`] of a model.
+pub(super) fn describe(path: &Path, variables: &str) -> Result<(), Error> {
+    let card = check(path)?;
+    let (model, unread) = opened(path, variables)?;
     let ends = model.tokenizer.stops().iter().filter_map(|id| model.tokenizer.token(*id)).collect();
     let conversations = if model.template.is_some() { conversations(&model)? } else { Vec::new() };
-    say(&ModelDescription { card, facts: facts(&model)?, ends, notes: model.notes.clone(), conversations })
+    let notes = model.notes.iter().cloned().chain(unread).collect();
+    say(&ModelDescription { card, facts: facts(&model)?, ends, notes, conversations })
 }
 
 fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
@@ -49,7 +61,12 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
         ("head", if c.tied { "tied to the embedding".into() } else { stored(&head) }),
         ("rope", rope),
     ];
-    Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
+    let mut facts: Vec<(String, String)> = facts.map(|(name, value)| (name.to_owned(), value)).into();
+    let variables = model.template.as_ref().map_or_else(Vec::new, Template::variables);
+    if !variables.is_empty() {
+        facts.push(("template reads".into(), sanitise(&variables.join(", "))));
+    }
+    Ok(facts)
 }
 
 fn turn(role: &str, content: &str) -> Message {
@@ -80,13 +97,13 @@ fn conversations(model: &LanguageModel) -> Result<Vec<MaskedRow>, Error> {
     Ok(out)
 }
 
-/// `worker render PATH FILE FORMAT MOST`: a [`MaskedRow`] for each of the first rows of a file, as the model reads it. An empty
+/// `worker render PATH FILE FORMAT MOST VARIABLES`: a [`MaskedRow`] for each of the first rows of a file, as the model reads it. An empty
 /// format is found out.
-pub(super) fn render(path: &Path, file: &Path, format: &str, most: &str) -> Result<(), Error> {
+pub(super) fn render(path: &Path, file: &Path, format: &str, most: &str, variables: &str) -> Result<(), Error> {
     let format = if format.is_empty() { formats::recognise(file)? } else { formats::import_named(format)? };
     let most = most.parse().unwrap_or(MOST_ROWS);
     let imported = import::read(file, format, Some(most))?;
-    let model = LanguageModel::open(path)?;
+    let (model, _) = opened(path, variables)?;
     as_read(&model, &rows(imported.rows), most)?.iter().try_for_each(say)
 }
 
@@ -145,6 +162,7 @@ fn rows(rows: ImportedRows) -> Rows {
             rows.into_iter()
                 .enumerate()
                 .map(|(i, row)| RatedRow {
+                    cut: false,
                     turns: row.completion.turns,
                     id: id(i),
                     prompt_id: prompt_id.clone(),

@@ -9,7 +9,8 @@ use super::prepared::Prepared;
 use crate::domain::{Contestant, EvalAnswer, EvalState, Finding, Fold64, GatePair, RunId, Severity};
 use crate::evaluate::{EvalInputs, Evaluation, GateSetInput, JudgeInputs, JudgingRun, TrainingSuites};
 use crate::protocol::{
-    CheckpointRole, DataSnapshot, EvalSide, EvalSpec, GateSet, RunEvent, RunSpec, TRAINED_PROMPTS, Task, TrainSpec,
+    CheckpointRole, DataSnapshot, EvalSide, EvalSpec, GateSet, Rendering, RunEvent, RunSpec, TRAINED_PROMPTS, Task,
+    TrainSpec,
 };
 use crate::storage::{self, RunDir, SessionDir, sha256};
 use crate::train::PeriodicSuites;
@@ -33,8 +34,8 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec, eval: &'a EvalSpec
                 checkpoints: [CheckpointRole::A, CheckpointRole::B]
                     .map(|role| bound.checkpoint(role).map(Path::to_owned)),
                 identities: Contestant::BOTH.map(|side| identity(&bound, eval, side)),
-                date: bound.spec.inputs.date.clone(),
-                reward_dates: [reward_date(run, &eval.a)?, reward_date(run, &eval.b)?],
+                rendering: bound.spec.inputs.rendering(),
+                reward_renderings: [reward_rendering(run, &eval.a)?, reward_rendering(run, &eval.b)?],
                 trained: trained_prompts(run)?,
                 past: logged(run)?,
                 known: earlier_answers(run)?,
@@ -138,13 +139,13 @@ fn circle(run: &RunDir, contestant: Option<&RunId>, judge: &RunId) -> Result<Opt
     Ok(None)
 }
 
-/// The rendering date of a contestant that is a reward run; none for others. Empty where the run has no date.
-fn reward_date(run: &RunDir, side: &EvalSide) -> Result<Option<String>, Error> {
+/// What the template of a contestant that is a reward run renders besides conversations; none for others.
+fn reward_rendering(run: &RunDir, side: &EvalSide) -> Result<Option<Rendering>, Error> {
     let Some(id) = &side.adapter else { return Ok(None) };
     let trained = run.sibling(&id.parts().0)?;
     let spec = dated(&trained, trained.resolved_spec()?)?;
     Ok(match spec.task {
-        Task::Train(train) if train.method == "reward" => Some(spec.inputs.date.unwrap_or_default()),
+        Task::Train(train) if train.method == "reward" => Some(spec.inputs.rendering()),
         _ => None,
     })
 }
@@ -178,6 +179,10 @@ fn identity(bound: &CheckedInputs, eval: &EvalSpec, side: Contestant) -> String 
     }
     if let Some(checkpoint) = bound.spec.inputs.checkpoint(role) {
         h.add(checkpoint.digest.as_bytes());
+    }
+    let variables = &bound.spec.inputs.chat_template_kwargs;
+    if !variables.is_empty() {
+        h.add(serde_json::Value::Object(variables.clone()).to_string().as_bytes());
     }
     h.hex()
 }
@@ -220,7 +225,7 @@ fn judging_run(run: &RunDir, bound: &CheckedInputs, role: CheckpointRole) -> Res
     let Some((_, id)) = bound.spec.parents().into_iter().find(|(own, _)| *own == role) else { return Ok(None) };
     let judge = run.sibling(&id.parts().0)?;
     let spec = dated(&judge, judge.resolved_spec()?)?;
-    let date = spec.inputs.date.clone();
+    let rendering = spec.inputs.rendering();
     let Task::Train(train) = spec.task else { return Err(Error::NotTraining(id.to_string())) };
     let recorded = judge.recorded_inputs()?.unwrap_or(spec.inputs);
     let init = match (recorded.checkpoint(CheckpointRole::Init), &train.init) {
@@ -228,7 +233,7 @@ fn judging_run(run: &RunDir, bound: &CheckedInputs, role: CheckpointRole) -> Res
         (None, Some(parent)) => Some(newest(&judge, parent)?.path),
         (None, None) => held(&judge, &train),
     };
-    Ok(Some(JudgingRun { spec: train, checkpoint: checkpoint.to_owned(), init, date }))
+    Ok(Some(JudgingRun { spec: train, checkpoint: checkpoint.to_owned(), init, rendering }))
 }
 
 /// An evaluation run. It resumes from its log.

@@ -9,8 +9,10 @@ use super::log::Log;
 use super::prepared::PastAttempts;
 use super::servers::check_servers;
 use crate::domain::{Finding, RunId, Severity};
-use crate::model::{Fingerprints, Sink, identity};
-use crate::protocol::{CheckpointInput, CheckpointRole, Inputs, ModelInput, ModelRef, RunEvent, RunSpec, Task};
+use crate::model::{Fingerprints, LanguageModel, Sink, identity};
+use crate::protocol::{
+    CheckpointInput, CheckpointRole, Inputs, ModelInput, ModelRef, Rendering, RunEvent, RunSpec, Task,
+};
 use crate::storage::{CheckpointDir, CheckpointSearch, RunDir, digest_of, utc_time};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,8 +26,8 @@ pub(super) struct CheckedInputs {
     pub(super) spec: RunSpec,
     /// The folders of the checkpoints it needs.
     pub(super) checkpoints: BTreeMap<String, PathBuf>,
-    /// The reward run's model and its rendering date.
-    pub(super) scorer: Option<(PathBuf, String)>,
+    /// The reward run's model and how its template renders.
+    pub(super) scorer: Option<(PathBuf, Rendering)>,
     /// The models as they were read, by their paths here.
     models: Vec<(PathBuf, ModelInput)>,
 }
@@ -73,7 +75,11 @@ pub(super) fn check_or_record(
             format!("The run was launched by a version that did not record its inputs: {}.", unrecorded_inputs(spec)),
         )?;
     }
-    let mut inputs = Inputs { date: Some(date_of(spec, &known)), ..Inputs::default() };
+    let mut inputs = Inputs {
+        date: Some(date_of(spec, &known)),
+        chat_template_kwargs: known.chat_template_kwargs.clone(),
+        ..Inputs::default()
+    };
     let mut checkpoints = BTreeMap::new();
     for (role, id) in spec.parents() {
         let (input, path) = match known.checkpoint_of(role, id) {
@@ -118,12 +124,33 @@ pub(super) fn check_or_record(
             }
         }
         run.record_inputs(&inputs)?;
+        say_unread(spec, &inputs, log)?;
     }
     let scorer = match spec.parents().into_iter().find(|(role, _)| *role == CheckpointRole::Reward) {
         Some((_, id)) => Some(scorer(&sibling_run(run, id)?)?),
         None => None,
     };
     Ok(CheckedInputs { spec: RunSpec { inputs, ..spec.clone() }, checkpoints, scorer, models: read })
+}
+
+/// Says which template variables of the run no template reads: they change nothing.
+fn say_unread(spec: &RunSpec, inputs: &Inputs, log: &mut Log) -> Result<(), Error> {
+    if inputs.chat_template_kwargs.is_empty() {
+        return Ok(());
+    }
+    for model in spec.models() {
+        for text in LanguageModel::open(Path::new(&model.path))?.unread_variables(&inputs.chat_template_kwargs) {
+            log.put(&RunEvent::Found(Finding {
+                rule: "template_variable_unread".into(),
+                step: log.step,
+                severity: Severity::Warn,
+                text: format!("{}: {text}", model.name),
+                remedy: "Check the variable's name in the model's chat template.".into(),
+                pair: None,
+            }))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a run in that role only judges, on its own model.
@@ -157,7 +184,8 @@ fn date_of(spec: &RunSpec, known: &Inputs) -> String {
 pub(super) fn dated(run: &RunDir, spec: RunSpec) -> Result<RunSpec, Error> {
     let known = run.recorded_inputs()?.unwrap_or_else(|| spec.inputs.clone());
     let date = Some(date_of(&spec, &known));
-    Ok(RunSpec { inputs: Inputs { date, ..spec.inputs }, ..spec })
+    let chat_template_kwargs = known.chat_template_kwargs;
+    Ok(RunSpec { inputs: Inputs { date, chat_template_kwargs, ..spec.inputs }, ..spec })
 }
 
 /// Checks that the models of a trained run are unchanged. `sink` receives progress.
@@ -187,11 +215,12 @@ pub(super) fn verify(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
     check_models(run, sink)
 }
 
-/// The reward run's model and its rendering date.
-pub(super) fn scorer(reward: &RunDir) -> Result<(PathBuf, String), Error> {
+/// The reward run's model and how its template renders.
+pub(super) fn scorer(reward: &RunDir) -> Result<(PathBuf, Rendering), Error> {
     let spec = dated(reward, reward.resolved_spec()?)?;
+    let rendering = spec.inputs.rendering();
     let Task::Train(train) = spec.task else { return Err(Error::NotTraining(reward.id().into_string())) };
-    Ok((PathBuf::from(train.model.path), spec.inputs.date.unwrap_or_default()))
+    Ok((PathBuf::from(train.model.path), rendering))
 }
 
 /// The models that a run reads: its own and the reward run's.

@@ -40,8 +40,8 @@ pub(super) fn score(path: &Path, id: &RunId, of: Option<&RunId>) -> Result<(), E
     let checkpoint = newest(&run, id)?;
     let device = nn::device(&spec.device)?;
     let scorer = if train.method == "reward" {
-        let (model, date) = inputs::scorer(&run)?;
-        Scorer::Reward(Box::new(RewardScorer::open(&model, &checkpoint.path, &device)?.dated(Some(&date))?))
+        let (model, rendering) = inputs::scorer(&run)?;
+        Scorer::Reward(Box::new(RewardScorer::open(&model, &checkpoint.path, &device)?.rendering(&rendering)?))
     } else {
         let recorded = run.recorded_inputs()?.unwrap_or_else(|| spec.inputs.clone());
         let init = match (recorded.checkpoint(CheckpointRole::Init), &train.init) {
@@ -50,8 +50,8 @@ pub(super) fn score(path: &Path, id: &RunId, of: Option<&RunId>) -> Result<(), E
             (None, Some(parent)) => Some(newest(&run, parent)?.path),
             (None, None) => held(&run, train),
         };
-        let date = spec.inputs.date.as_deref();
-        Scorer::Implicit(Box::new(ImplicitScorer::open(train, &checkpoint.path, init.as_deref(), date, &device)?))
+        let rendering = spec.inputs.rendering();
+        Scorer::Implicit(Box::new(ImplicitScorer::open(train, &checkpoint.path, init.as_deref(), &rendering, &device)?))
     };
     let (session, _) = SessionDir::open(run.session_path())?.state()?;
     for completion in session.completions() {

@@ -34,7 +34,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
                 let adapters: Vec<Option<&Path>> = (0..sample.models.len()).map(adapter).collect();
                 let done = past.steps as usize / sample.per_prompt.max(1);
                 let sampling = Sampling::open(&run.id(), sample, prompts, done, &adapters, &device?, log)?
-                    .dated(bound.spec.inputs.date.as_deref())?;
+                    .rendering(&bound.spec.inputs.rendering())?;
                 let sampling =
                     if sample.servers.is_empty() { sampling } else { sampling.resuming(logged_answers(run)?) };
                 Ok(Box::new(SampleWork { run: run.clone(), sampling }))
@@ -52,7 +52,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
                     init: bound.checkpoint(CheckpointRole::Init),
                     resume: from.map(|c| c.path.as_path()),
                     reward: scorer.map(|((model, _), dir)| (model.as_path(), dir)),
-                    reward_date: bound.scorer.as_ref().map(|(_, date)| date.as_str()),
+                    reward_rendering: bound.scorer.as_ref().map(|(_, rendering)| rendering),
                     ..RunPaths::new(&cache)
                 };
                 let trainer = Trainer::open(&bound.spec, &data, &paths, log)?;

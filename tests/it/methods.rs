@@ -36,6 +36,7 @@ fn data(needs: Needs) -> RunRows {
                 .take(4)
                 .flat_map(|r| {
                     [(&r.chosen, true), (&r.rejected, false)].map(|(text, good)| RatedRow {
+                        cut: false,
                         turns: Vec::new(),
                         id: PairId::new(format!("{}{good}", r.pair)),
                         prompt_id: r.prompt_id.clone(),

@@ -27,7 +27,7 @@ use crate::app::requests::SampleRequest;
 use crate::app::serving;
 use crate::app::shared::Shared;
 use crate::app::words::{model_summary, short_model_name};
-use crate::domain::{ParamKind, ParamRow, RunId, Sampler, counted};
+use crate::domain::{ParamKind, ParamRow, RunId, Sampler, counted, template_variables};
 use crate::protocol::{ServerOptions, ServerRef};
 
 /// A second enter within this many milliseconds does not launch a second run.
@@ -61,6 +61,15 @@ const NUMBERS: [ParamRow; 4] = [
         "maximum length of an answer in tokens",
     ),
 ];
+
+/// The variables of the chat template.
+const VARIABLES: ParamRow = serving::row(
+    "chat_template_kwargs",
+    ParamKind::Variables,
+    "",
+    "{\"enable_thinking\": false}",
+    "variables of the chat template, as JSON; a prompt's own go first",
+);
 
 /// The seed, where one is typed.
 const SEED: ParamRow = serving::row("seed", ParamKind::Int(0, i64::MAX), "", "", "");
@@ -196,6 +205,7 @@ impl SampleScreen {
                 ..Sampler::default()
             },
             count_seed: seed.is_empty(),
+            variables: template_variables(form.content(VARIABLES.key))?,
         })
     }
 
@@ -248,7 +258,7 @@ impl SampleScreen {
     }
 
     fn check(&mut self) {
-        for row in &NUMBERS {
+        for row in NUMBERS.iter().chain([&VARIABLES]) {
             serving::check(&mut self.form, row);
         }
         let seed = self.form.content("seed");
@@ -410,6 +420,8 @@ impl Screen for SampleScreen {
         fields[1].heading = Some("how");
         let help = "the same seed gives the same answers; empty: 42 for the first sampling run, 43 for the second …";
         fields.push(Field::number("seed", "", help).beside("empty: another one for each run"));
+        let empty = format!("empty: none; {}", VARIABLES.usual);
+        fields.push(Field::text(VARIABLES.key, "", VARIABLES.help).beside(empty));
         fields.extend(serving::fields());
         let mut screen = Self { form: Form::new(fields), ..Self::default() };
         screen.update(shared);

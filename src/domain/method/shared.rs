@@ -3,6 +3,7 @@
 //! Owns their keys, ranges and help. Refuses the hyper-parameters of a single method: those are in its recipe's file.
 
 use crate::domain::check::Checks;
+use crate::domain::conversation::JsonFields;
 use crate::domain::hyper::{choices, hyperparameters, row};
 use crate::domain::param::{ParamKind, ParamRow};
 
@@ -203,6 +204,13 @@ hyperparameters! {
             "0",
             "20 – 200",
             "log sample answers every N steps; 0: only before and after",
+            false,
+        );
+        chat_template_kwargs: JsonFields = row(
+            ParamKind::Variables,
+            "",
+            "",
+            "variables of the chat template as JSON, such as {\"enable_thinking\": false}; a row's own go first",
             false,
         );
     }

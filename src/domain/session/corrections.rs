@@ -32,7 +32,7 @@ impl Session {
                 left_out.equal += 1;
             } else {
                 rows.push(PairRow {
-                    turns: PairTurns::of(&[], &original.turns),
+                    turns: PairTurns::of_replies(correction.text.as_str().into(), original.into()),
                     // Its own id: findings follow the margins of each row by it.
                     pair: PairId::new(format!("{}~{}", correction.completion, correction.rater)),
                     prompt_id: prompt.id.clone(),

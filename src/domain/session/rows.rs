@@ -7,7 +7,7 @@ use super::super::ids::{CompletionId, PairId, PromptId, Rater};
 use super::super::method::{Method, Needs};
 use super::super::param::{ParamKind, Params};
 use super::super::rubric::{RowChoice, Rubric};
-use super::super::text::{Completion, Pair, PairRow, Prompt, PromptBody, RatedRow, SftBody, SftRow, TextSet};
+use super::super::text::{Completion, Finish, Pair, PairRow, Prompt, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::{Aggregate, Aggregation, Outcome};
 use super::{Correction, FilterView, Judged, Session, later};
@@ -180,13 +180,18 @@ impl Session {
                 Side::B => (b, a),
             };
             rows.push(PairRow {
-                turns: PairTurns::of(&chosen.turns, &rejected.turns),
+                turns: PairTurns::of_replies(chosen.into(), rejected.into()),
                 pair: pair.id.clone(),
                 prompt_id: prompt.id.clone(),
                 prompt: prompt.body.clone(),
                 chosen: chosen.text.clone(),
                 rejected: rejected.text.clone(),
-                margin: Some(margin),
+                margin: Some(
+                    Some(margin)
+                        .filter(|_| criterion != Some(None))
+                        .or_else(|| self.stated_margin(&pair.id, side))
+                        .unwrap_or(margin),
+                ),
                 // A mix knows margins alone: shares of votes on different questions have no mean.
                 agreed: criterion.and_then(|by| {
                     self.soft_label(pair, side, found, by).or_else(|| self.reliability(&pair.id, &slip_rates, by))
@@ -351,6 +356,7 @@ impl Session {
                 let prompt = self.prompt(&pair.prompt)?;
                 Some(RatedRow {
                     turns: completion.turns.clone(),
+                    cut: completion.finish == Finish::Length,
                     id: pair.id.clone(),
                     prompt_id: prompt.id.clone(),
                     prompt: prompt.body.clone(),

@@ -58,6 +58,9 @@ impl Session {
         for row in &self.ratings {
             h.add(&json!({"kind": "rated", "row": row}));
         }
+        for (pair, margin) in &self.margins {
+            h.add(&json!({"kind": "margin", "pair": pair, "margin": Num(*margin)}));
+        }
         for (completion, score) in self.scores_in_order() {
             let value = Num(score.value);
             h.add(&json!({"kind": "score", "completion": completion, "run": score.run, "score": value}));

@@ -77,7 +77,7 @@ fn text_row(id: &str, text: &str) -> SftRow {
 
 fn rating(id: &str, prompt: PromptBody, text: &str, good: bool) -> RatedRow {
     let prompt_id = prompt.derived_id();
-    RatedRow { turns: Vec::new(), id: PairId::new(id), prompt_id, prompt, completion: text.into(), good }
+    RatedRow { turns: Vec::new(), cut: false, id: PairId::new(id), prompt_id, prompt, completion: text.into(), good }
 }
 
 #[test]

@@ -33,7 +33,8 @@ impl Evaluation {
             }
             let Some(turn) = playing.waiting.pop_front() else { break };
             let sampler = seeded(self.suites[turn.suite].sampler, turn.seed);
-            let prompt = self.suites[turn.suite].items[turn.item].prompt.clone();
+            let mut prompt = self.suites[turn.suite].items[turn.item].prompt.clone();
+            prompt.add_variables(&self.rendering.variables);
             let seed = mix64(hash64(turn.source.as_bytes()) ^ mix64(sampler.seed));
             server.submit(playing.number, prompt, sampler, seed);
             playing.in_flight.insert(turn.source.clone());

@@ -61,7 +61,9 @@ impl Evaluation {
                     (ItemRequest::Text, ScoringScope::Together) => self.together,
                     (ItemRequest::Text, ScoringScope::Alone(_)) => !self.together,
                     (_, ScoringScope::Together) => false,
-                    (ItemRequest::Rewards(_), ScoringScope::Alone(side)) => self.reward_dates[side.index()].is_some(),
+                    (ItemRequest::Rewards(_), ScoringScope::Alone(side)) => {
+                        self.reward_renderings[side.index()].is_some()
+                    }
                     (ItemRequest::Choices(_), ScoringScope::Alone(_)) => true,
                 };
                 let key = self.key(suite, at, 0);
@@ -83,7 +85,7 @@ impl Evaluation {
             path: reader.path.clone(),
             checkpoint: self.checkpoints[side.index()].clone(),
             identity: self.identities[side.index()].clone(),
-            reward_date: self.reward_dates[side.index()].clone(),
+            reward_rendering: self.reward_renderings[side.index()].clone(),
         };
         let sides = whose.iter().zip(&readers).map(|(whose, reader)| side(*whose, reader)).collect();
         ItemScoring::open(scope, sides, &readers, &asked, &self.device).map(Some)

@@ -19,7 +19,7 @@ pub(crate) static JUDGE: JudgeKind = JudgeKind {
             return Err(Error::Invalid(format!("the reward run of {} is missing: evaluate again", spec.name())));
         };
         let scorer = RewardScorer::open(Path::new(&run.spec.model.path), &run.checkpoint, device)?;
-        let scorer = scorer.dated(run.date.as_deref())?;
+        let scorer = scorer.rendering(&run.rendering)?;
         Ok(Box::new(ScoredReferee::new(Box::new(move |prompt, answer| {
             Ok(if scorer.fits(prompt, answer)? { Some(scorer.score(prompt, answer)?) } else { None })
         }))))

@@ -59,8 +59,13 @@ fn a_run_repeats_and_resumes() {
     let resumed = run(&spec(4, 1.0, 1), 1);
     assert_eq!(rest, completions(&resumed));
     assert!(resumed.iter().any(|e| matches!(e, RunEvent::Planned(p) if p.total_steps == 12)));
-    let Some(RunEvent::Progressed { done, total, .. }) = all.last() else { panic!("{:?}", all.last()) };
-    assert_eq!((*done, *total), (3, 3));
+    let progress = all.iter().rev().find_map(|event| match event {
+        RunEvent::Progressed { done, total, .. } => Some((*done, *total)),
+        _ => None,
+    });
+    assert_eq!(progress, Some((3, 3)));
+    let Some(RunEvent::Found(cut)) = all.last() else { panic!("{:?}", all.last()) };
+    assert!(cut.rule == "answers_cut" && cut.text.contains("cut at max_new_tokens"), "{cut:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The options of `eval`.
 
 use super::server::ServerArgs;
+use super::template::TemplateArgs;
 use super::values;
 use crate::domain::{judges, suites};
 use clap::Args;
@@ -62,6 +63,9 @@ pub struct EvalArgs {
     /// How servers are asked.
     #[command(flatten)]
     pub server: ServerArgs,
+    /// Variables of the chat template.
+    #[command(flatten)]
+    pub template: TemplateArgs,
     /// Device: auto, cpu, cuda:0, metal.
     #[arg(long, default_value = "auto")]
     pub device: String,

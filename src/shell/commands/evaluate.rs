@@ -43,6 +43,7 @@ pub fn evaluate(context: &CommandContext, args: EvalArgs) -> Result<()> {
         seeds: args.seeds,
         sampler,
         servers: args.server.options(),
+        variables: args.template.variables(),
         device: args.device,
         upto: None,
     };

@@ -33,7 +33,8 @@ pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
         upto: None,
     };
     out::warn_of_damage(&dir.state()?.1);
-    let (spec, data) = plan::sample(&context.home, &dir, order)?;
+    let (mut spec, data) = plan::sample(&context.home, &dir, order)?;
+    spec.inputs.chat_template_kwargs = args.template.variables();
     let run = supervisor::launch(&dir, None, &spec, &data)?;
     launched(context, &dir, &run, args.detach)
 }
@@ -41,7 +42,12 @@ pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
 /// Launches a training run.
 pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
     // The method and its options are checked before any file.
-    let params = plan::params(&args.method, &args.set)?;
+    let mut set = args.set;
+    let variables = args.template.variables();
+    if !variables.is_empty() {
+        set.insert(0, format!("{}={}", plan::TEMPLATE_KEY, serde_json::Value::Object(variables)));
+    }
+    let params = plan::params(&args.method, &set)?;
     let dir = SessionDir::find(&context.home, &args.session)?;
     let choice = args.choice.choice();
     let (init, adapter) = match &args.init {

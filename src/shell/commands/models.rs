@@ -4,7 +4,7 @@ use super::super::cli::{ModelsAction, RenderArgs};
 use super::super::error::Result;
 use super::super::{fetch, models, out};
 use super::context::CommandContext;
-use crate::domain::counted;
+use crate::domain::{JsonFields, counted};
 use crate::protocol::MaskedRow;
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 pub fn run(context: &CommandContext, action: Option<ModelsAction>) -> Result<()> {
     match action {
         Some(ModelsAction::Get { name }) => get(context, &name),
-        Some(ModelsAction::Show { model }) => show(context, &model),
+        Some(ModelsAction::Show { model, template }) => show(context, &model, &template.variables()),
         Some(ModelsAction::Make(args)) => super::make::run(context, &args),
         None => list(context),
     }
@@ -43,9 +43,9 @@ fn list(context: &CommandContext) -> Result<()> {
     Ok(())
 }
 
-fn show(context: &CommandContext, name: &str) -> Result<()> {
+fn show(context: &CommandContext, name: &str, variables: &JsonFields) -> Result<()> {
     let model = models::find(&context.home, name)?;
-    let found = models::describe(&model)?;
+    let found = models::describe(&model, variables)?;
     if context.json {
         return out::json(&found);
     }
@@ -78,7 +78,13 @@ fn show(context: &CommandContext, name: &str) -> Result<()> {
 /// `render`: a file's rows as a model reads them.
 pub fn render(context: &CommandContext, args: &RenderArgs) -> Result<()> {
     let model = models::find(&context.home, &args.model)?;
-    let rows = models::render(&model, &args.file, args.format.map_or("", |format| format.name), args.limit)?;
+    let variables = args.template.clone().variables();
+    if !variables.is_empty() {
+        // What no template reads is among what there is to know of the model.
+        models::describe(&model, &variables)?.notes.iter().for_each(|note| out::note(note));
+    }
+    let format = args.format.map_or("", |format| format.name);
+    let rows = models::render(&model, &args.file, format, args.limit, &variables)?;
     if context.json {
         return rows.iter().try_for_each(out::json);
     }

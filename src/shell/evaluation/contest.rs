@@ -67,7 +67,8 @@ pub fn same_evaluation(dir: &SessionDir, spec: &RunSpec) -> Result<Option<RunDir
         let known = run.spec()?;
         let Task::Eval(eval) = &known.task else { continue };
         let same = [wanted, moved].into_iter().any(|spec| comparable(spec) == comparable(eval));
-        if same && known.inputs.checkpoints == checkpoints {
+        let rendered = known.inputs.chat_template_kwargs == spec.inputs.chat_template_kwargs;
+        if same && rendered && known.inputs.checkpoints == checkpoints {
             let status = supervisor::state_of(&run)?.1;
             if !matches!(status, RunStatus::Failed(_)) {
                 found = Some(run);

@@ -5,16 +5,22 @@
 use super::super::error::{Error, Result};
 use super::super::evaluation::{self, EvalOrder, RoundEvaluation};
 use super::super::pairing;
-use super::super::plan::{self, RoundSampling, SampleOrder, TrainOrder};
+use super::super::plan::{self, RoundSampling, SampleOrder, TEMPLATE_KEY, TrainOrder};
 use super::super::{models, supervisor};
 use super::planning::{options, pairing_of};
 use crate::domain::{
-    Choice, Filter, LOOP_SUITE, LoopPrompts, LoopRows, LoopSpec, Pair, RowChoice, RunId, Sampler, Session, counted,
+    Choice, Filter, JsonFields, LOOP_SUITE, LoopPrompts, LoopRows, LoopSpec, Pair, RowChoice, RunId, Sampler, Session,
+    counted, template_variables,
 };
 use crate::protocol::ServerOptions;
 use crate::storage::{Home, RunDir, SessionDir};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// The template variables of the loop's training: its sampling and its evaluations render with them too.
+fn variables(spec: &LoopSpec) -> JsonFields {
+    template_variables(spec.params.text(TEMPLATE_KEY)).unwrap_or_default()
+}
 
 /// Launches the sampling run of a round.
 pub(super) fn sample(home: &Home, dir: &SessionDir, spec: &LoopSpec, round: u32, session: &Session) -> Result<RunDir> {
@@ -30,7 +36,9 @@ pub(super) fn sample(home: &Home, dir: &SessionDir, spec: &LoopSpec, round: u32,
         upto: None,
     };
     let round = RoundSampling { id: spec.sampling(round), prompts: prompts.round(spec, round) };
-    let (spec, data) = plan::sample_on(home, dir, order, Some(round))?;
+    let variables = variables(spec);
+    let (mut spec, data) = plan::sample_on(home, dir, order, Some(round))?;
+    spec.inputs.chat_template_kwargs = variables;
     supervisor::launch(dir, None, &spec, &data)
 }
 
@@ -143,6 +151,7 @@ pub(super) fn evaluate(
             ..Sampler::default()
         },
         servers: options(key_envs),
+        variables: variables(spec),
         device: spec.device.clone(),
         upto: None,
     };

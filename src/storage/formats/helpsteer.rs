@@ -2,11 +2,12 @@
 //!
 //! Below zero the first response is better: 1 is slightly, 2 is better, 3 is much. HelpSteer3's `individual_preference` holds the
 //! annotators' votes with their reasoning, and its `overall_preference` is made of them; HelpSteer2 has `preference_strength`
-//! alone. HelpSteer2's ratings of single responses are no pairs and no thumbs, and are refused.
+//! alone. Its ratings of single responses are `helpsteer-ratings`.
 
 use super::super::answers::{prompt_of, tags_of, two_answers, unjudged};
 use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal};
+use super::super::transcript::steered;
 use crate::domain::{Choice, Side, Strength};
 use serde_json::Value;
 
@@ -18,8 +19,7 @@ pub const FORMAT: Format = Format {
         plain_text: false,
         record: "a JSON object with two responses and `preference_strength` or `overall_preference`",
         fit: |record| {
-            let rated = record.has_all(&["response", "helpfulness", "correctness", "coherence"]);
-            if record.has_any(&["preference_strength", "overall_preference"]) || rated { Fit::Sure } else { Fit::No }
+            if record.has_any(&["preference_strength", "overall_preference"]) { Fit::Sure } else { Fit::No }
         },
         row: Reader::Votes(row),
     }),
@@ -29,9 +29,9 @@ pub const FORMAT: Format = Format {
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     let columns = record.row()?;
     if columns.peek("helpfulness").is_some() && columns.peek("preference_strength").is_none() {
-        return Err("rates one response on five scales: import HelpSteer2's preferences instead".into());
+        return Err("rates one response on five scales: name --as helpsteer-ratings".into());
     }
-    let mut row = unjudged(prompt_of(&columns)?, tags_of(&columns)?, two_answers(&columns)?)?;
+    let mut row = unjudged(steered(prompt_of(&columns)?), tags_of(&columns)?, two_answers(&columns)?)?;
     let individual = columns.peek("individual_preference").and_then(Value::as_array).filter(|list| !list.is_empty());
     if let Some(list) = individual {
         columns.mark("individual_preference");

@@ -53,5 +53,15 @@ fn row(record: &Record) -> Result<ImportedPair, Refusal> {
     if chosen.says_the_same(&rejected) {
         return Err(Refusal::Equal);
     }
-    Ok(ImportedPair { prompt, tags: tags_of(&row)?, chosen, rejected, models: (None, None), said: Vec::new() })
+    let (strength, margin) = (None, None);
+    Ok(ImportedPair {
+        prompt,
+        tags: tags_of(&row)?,
+        chosen,
+        rejected,
+        models: (None, None),
+        strength,
+        margin,
+        said: Vec::new(),
+    })
 }

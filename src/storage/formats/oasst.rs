@@ -1,7 +1,7 @@
 //! Imports OpenAssistant's trees: every question with two ranked answers or more gives the pairs of them.
 //!
 //! The prompt is the conversation that leads to the question. `rank` 0 is the best. Deleted messages are left out. A file of single
-//! messages (`parent_id`) is no tree, and is refused.
+//! messages (`parent_id`) is `oasst-messages`.
 
 use super::super::record::Record;
 use super::super::schema::{Fit, Format, RankedAnswer, Ranking, Reader, Reads, Refusal};
@@ -15,7 +15,10 @@ pub const FORMAT: Format = Format {
     reads: Some(Reads {
         plain_text: false,
         record: "a JSON object with a `prompt` that has `text` and `replies`",
-        fit: |record| if record.has_any(&["message_tree_id"]) { Fit::Sure } else { Fit::No },
+        fit: |record| {
+            let tree = record.has("message_tree_id") && !record.has("parent_id");
+            if tree { Fit::Sure } else { Fit::No }
+        },
         row: Reader::Rankings(row),
     }),
     writes: None,
@@ -27,7 +30,7 @@ const DEEPEST: usize = 64;
 fn row(record: &Record) -> Result<Vec<Ranking>, Refusal> {
     let row = record.row()?;
     if row.peek("prompt").is_none() && row.peek("text").is_some() {
-        return Err("is one message of a tree: import the file of trees (…trees.jsonl.gz)".into());
+        return Err("is one message of a tree: name --as oasst-messages".into());
     }
     row.mark("tree_state");
     row.mark("message_tree_id");

@@ -12,7 +12,7 @@ use super::super::pair_columns::explicit;
 use super::super::record::{Record, RowFields, is_nothing};
 use super::super::schema::{Fit, Format, ImportedPair, Reader, Reads, Refusal, Writer};
 use super::super::{chat_json, transcript};
-use crate::domain::{Conversation, Message, PromptBody};
+use crate::domain::{CORRECTION, Conversation, Message, PromptBody, Strength};
 use serde_json::Value;
 
 /// The row of the table.
@@ -92,7 +92,29 @@ pub(super) fn row(record: &Record) -> Result<ImportedPair, Refusal> {
     said.extend(contradiction(&row));
     let model = |name: &str, other: &str| row.text(name).or_else(|| row.text(other)).map(str::to_owned);
     let models = (model("chosen_model", "chosen-model"), model("rejected_model", "rejected-model"));
-    Ok(ImportedPair { prompt, tags: tags_of(&row)?, chosen, rejected, models, said })
+    let (strength, margin) = (strength(&row), margin(&row)?);
+    Ok(ImportedPair { prompt, tags: tags_of(&row)?, chosen, rejected, models, strength, margin, said })
+}
+
+/// How much better the preferred answer is, in this program's own words.
+fn strength(row: &RowFields<'_>) -> Option<Strength> {
+    let found = match row.peek("strength")?.as_str()? {
+        "slight" => Strength::Slight,
+        "better" => Strength::Better,
+        "much" => Strength::Much,
+        _ => return None,
+    };
+    row.mark("strength");
+    Some(found)
+}
+
+/// The row's margin: a number, or none. A correction has none, and this program writes 0 for it.
+fn margin(row: &RowFields<'_>) -> Result<Option<f64>, String> {
+    let Some(value) = row.get("margin").filter(|value| !is_nothing(value)) else { return Ok(None) };
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|n: &f64| n.is_finite());
+    let number = number.ok_or("has a `margin` that is no number")?;
+    let corrected = row.peek("strategy").and_then(Value::as_str) == Some(CORRECTION);
+    Ok(Some(number).filter(|_| !corrected))
 }
 
 /// What the row's scores say against it.

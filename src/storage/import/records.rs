@@ -5,7 +5,7 @@ use super::super::given::GivenAnswer;
 use super::super::log::LogWriter;
 use super::super::schema::{ImportedPair, ImportedPrompt, ImportedRating};
 use crate::domain::{
-    Choice, Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, RatedRow, Rater, Seen,
+    Choice, Completion, CompletionId, Finish, Num, Pair, PairId, Prompt, PromptBody, PromptId, RatedRow, Rater, Seen,
     Session, SftBody, SftRow, Side, Strength, TextSet, Verdict, hash64,
 };
 use crate::protocol::SessionRecord;
@@ -171,10 +171,15 @@ pub(super) fn pairs(
             writer.append(&SessionRecord::Paired(pair.into()))?;
             id
         };
+        let strength = row.strength.unwrap_or(Strength::Better);
+        // What the verdict's strength says already needs no record.
+        if let Some(margin) = row.margin.filter(|margin| (margin - strength.margin()).abs() > 1e-9) {
+            writer.append(&SessionRecord::MarginStated { pair: pair.clone(), margin: Num(margin) })?;
+        }
         writer.append(&SessionRecord::Judged(Verdict {
             pair,
             rater: rater.clone(),
-            choice: Choice::Prefer(Side::A, Strength::Better),
+            choice: Choice::Prefer(Side::A, strength),
             left: Side::A,
             seen: Seen::Unknown,
             ms: 0,
@@ -231,6 +236,7 @@ pub(super) fn ratings(
         let id = PairId::new(format!("r{next}"));
         next += 1;
         writer.append(&SessionRecord::Rated(RatedRow {
+            cut: false,
             id,
             prompt_id: row.prompt.derived_id(),
             prompt: row.prompt.clone(),

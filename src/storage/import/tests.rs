@@ -147,6 +147,8 @@ fn pairs_are_read_in_every_form_of_trl() {
         chosen: chosen.into(),
         rejected: rejected.into(),
         models: (None, None),
+        strength: None,
+        margin: None,
         said: Vec::new(),
     };
     let asked = chat(&[("user", "Sky?")]);

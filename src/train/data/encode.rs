@@ -41,6 +41,16 @@ pub trait Encode {
     /// The number of trailing tokens that separate a turn from the next: whitespace after the end-of-turn token.
     fn separator(&self, turn: &[u32]) -> usize;
 
+    /// The number of trailing tokens that end a turn: its end token with what separates it from the next turn; 0 where nothing
+    /// ends it.
+    fn ending(&self, turn: &[u32]) -> usize;
+
+    /// Whether the chat template opens a thought in front of the answer to this prompt.
+    ///
+    /// # Errors
+    /// When the template rejects it.
+    fn opens_thought(&self, prompt: &PromptBody) -> Result<bool, Error>;
+
     /// Plain text including the EOS token.
     ///
     /// # Errors
@@ -76,6 +86,17 @@ impl Encode for LanguageModel {
         let tail = &turn[end + 1..];
         let blank = self.tokenizer.decode(tail).is_ok_and(|text| text.trim().is_empty());
         if blank { tail.len() } else { 0 }
+    }
+
+    fn ending(&self, turn: &[u32]) -> usize {
+        let separator = self.separator(turn);
+        let ends =
+            turn.get(turn.len().wrapping_sub(separator + 1)).is_some_and(|id| self.tokenizer.stops().contains(id));
+        if ends { separator + 1 } else { 0 }
+    }
+
+    fn opens_thought(&self, prompt: &PromptBody) -> Result<bool, Error> {
+        LanguageModel::opens_thought(self, prompt)
     }
 
     fn text(&self, text: &str) -> Result<Vec<u32>, Error> {

@@ -2,6 +2,7 @@
 //!
 //! Owns the length limits, the counts of rows left out, and the split into training and evaluation. Refuses texts.
 
+use super::unfinished::UNFINISHED;
 use crate::domain::{DroppedRows, Finding, PairId, PromptId, Severity, TrainerParams, hash64, is_held_out};
 use crate::model::error::Error;
 use crate::nn::policy::Row;
@@ -124,6 +125,8 @@ pub struct Tokenised {
     pub dropped: Vec<DroppedRows>,
     /// Findings about the rows.
     pub findings: Vec<Finding>,
+    /// Answers that were cut at the limit of tokens.
+    pub cut: usize,
 }
 
 impl Tokenised {
@@ -137,6 +140,21 @@ impl Tokenised {
         match self.dropped.iter_mut().find(|d| d.reason == reason) {
             Some(d) => d.count += 1,
             None => self.dropped.push(DroppedRows { reason: reason.into(), count: 1 }),
+        }
+    }
+
+    /// Leaves a row out whose answer says nothing. The first that ends inside a thought is named.
+    pub(super) fn unsaid(&mut self, why: &str, id: &PairId) {
+        self.drop(why);
+        if why == UNFINISHED && !self.findings.iter().any(|finding| finding.rule == "thought_unfinished") {
+            self.findings.push(Finding {
+                rule: "thought_unfinished".into(),
+                step: 0,
+                severity: Severity::Warn,
+                text: format!("The answer of {id} ends inside its thought, so it never began. Such rows are left out."),
+                remedy: "Sample with more max_new_tokens, or without thoughts (enable_thinking=false).".into(),
+                pair: Some(id.clone()),
+            });
         }
     }
 

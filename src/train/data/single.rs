@@ -5,6 +5,7 @@
 
 use super::encode::Encode;
 use super::example::{Example, TokeniseOptions, Tokenised, common_prefix};
+use super::unfinished::{said_of, unfinished_turn};
 use crate::domain::{Conversation, Message, PairId, Prompt, PromptBody, RatedRow, ReplyRef, SftBody, SftRow};
 use crate::model::error::Error;
 use crate::nn::policy::Row;
@@ -30,6 +31,14 @@ pub(super) fn example(
     out: &mut Tokenised,
     boundary_shifts: &mut Vec<PairId>,
 ) -> Result<(), Error> {
+    match said_of_text(encode, row) {
+        Ok(None) => {}
+        Ok(Some(why)) => {
+            out.unsaid(why, &row.id);
+            return Ok(());
+        }
+        Err(e) => return out.refused("example", &row.id, &e),
+    }
     let (ids, scored, prompt, shifted) = match read(encode, row, options) {
         Ok(read) => read,
         Err(e) => return out.refused("example", &row.id, &e),
@@ -54,6 +63,16 @@ pub(super) fn example(
     };
     out.push(example, options, encode.context());
     Ok(())
+}
+
+/// Why a text holds no answer to learn; none where it does.
+fn said_of_text(encode: &dyn Encode, row: &SftRow) -> Result<Option<&'static str>, Error> {
+    match &row.body {
+        SftBody::Completion { prompt, completion } => said_of(encode, prompt, &[completion.into()]),
+        SftBody::Messages(talk) => Ok(unfinished_turn(talk)),
+        // A text may hold a conversation in any form.
+        SftBody::Text(_) => Ok(None),
+    }
 }
 
 /// The tokens of a text, the scored ones, the prompt's length, and whether the prompt is not a prefix.
@@ -119,6 +138,8 @@ pub(crate) fn answer_mask(
         PromptBody::Chat(talk) if answer.turns.len() > 1 => {
             assistant(encode, &talk.followed_by(answer.turns), talk.len(), ids)
         }
+        // The model did not end a cut answer: the end is read and not learned.
+        _ if answer.cut => Ok((boundary..ids.len() - encode.ending(&ids[boundary..])).collect()),
         _ => Ok((boundary..ids.len()).collect()),
     }
 }
@@ -132,9 +153,13 @@ pub(super) fn rating(
     out: &mut Tokenised,
     boundary_shifts: &mut Vec<PairId>,
 ) -> Result<(), Error> {
-    if row.completion.trim().is_empty() {
-        out.drop("an empty answer");
-        return Ok(());
+    match said_of(encode, &row.prompt, &[row.reply()]) {
+        Ok(None) => {}
+        Ok(Some(why)) => {
+            out.unsaid(why, &row.id);
+            return Ok(());
+        }
+        Err(e) => return out.refused("rating", &row.id, &e),
     }
     let encoded = || Ok((encode.prompt(&row.prompt)?, encode.replied(&row.prompt, row.reply())?));
     let (prompt, ids) = match encoded() {
@@ -157,6 +182,7 @@ pub(super) fn rating(
         out.drop("no tokens in the loss mask");
         return Ok(());
     }
+    out.cut += usize::from(row.cut);
     let example = Example {
         id: row.id.clone(),
         prompt_id: options.split_id(&row.prompt_id, || row.prompt.derived_id()),

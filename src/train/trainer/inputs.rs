@@ -1,6 +1,7 @@
 //! A run's inputs: its rows, and the folders of other runs' results. Owns the types; refuses to read files.
 
 use crate::domain::SftRow;
+use crate::protocol::Rendering;
 use crate::train::data::Rows;
 use std::path::Path;
 
@@ -32,14 +33,14 @@ pub struct RunPaths<'a> {
     pub resume: Option<&'a Path>,
     /// Model and checkpoint of the reward run that scores answers.
     pub reward: Option<(&'a Path, &'a Path)>,
-    /// The date that the reward model's template renders; see [`crate::model::LanguageModel::dated`].
-    pub reward_date: Option<&'a str>,
+    /// What the reward model's template renders besides conversations.
+    pub reward_rendering: Option<&'a Rendering>,
 }
 
 impl<'a> RunPaths<'a> {
     /// A new run from the base model.
     #[must_use]
     pub fn new(cache: &'a Path) -> Self {
-        Self { cache, init: None, resume: None, reward: None, reward_date: None }
+        Self { cache, init: None, resume: None, reward: None, reward_rendering: None }
     }
 }

@@ -433,6 +433,9 @@ fn status(screen: &LaunchScreen, width: usize) -> Line<'static> {
             Some(row) if row.kind == ParamKind::Checks => {
                 Line::styled("type checks with ; between them: contains=please;max_words=40;json", DIM)
             }
+            Some(row) if row.kind == ParamKind::Variables => {
+                Line::styled("type a JSON object: {\"enable_thinking\": false}", DIM)
+            }
             _ => Line::styled("type to replace the value", DIM),
         },
     }

@@ -20,6 +20,7 @@ const REPORTS: &[(&str, &str)] = &[
     ("eval_suites", "measures suites during the run"),
     ("eval_every", "sets when suites are measured"),
     ("eval_limit", "limits the items of suites"),
+    ("chat_template_kwargs", "is a variable that the template of this test's model does not read"),
 ];
 
 /// Options that select an equivalent implementation; equivalence is tested elsewhere.
@@ -48,6 +49,7 @@ fn other(row: &ParamRow) -> Vec<String> {
         ParamKind::Word => vec!["reward-1".into()],
         ParamKind::Names => vec!["degenerate".into()],
         ParamKind::Metric => vec!["eval_other".into()],
+        ParamKind::Variables => vec!["{\"enable_thinking\":false}".into()],
         ParamKind::Checks => vec!["max_words=7".into()],
     }
 }

@@ -136,6 +136,7 @@ fn of(needs: Needs, pairs: &[PairRow]) -> RunRows {
                 .iter()
                 .enumerate()
                 .map(|(i, p)| RatedRow {
+                    cut: false,
                     turns: Vec::new(),
                     id: p.pair.clone(),
                     prompt_id: p.prompt_id.clone(),

@@ -14,6 +14,7 @@ use tiebreak::train::{Rows, Trainer};
 
 fn rows(list: &Value) -> Vec<RatedRow> {
     let row = |(i, r): (usize, &Value)| RatedRow {
+        cut: false,
         turns: Vec::new(),
         id: PairId::new(format!("q{i}")),
         prompt_id: PromptId::new(format!("p{i}")),

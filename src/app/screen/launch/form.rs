@@ -162,6 +162,7 @@ impl LaunchForm {
             | ParamKind::Word
             | ParamKind::Metric
             | ParamKind::Names
+            | ParamKind::Variables
             | ParamKind::Checks => Vec::new(),
         }
     }
@@ -298,7 +299,7 @@ impl LaunchForm {
         }
         let mut text = if self.fresh { String::new() } else { self.text(&row).to_owned() };
         // Longer than any number or word; checks are a few phrases.
-        if text.len() < if row.kind == ParamKind::Checks { 1000 } else { 120 } {
+        if text.len() < if matches!(row.kind, ParamKind::Checks | ParamKind::Variables) { 1000 } else { 120 } {
             text.push(c);
         }
         self.typed.insert(row.key.to_owned(), text);
@@ -392,8 +393,8 @@ fn accepts(kind: ParamKind, c: char) -> bool {
         ParamKind::Word => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '@'),
         ParamKind::Names => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
         ParamKind::Metric => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@'),
-        // Phrases contain blanks and punctuation.
-        ParamKind::Checks => !c.is_control(),
+        // Phrases and JSON contain blanks and punctuation.
+        ParamKind::Checks | ParamKind::Variables => !c.is_control(),
         ParamKind::Bool | ParamKind::Choice(_) => false,
     }
 }

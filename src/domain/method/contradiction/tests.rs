@@ -27,6 +27,7 @@ fn values(row: &ParamRow) -> Vec<String> {
         ParamKind::Word => vec![own, "reward-1".into()],
         ParamKind::Names => vec![own, "degenerate".into()],
         ParamKind::Metric => vec![own, "eval_accuracy".into()],
+        ParamKind::Variables => vec![own, "{\"enable_thinking\":false}".into()],
         ParamKind::Checks => vec![own, "max_words=7".into()],
     }
 }

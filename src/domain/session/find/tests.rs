@@ -131,6 +131,7 @@ fn rows_are_those_that_match() {
     let body = SftBody::Messages(turns.into());
     s.add_text(TextSet::Sft, SftRow { id: PairId::new("t1"), prompt_id: body.prompt().derived_id(), body });
     let rating = RatedRow {
+        cut: false,
         turns: Vec::new(),
         id: PairId::new("r1"),
         prompt_id: PromptId::new("h1"),

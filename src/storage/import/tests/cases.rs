@@ -2,6 +2,7 @@
 
 use super::fields::rows;
 use super::*;
+use crate::domain::Verdict;
 use crate::storage::formats::recognise;
 
 /// A file's rows in one line each, in the format that is found or named.
@@ -197,4 +198,39 @@ fn tables_and_arrays_hold_the_same_rows() {
         read("x.csv", "id,prompt,label\n1,How?,safe\n2,Why?,unsafe\n", None).unwrap().0,
         ["user: How?", "user: Why?"]
     );
+}
+
+#[test]
+fn margins_and_strengths_reach_the_rows_and_survive_an_export() {
+    let pair = |n: usize, more: &str| format!("{{\"prompt\":\"q{n}\",\"chosen\":\"a\",\"rejected\":\"b\"{more}}}");
+    let text = [
+        pair(1, ",\"margin\":1.5"),
+        pair(2, ",\"margin\":\"0.25\",\"strength\":\"much\""),
+        pair(3, ",\"margin\":null"),
+        pair(4, ",\"strength\":\"slight\""),
+        pair(5, ",\"margin\":0,\"strategy\":\"correction\""),
+    ]
+    .join("\n");
+    let (_dir, path) = file("m.jsonl", text.as_bytes());
+    let (_home, first) = session();
+    let (added, state) = add(&first, &path);
+    let margins = |state: &Session| state.rows().0.iter().map(|row| row.margin.unwrap()).collect::<Vec<_>>();
+    let want = [1.5, 0.25, 2.0 / 3.0, 1.0 / 3.0, 2.0 / 3.0];
+    assert_eq!((added.pairs, margins(&state)), (5, want.to_vec()));
+    let (_out, again) = file("m.jsonl", exported(&state, "trl").as_bytes());
+    let (_home, second) = session();
+    let (_, back) = add(&second, &again);
+    let close = margins(&back).iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12);
+    assert!(close, "{:?}", margins(&back));
+    // A person's own verdict is stronger than what the file says, and an import repeated changes nothing.
+    let (known, same) = add(&first, &path);
+    assert_eq!((known.known_pairs, same.state_hash()), (5, state.state_hash()));
+    let mut judged = state.clone();
+    let verdict = Verdict { rater: Rater::new("ann"), ..state.verdicts().next().unwrap().1.verdict.clone() };
+    judged.judge(900, verdict);
+    assert_eq!(margins(&judged)[0], 2.0 / 3.0);
+    let bad = refused(&pair(6, ",\"margin\":\"much\""), None);
+    assert!(bad.contains("has a `margin` that is no number"), "{bad}");
+    let weighted = refused(&pair(7, ",\"weight\":0.5"), None);
+    assert!(weighted.contains("`weight` other than 1"), "{weighted}");
 }

@@ -339,6 +339,24 @@ const TABLE: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "oasst-messages",
+        "oasst-messages",
+        &[
+            "user: Name a cheese. | Brie. ~ A shoe. | rank a",
+            "user: Name a cheese. / assistant: Brie. / user: Another? | Gouda. ~ A wheel. | rank a",
+            "user: Name a wine. | Milk. ~ Riesling. | rank b",
+        ],
+    ),
+    (
+        "helpsteer2-ratings",
+        "helpsteer-ratings",
+        &[
+            "user: Name a stone. | Granite. ~ A cloud. | helpfulness a",
+            "user: Name a coat. / assistant: A parka. / user: Another? | An anorak. ~ A raincoat. | helpfulness tie",
+        ],
+    ),
+    ("mt-bench", "mt-bench", &["user: Name a street.", "user: 1+1?", "user: Name a square."]),
+    (
         "tool-calls",
         "sft",
         &[
@@ -361,7 +379,7 @@ fn the_rows_of_every_format_mean_what_its_publisher_says() {
         let (_home, session) = session();
         let (first, state) = add_as(&session, &path, format);
         let (again, same) = add_as(&session, &path, format);
-        assert!(first.pairs + first.unjudged + first.rows > 0, "{name}");
+        assert!(first.pairs + first.unjudged + first.rows + first.prompts > 0, "{name}");
         assert_eq!((again.prompts, again.pairs, again.unjudged, again.rows), (0, 0, 0, 0), "{name}");
         assert_eq!(state.pairs().len(), same.pairs().len(), "{name}");
     }
@@ -411,6 +429,58 @@ fn rankings_and_unused_columns_are_said() {
     let imported = by_name(&fixture("distilabel-pairs"), "pairs", None).unwrap();
     let notes = imported.notes().join("; ");
     assert!(notes.contains("1 pair whose scores say that the rejected answer is better"), "{notes}");
+}
+
+#[test]
+fn what_belongs_together_and_is_not_whole_is_counted() {
+    let imported = by_name(&fixture("helpsteer2-ratings"), "helpsteer-ratings", None).unwrap();
+    assert_eq!(imported.left_out().unwrap(), "helpsteer2-ratings.jsonl: left out 1 prompt with a single response");
+    let imported = by_name(&fixture("mt-bench"), "mt-bench", None).unwrap();
+    assert_eq!(imported.left_out().unwrap(), "mt-bench.jsonl: left out 3 later turns of a question");
+    assert_eq!(imported.notes().last().unwrap(), "mt-bench.jsonl: not used: reference (1 row)");
+    let message = |id: &str, parent: &str, role: &str, rank: &str| {
+        format!(r#"{{"message_id":"{id}","parent_id":{parent},"text":"text {id}","role":"{role}","rank":{rank}}}"#)
+    };
+    let read = |lines: &[String], limit| {
+        let (_dir, path) = file("m.jsonl", lines.join("\n").as_bytes());
+        assert_eq!(recognise(&path).unwrap().name, "oasst-messages");
+        by_name(&path, "oasst-messages", limit)
+    };
+    let tree = |n: usize| {
+        let id = |part: &str| format!("{n}{part}");
+        [
+            message(&id("q"), "null", "prompter", "null"),
+            message(&id("a"), &format!("\"{n}q\""), "assistant", "1"),
+            message(&id("b"), &format!("\"{n}q\""), "assistant", "0"),
+        ]
+    };
+    let mut lines: Vec<String> = (0..3).flat_map(tree).collect();
+    let some = read(&lines, Some(2)).unwrap();
+    assert_eq!((some.rows.len(), some.limited), (2, true));
+    // A parent that the file lacks, an id that stands twice, a circle, and a question behind a lost one.
+    lines.extend([
+        message("lost", "\"nobody\"", "assistant", "0"),
+        message("0q", "null", "prompter", "null"),
+        message("r1", "\"r2\"", "prompter", "null"),
+        message("r2", "\"r1\"", "assistant", "0"),
+        message("r3", "\"r1\"", "assistant", "1"),
+        message("s", "\"nobody\"", "prompter", "null"),
+        message("s1", "\"s\"", "assistant", "0"),
+        message("s2", "\"s\"", "assistant", "1"),
+    ]);
+    let whole = read(&lines, None).unwrap();
+    assert_eq!(rows(&whole.rows).len(), 3, "{:?}", rows(&whole.rows));
+    let said = whole.left_out().unwrap();
+    for part in [
+        "2 messages whose parent the file lacks",
+        "1 message with the id of another",
+        "1 question whose conversation is not whole",
+        "1 question behind a conversation of more than 64 turns",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let none = read(&lines[..2], None).unwrap_err().to_string();
+    assert!(none.contains("holds no usable pairs"), "{none}");
 }
 
 #[test]
