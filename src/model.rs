@@ -18,6 +18,7 @@ pub(crate) mod language_model;
 pub mod layer;
 pub mod merge;
 mod python;
+mod rope;
 pub(crate) mod sink;
 pub(crate) mod special_tokens;
 pub(crate) mod staged_folder;
@@ -27,7 +28,7 @@ pub(crate) mod trained;
 pub(crate) mod tune;
 pub(crate) mod weights;
 
-pub use config::{Config, RopeScaling};
+pub use config::{Config, RopeScaling, RopeSpec};
 pub use error::Error;
 pub use family::Family;
 pub use fingerprint::{Fingerprints, identity};

@@ -5,6 +5,7 @@
 //!
 //! **Invariant.** A query's result depends only on its own inputs; every sum has one order, however the cache is split.
 
+use crate::attention::soft_cap;
 use crate::lanes::{add_scaled, dot, exp, max, simd};
 use rayon::prelude::*;
 
@@ -17,16 +18,40 @@ pub struct KvSpan<'a> {
     pub values: &'a [f32],
 }
 
+/// The shape of cached attention, and how scores become weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CachedShape {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub width: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// Soft cap on the scores.
+    pub cap: Option<f32>,
+}
+
+impl CachedShape {
+    /// Heads of this width, scaled by its root.
+    #[must_use]
+    pub fn full(heads: usize, kv_heads: usize, width: usize) -> Self {
+        Self { heads, kv_heads, width, scale: 1.0 / (width as f32).sqrt(), cap: None }
+    }
+}
+
 /// Attention of queries (n, heads · width), each over its own two spans, to `out` of the same shape.
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn attend(seen: &[[KvSpan<'_>; 2]], q: &[f32], heads: usize, kv_heads: usize, width: usize, out: &mut [f32]) {
+pub fn attend(seen: &[[KvSpan<'_>; 2]], q: &[f32], shape: CachedShape, out: &mut [f32]) {
+    let CachedShape { heads, kv_heads, width, .. } = shape;
     let group = heads / kv_heads * width;
     assert!(out.len() == q.len() && q.len() == seen.len() * heads * width, "queries of another size");
     let parts = out.par_chunks_mut(group).zip(q.par_chunks(group)).enumerate();
     parts.with_min_len(kv_heads.div_ceil(2)).for_each_init(Vec::new, |weights, (i, (out, q))| {
-        one(&seen[i / kv_heads], q, i % kv_heads * width, kv_heads * width, width, weights, out);
+        one(&seen[i / kv_heads], q, i % kv_heads * width, shape, weights, out);
     });
 }
 
@@ -36,16 +61,19 @@ simd! {
         seen: &[KvSpan<'_>; 2],
         q: &[f32],
         first: usize,
-        stride: usize,
-        width: usize,
+        shape: CachedShape,
         weights: &mut Vec<f32>,
         out: &mut [f32],
     ) {
-        let scale = 1.0 / (width as f32).sqrt();
+        let CachedShape { kv_heads, width, scale, cap, .. } = shape;
+        let stride = kv_heads * width;
         for (q, out) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             weights.clear();
             for keys in seen.iter().flat_map(|s| s.keys.chunks_exact(stride)) {
                 weights.push(dot(q, &keys[first..first + width]) * scale);
+            }
+            if let Some(cap) = cap {
+                soft_cap(weights, cap);
             }
             let top = max(weights);
             let mut total = 0f32;
@@ -82,7 +110,7 @@ mod tests {
             let span = |k, v| KvSpan { keys: k, values: v };
             let seen = [[span(&keys[..at], &values[..at]), span(&keys[at..], &values[at..])]];
             let mut out = vec![0.0; q.len()];
-            attend(&seen, &q, heads, kv, width, &mut out);
+            attend(&seen, &q, CachedShape::full(heads, kv, width), &mut out);
             out
         };
         let whole = run(0);

@@ -2,7 +2,7 @@
 
 use crate::adam::{Adam, adamw, squares};
 use crate::attention::{AttentionSegment, AttentionShape, BackwardInputs, backward, fold, forward};
-use crate::cached::{KvSpan, attend};
+use crate::cached::{CachedShape, KvSpan, attend};
 use crate::leaf;
 use crate::logits::{LogitStats, OnlineKl, OnlineSoftmax, accumulate, accumulate_kl, logits_backward};
 use crate::packed::{Matrix, PackedInput, QuantFormat, TILE, products, untile};
@@ -239,7 +239,7 @@ fn products_propagate_nan() {
 
 #[test]
 fn attention_propagates_nan() {
-    let shape = AttentionShape { tokens: 70, heads: 2, kv_heads: 1, width: 4 };
+    let shape = AttentionShape::full(70, 2, 1, 4);
     let segments = [AttentionSegment { prefix: 0..0, own: 0..3 }, AttentionSegment { prefix: 0..3, own: 3..70 }];
     let (n, w) = (shape.tokens, shape.width);
     let size = n * w;
@@ -305,7 +305,7 @@ fn cached_attention_propagates_nan() {
         let at = 3 * kv * width;
         let span = |from: usize, to: usize| KvSpan { keys: &v[1][from..to], values: &v[2][from..to] };
         let mut out = vec![0.0; heads * width];
-        attend(&[[span(0, at), span(at, n * kv * width)]], &v[0], heads, kv, width, &mut out);
+        attend(&[[span(0, at), span(at, n * kv * width)]], &v[0], CachedShape::full(heads, kv, width), &mut out);
         out
     };
     poison("attend", &all, run, |input, place, y| match input {

@@ -17,7 +17,8 @@ pub fn by_model_type(name: &str) -> Option<&'static Family> {
 /// The family of a `general.architecture` in GGUF metadata; the first where several share one.
 #[must_use]
 pub fn by_gguf(architecture: &str) -> Option<&'static Family> {
-    FAMILIES.iter().copied().find(|family| family.gguf.architecture == architecture)
+    let named = |family: &&Family| !architecture.is_empty() && family.gguf.architecture == architecture;
+    FAMILIES.iter().copied().find(named)
 }
 
 /// The architectures that config.json may name, for messages.
@@ -29,7 +30,8 @@ pub fn known() -> String {
 /// The architectures that GGUF metadata may name, for messages.
 #[must_use]
 pub fn known_gguf() -> String {
-    let mut names: Vec<&str> = FAMILIES.iter().map(|family| family.gguf.architecture).collect();
+    let names = FAMILIES.iter().map(|family| family.gguf.architecture).filter(|name| !name.is_empty());
+    let mut names: Vec<&str> = names.collect();
     names.dedup();
     listed(names)
 }

@@ -12,7 +12,7 @@ pub struct Family {
     pub class: &'static str,
     /// What its layers compute by default.
     pub layer: fn() -> LayerSpec,
-    /// Reads from config.json what its layers compute, except the activation.
+    /// Reads from config.json what its layers compute, except the activation and `layer_types`.
     pub read: fn(&Fields<'_>, &mut LayerSpec) -> Result<(), Error>,
     /// Defaults of fields that config.json leaves out.
     pub defaults: Defaults,
@@ -62,6 +62,12 @@ pub struct Defaults {
     pub rms_eps: f64,
     /// Whether the head is tied to the embedding (`tie_word_embeddings`).
     pub tied: bool,
+    /// The field that names the activation.
+    pub activation_key: &'static str,
+    /// Base of the RoPE frequencies of sliding layers (`rope_local_base_freq`) where they have their own.
+    pub local_theta: Option<f64>,
+    /// The context before RoPE was scaled (`original_max_position_embeddings`) where the class has the field.
+    pub original_context: Option<usize>,
 }
 
 impl Defaults {
@@ -74,16 +80,24 @@ impl Defaults {
         rope_theta: 10_000.0,
         rms_eps: 1e-6,
         tied: false,
+        activation_key: "hidden_act",
+        local_theta: None,
+        original_context: None,
     };
 }
 
 /// The GGUF files of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GgufFamily {
-    /// `general.architecture`, the prefix of its metadata keys.
+    /// `general.architecture`, the prefix of its metadata keys; empty where GGUF files of the family are not read.
     pub architecture: &'static str,
     /// Whether rows (2i, 2i+1) of a head of q and k are a RoPE pair, as in Llama's files; else (i, i + head_dim/2).
     pub interleaved: bool,
+}
+
+impl GgufFamily {
+    /// GGUF files of the family are not read.
+    pub const NONE: Self = Self { architecture: "", interleaved: false };
 }
 
 /// Tensor names. Those of a layer follow its number.
@@ -111,6 +125,8 @@ pub struct TensorNames {
     pub k_norm: TensorName,
     /// The linear modules, in the order of [`LINEARS`](crate::model::tune::LINEARS).
     pub linears: [TensorName; 7],
+    /// Queries, keys and values as one module, and gate and up as one, where the family fuses them.
+    pub fused: Option<[TensorName; 2]>,
 }
 
 const fn name(hf: &'static str, gguf: &'static str) -> TensorName {
@@ -139,5 +155,15 @@ impl TensorNames {
             name("mlp.up_proj", "ffn_up"),
             name("mlp.down_proj", "ffn_down"),
         ],
+        fused: None,
+    };
+
+    /// [`TensorNames::COMMON`] with norms on both sides of the feed-forward, as in Gemma 2.
+    pub const SANDWICH: Self = Self { mlp_norm: name("pre_feedforward_layernorm", "ffn_norm"), ..Self::COMMON };
+
+    /// [`TensorNames::COMMON`] with fused modules, as in Phi-3.
+    pub const FUSED: Self = Self {
+        fused: Some([name("self_attn.qkv_proj", "attn_qkv"), name("mlp.gate_up_proj", "ffn_up")]),
+        ..Self::COMMON
     };
 }

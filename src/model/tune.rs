@@ -1,10 +1,15 @@
 //! What is trained: nothing, LoRA adapters, or all weights.
 
 use super::error::Error;
+use super::layer::LinearSpec;
 use serde::{Deserialize, Serialize};
 
 /// The linear modules of a decoder layer that can have an adapter, in the layer's order.
 pub const LINEARS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+/// Modules of families that fuse several of [`LINEARS`], with those that each stands for.
+pub const FUSED: [(&str, &[&str]); 2] =
+    [("qkv_proj", &["q_proj", "k_proj", "v_proj"]), ("gate_up_proj", &["gate_proj", "up_proj"])];
 
 /// LoRA (Hu et al. 2021) as in peft: `y = Wx + s·B(A(dropout x))`, `s = alpha/r`, or `alpha/√r` with `rslora`
 /// (Kalajdzievski 2023). With `dora` (Liu et al. 2024) each output has a trained magnitude:
@@ -23,7 +28,7 @@ pub struct LoraSpec {
     pub dora: bool,
     /// Dropout probability of A's inputs in training.
     pub dropout: f64,
-    /// Which of [`LINEARS`] get an adapter.
+    /// Which of [`LINEARS`] and [`FUSED`] get an adapter.
     pub targets: Vec<String>,
     /// Seed of A's initialisation and of dropout.
     pub seed: u64,
@@ -37,6 +42,34 @@ impl LoraSpec {
         self.alpha / if self.rslora { r.sqrt() } else { r }
     }
 
+    /// Whether the module gets an adapter. A fused module does too when every module that it stands for is a target.
+    #[must_use]
+    pub fn adapts(&self, module: &LinearSpec) -> bool {
+        let named = |name: &str| self.targets.iter().any(|target| target == name);
+        let parts = FUSED.iter().find(|(name, _)| *name == module.target()).map_or(&[][..], |(_, parts)| parts);
+        named(module.target()) || (!parts.is_empty() && parts.iter().all(|part| named(part)))
+    }
+
+    /// Checks that each target is a module of a model with these modules, or all parts of a fused one are targets.
+    ///
+    /// # Errors
+    /// With the first target that is not, and the model's own modules.
+    pub fn check_modules(&self, modules: &[LinearSpec]) -> Result<(), Error> {
+        let adapted = |name: &str| {
+            let part_of = |module: &LinearSpec| {
+                let parts = FUSED.iter().find(|(fused, _)| *fused == module.target());
+                module.target() == name || parts.is_some_and(|(_, parts)| parts.contains(&name))
+            };
+            modules.iter().any(|module| part_of(module) && self.adapts(module))
+        };
+        let Some(target) = self.targets.iter().find(|target| !adapted(target)) else { return Ok(()) };
+        let names: Vec<&str> = modules.iter().map(LinearSpec::target).collect();
+        Err(Error::Invalid(format!(
+            "the model has no module `{target}` of its own; set lora_target_modules to all-linear or to some of {}",
+            names.join(", ")
+        )))
+    }
+
     /// Checks the values.
     ///
     /// # Errors
@@ -48,7 +81,8 @@ impl LoraSpec {
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::Invalid(format!("lora_dropout={} is not in 0..1", self.dropout)));
         }
-        match self.targets.iter().find(|t| !LINEARS.contains(&t.as_str())) {
+        let known = |t: &String| LINEARS.contains(&t.as_str()) || FUSED.iter().any(|(name, _)| name == t);
+        match self.targets.iter().find(|t| !known(t)) {
             _ if self.targets.is_empty() => Err(Error::Invalid("LoRA without target modules trains nothing".into())),
             Some(t) => Err(Error::Invalid(format!("`{t}` is not a linear module; expected {}", LINEARS.join(", ")))),
             None => Ok(()),

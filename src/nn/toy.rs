@@ -1,8 +1,9 @@
 //! Random models, adapters and batches, and the comparison of a backend with the reference in f64. For tests only.
 
 use crate::model::family::{Defaults, Family, GgufFamily, TensorNames};
-use crate::model::layer::{Activation, LayerSpec, NormPlacement, QkNorm, RopeLayers, TensorName};
+use crate::model::layer::{Activation, LayerPattern, LayerSpec, LogitCurve, NormPlacement, QkNorm};
 use crate::model::{Config, LINEARS, LoraSpec, Tune, Weights};
+use crate::model::{RopeScaling, RopeSpec};
 use crate::nn::policy::{Batch, Policy, Row, RowGradient, TokenScores};
 use crate::nn::{Decoder, stream, uniform};
 use candle_core::{DType, Device, Tensor};
@@ -36,11 +37,20 @@ static ANY: Family = Family {
     read: |_, _| Ok(()),
     defaults: Defaults::LLAMA,
     embedding_scale: |_| 1.0,
-    names: TensorNames {
-        mlp_norm: TensorName { hf: "pre_feedforward_layernorm", gguf: "ffn_norm" },
-        ..TensorNames::COMMON
-    },
+    names: TensorNames::SANDWICH,
     gguf: GgufFamily { architecture: "toy", interleaved: false },
+};
+
+/// The same with fused modules.
+static FUSED: Family = Family {
+    model_types: &["fused"],
+    class: "",
+    layer: LayerSpec::default,
+    read: |_, _| Ok(()),
+    defaults: Defaults::LLAMA,
+    embedding_scale: |_| 1.0,
+    names: TensorNames { fused: TensorNames::FUSED.fused, ..TensorNames::SANDWICH },
+    gguf: GgufFamily::NONE,
 };
 
 /// Draws what a layer computes. A third of the models stay what their family says.
@@ -48,7 +58,7 @@ pub(crate) fn vary(rng: &mut ChaCha8Rng, config: &mut Config) {
     if below(rng, 3) == 0 {
         return;
     }
-    config.family = &ANY;
+    config.family = [&ANY, &FUSED][below(rng, 2)];
     let layer = &mut config.layer;
     layer.norms = [NormPlacement::Pre, NormPlacement::Post, NormPlacement::Sandwich][below(rng, 3)];
     layer.norm_offset = [0.0, 1.0][below(rng, 2)];
@@ -57,8 +67,23 @@ pub(crate) fn vary(rng: &mut ChaCha8Rng, config: &mut Config) {
         [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::ReluSquared]
             [below(rng, 5)];
     (layer.qkv_bias, layer.o_bias, layer.mlp_bias) = (below(rng, 2) == 0, below(rng, 2) == 0, below(rng, 2) == 0);
-    layer.rope = if below(rng, 2) == 0 { RopeLayers::All } else { RopeLayers::Listed(vec![below(rng, 2) == 0]) };
+    layer.rope = if below(rng, 2) == 0 { LayerPattern::All } else { LayerPattern::Listed(vec![below(rng, 2) == 0]) };
+    layer.windows = [LayerPattern::None, LayerPattern::All, LayerPattern::ExceptEvery(2)][below(rng, 3)].clone();
+    layer.attention_scale = [None, Some(0.4)][below(rng, 2)];
+    layer.attention_cap = [None, Some(1.3)][below(rng, 2)];
+    layer.residual_scale = [1.0, 0.6][below(rng, 2)];
+    layer.logits = [LogitCurve::NONE, LogitCurve { scale: 0.7, cap: None }, LogitCurve { scale: 1.2, cap: Some(2.5) }]
+        [below(rng, 3)];
+    config.window = (layer.windows != LayerPattern::None).then(|| 2 + below(rng, 60));
     config.embedding_scale = [1.0, 1.7][below(rng, 2)];
+    config.rotary = [config.head_dim, 2 * config.head_dim.div_ceil(4)][below(rng, 2)];
+    let factors = |by: f32| (0..config.rotary / 2).map(|i| 1.0 + by * i as f32).collect();
+    config.rope_scaling = match below(rng, 4) {
+        0 => RopeScaling::Yarn { factor: 4.0, fast: 8.0, slow: 1.0, original: 40.0, truncate: true, attention: 1.1 },
+        1 => RopeScaling::LongRope { short: factors(0.5), long: factors(1.5), original: 40, attention: 1.2 },
+        _ => RopeScaling::None,
+    };
+    config.local_rope = [None, Some(RopeSpec { theta: 30.0, scaling: RopeScaling::None })][below(rng, 2)].clone();
 }
 
 impl Toy {

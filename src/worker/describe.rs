@@ -34,6 +34,16 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
         RopeScaling::None => format!("base {}", c.rope_theta),
         RopeScaling::Linear(factor) => format!("base {}, linear, factor {factor}", c.rope_theta),
         RopeScaling::Llama3 { factor, .. } => format!("base {}, llama3, factor {factor}", c.rope_theta),
+        RopeScaling::Dynamic(factor) => {
+            format!(
+                "base {}, dynamic, factor {factor}: unscaled within the context of {} tokens",
+                c.rope_theta, c.context
+            )
+        }
+        RopeScaling::Yarn { factor, .. } => format!("base {}, yarn, factor {factor}", c.rope_theta),
+        RopeScaling::LongRope { original, .. } => {
+            format!("base {}, longrope, other factors for rows longer than {original} tokens", c.rope_theta)
+        }
         RopeScaling::Divided(_) => format!("base {}, factors from the file", c.rope_theta),
     };
     let head = format!("{}.weight", names.head.hf);
@@ -45,11 +55,19 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
         ("feed-forward", c.ff.to_string()),
         ("vocabulary", format!("{}, the tokenizer has {} tokens", c.vocab, model.tokenizer.size())),
         ("embedding", stored(&format!("{}.weight", names.embedding.hf))),
-        ("layer weights", stored(&format!("{}.weight", c.layer_name(0, names.linears[0])))),
+        ("layer weights", stored(&format!("{}.weight", c.layer_name(0, c.linears()[0].name)))),
         ("head", if c.tied { "tied to the embedding".into() } else { stored(&head) }),
         ("rope", rope),
     ];
-    Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
+    let mut facts: Vec<_> = facts.map(|(name, value)| (name.to_owned(), value)).into();
+    if let Some(local) = &c.local_rope {
+        facts.push(("rope within windows".into(), format!("base {}", local.theta)));
+    }
+    if let Some(window) = c.window {
+        let windows = (0..c.layers).filter(|i| c.window_of(*i).is_some()).count();
+        facts.push(("window".into(), format!("{window} tokens in {windows} of {} layers", c.layers)));
+    }
+    Ok(facts)
 }
 
 fn turn(role: &str, content: &str) -> Message {

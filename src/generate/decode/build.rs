@@ -9,7 +9,7 @@ use crate::model::weights::Weights;
 use crate::nn::decoder::Decoder;
 use crate::nn::linear::{Linear, Weight};
 use crate::nn::norm::Norm;
-use crate::nn::rotary::frequencies;
+use crate::nn::rotary::Rotary;
 use candle_core::{DType, Device, Tensor};
 use tiebreak_kernels::packed::Matrix;
 
@@ -55,7 +55,7 @@ impl PackedDecoder {
             layers,
             norm: norm(decoder.last_norm())?,
             head: if c.tied { None } else { Some(head(decoder.head_weight())?) },
-            frequencies: frequencies(c),
+            rotary: Rotary::new(c),
         })
     }
 
@@ -80,7 +80,7 @@ impl PackedDecoder {
         let norm = gamma(c, weights, names.last_norm.hf, c.hidden)?;
         let head = if c.tied { None } else { Some(weights.pack(&weight(names.head.hf), c.vocab, c.hidden)?) };
         weights.finish()?;
-        Ok(Self { config: c.clone(), embed, layers, norm, head, frequencies: frequencies(c) })
+        Ok(Self { config: c.clone(), embed, layers, norm, head, rotary: Rotary::new(c) })
     }
 }
 

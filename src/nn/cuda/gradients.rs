@@ -167,10 +167,10 @@ impl CudaGradients {
 /// The modules of a group.
 pub(super) fn modules_of(layer: &Layer, group: ModuleGroup) -> Vec<&Linear> {
     match group {
-        ModuleGroup::Qkv => vec![&layer.q, &layer.k, &layer.v],
+        ModuleGroup::Qkv => layer.qkv.iter().collect(),
         ModuleGroup::Query | ModuleGroup::Key => Vec::new(),
         ModuleGroup::Out => vec![&layer.o],
-        ModuleGroup::GateUp => vec![&layer.gate, &layer.up],
+        ModuleGroup::GateUp => layer.gate_up.iter().collect(),
         ModuleGroup::Down => vec![&layer.down],
     }
 }

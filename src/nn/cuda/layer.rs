@@ -107,9 +107,17 @@ impl LayerModules {
     }
 }
 
-pub(super) fn shape(decoder: &Decoder) -> HeadShape {
+fn shape(decoder: &Decoder, layer: &Layer, part: &Part) -> HeadShape {
     let c = decoder.config();
-    HeadShape { heads: c.heads, kv_heads: c.kv_heads, width: c.head_dim }
+    let longest = part.segments.iter().map(|s| s.prefix.len() + s.own.len()).max().unwrap_or(0);
+    HeadShape {
+        heads: c.heads,
+        kv_heads: c.kv_heads,
+        width: c.head_dim,
+        scale: c.attention_scale(),
+        cap: c.layer.attention_cap,
+        window: layer.window.filter(|window| *window < longest),
+    }
 }
 
 /// x (tokens, H) in f32 to (tokens, H) in f32, and the activations for the backward.
@@ -122,7 +130,7 @@ pub(super) fn forward(
     x: &Tensor,
 ) -> Result<(Tensor, CudaActivations), Error> {
     let layer = &decoder.layers()[modules.index];
-    let (shape, dtype) = (shape(decoder), decoder.dtype());
+    let (shape, dtype) = (shape(decoder, layer, part), decoder.dtype());
     let activation = decoder.config().layer.activation;
     let norm = |norm: &Norm, x: &Tensor| (ops.norm)(x, &norm.gamma()?, norm.eps, dtype);
     let through = |i: usize, x: &Tensor| modules.fused(layer, i).forward(ops, part, mode, x);
@@ -132,8 +140,8 @@ pub(super) fn forward(
     };
     // The residual connection, with the norm after the block if there is one; also returns that norm's input.
     let residual = |after: &Option<Norm>, x: &Tensor, more: Tensor| match after {
-        Some(after) => Ok::<_, Error>(((ops.add_f32)(x, &norm(after, &more)?)?, Some(more))),
-        None => Ok(((ops.add_f32)(x, &more)?, None)),
+        Some(after) => Ok::<_, Error>(((ops.add_f32)(x, &scaled(decoder, norm(after, &more)?)?)?, Some(more))),
+        None => Ok(((ops.add_f32)(x, &scaled(decoder, more)?)?, None)),
     };
     let (plain, low_qkv) = through(0, &input(&layer.attention_norm, x)?)?;
     let (normed, raw) = match (&layer.q_norm, &layer.k_norm) {
@@ -146,7 +154,10 @@ pub(super) fn forward(
         }
         _ => (plain, None),
     };
-    let qkv = if layer.rotates { (ops.rotate)(&normed, &part.cos, &part.sin, shape, false)? } else { normed.clone() };
+    let qkv = match layer.rope.and_then(|i| part.rope.get(i)) {
+        Some((cos, sin)) => (ops.rotate)(&normed, cos, sin, shape, false)?,
+        None => normed.clone(),
+    };
     drop(normed);
     let (out, lse) = (ops.attend)(&qkv, part, shape)?;
     let (more, low_o) = through(1, &out)?;
@@ -156,6 +167,12 @@ pub(super) fn forward(
     let (y, down_raw) = residual(&layer.mlp_out_norm, &mid, more)?;
     let low = [low_qkv, low_o, low_gate_up, low_down];
     Ok((y, CudaActivations { qkv, raw, out, lse, o_raw, down_raw, mid, gate_up, low }))
+}
+
+/// Multiplies what a block adds to the residual stream by its factor.
+fn scaled(decoder: &Decoder, x: Tensor) -> Result<Tensor, Error> {
+    let scale = decoder.config().layer.residual_scale;
+    Ok(if scale == 1.0 { x } else { (x * scale)? })
 }
 
 /// Heads (tokens, heads, width), reshaped to what the norm is over: each head, or all heads at once.
@@ -174,7 +191,7 @@ pub(super) fn backward(
     upstream: &Tensor,
 ) -> Result<(Tensor, Vec<(Slot, Tensor)>), Error> {
     let layer = &decoder.layers()[modules.index];
-    let (shape, dtype) = (shape(decoder), decoder.dtype());
+    let (shape, dtype) = (shape(decoder, layer, part), decoder.dtype());
     let made;
     let activations = if let Some(kept) = kept {
         &kept.activations
@@ -203,8 +220,11 @@ pub(super) fn backward(
         |after: &Option<Norm>, group, raw: Option<&Tensor>, upstream: &Tensor, grads: &mut Vec<(Slot, Tensor)>| match (
             after, raw,
         ) {
-            (Some(after), Some(raw)) => Ok(norm_back(after, group, raw, upstream, None, grads)?.to_dtype(dtype)?),
-            _ => Ok::<_, Error>(upstream.to_dtype(dtype)?),
+            (Some(after), Some(raw)) => {
+                let upstream = scaled(decoder, upstream.clone())?;
+                Ok(norm_back(after, group, raw, &upstream, None, grads)?.to_dtype(dtype)?)
+            }
+            _ => Ok::<_, Error>(scaled(decoder, upstream.clone())?.to_dtype(dtype)?),
         };
     // dL/d of the stream before a block: that of the block's input through its norm, plus `on` of the skip connection.
     let input_back =
@@ -229,8 +249,10 @@ pub(super) fn backward(
     let dout = back(1, &activations.out, &d_o, &mut grads)?;
     drop(d_o);
     let dturned = (ops.attend_back)(&activations.qkv, &activations.out, &activations.lse, &dout, part, shape)?;
-    let mut dqkv =
-        if layer.rotates { (ops.rotate)(&dturned, &part.cos, &part.sin, shape, true)? } else { dturned.clone() };
+    let mut dqkv = match layer.rope.and_then(|i| part.rope.get(i)) {
+        Some((cos, sin)) => (ops.rotate)(&dturned, cos, sin, shape, true)?,
+        None => dturned.clone(),
+    };
     drop((dout, dturned));
     if let (Some(q), Some(k), Some(raw)) = (&layer.q_norm, &layer.k_norm, &activations.raw) {
         let [queries, keys, _] = shape.split(raw)?;
