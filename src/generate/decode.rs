@@ -347,4 +347,6 @@ fn rotate(x: &mut [f32], width: usize, hd: usize, cos: &[f32], sin: &[f32]) {
 }
 
 #[cfg(test)]
+mod families;
+#[cfg(test)]
 mod tests;
