@@ -40,15 +40,21 @@ struct PackedLinear {
     lora: Option<PackedLora>,
 }
 
-/// A layer; norms are stored as their factors.
-type PackedLayer = LayerParts<PackedLinear, Vec<f32>>;
+/// A norm: its factors, and LayerNorm's bias.
+struct PackedNorm {
+    gamma: Vec<f32>,
+    bias: Option<Vec<f32>>,
+}
+
+/// A layer.
+type PackedLayer = LayerParts<PackedLinear, PackedNorm>;
 
 /// A language model packed for decoding.
 pub struct PackedDecoder {
     config: Config,
     embed: Matrix,
     layers: Vec<PackedLayer>,
-    norm: Vec<f32>,
+    norm: PackedNorm,
     /// None when the head is tied to the embedding.
     head: Option<Matrix>,
     rotary: Rotary,
@@ -214,9 +220,16 @@ impl PackedDecoder {
         z
     }
 
-    fn normed(&self, x: &[f32], gamma: &[f32]) -> Vec<f32> {
-        let mut y = vec![0.0; x.len()];
-        leaf::rms_norm(x, gamma, self.config.rms_eps as f32, &mut y);
+    fn normed(&self, x: &[f32], norm: &PackedNorm) -> Vec<f32> {
+        let (mut y, eps) = (vec![0.0; x.len()], self.config.rms_eps as f32);
+        let Some(bias) = &norm.bias else {
+            leaf::rms_norm(x, &norm.gamma, eps, &mut y);
+            return y;
+        };
+        let mut centred = x.to_vec();
+        leaf::centre(&mut centred, bias.len());
+        leaf::rms_norm(&centred, &norm.gamma, eps, &mut y);
+        leaf::add_bias(&mut y, bias.len(), 0, bias);
         y
     }
 
@@ -275,17 +288,20 @@ impl PackedDecoder {
     ) {
         let c = &self.config;
         let (hd, stride) = (c.head_dim, c.kv_heads * c.head_dim);
-        let input = |norm: &Option<Vec<f32>>, x: &[f32]| norm.as_ref().map(|gamma| self.normed(x, gamma));
+        let input = |norm: &Option<PackedNorm>, x: &[f32]| norm.as_ref().map(|norm| self.normed(x, norm));
         // The residual connection, with the norm after the block if there is one.
         let scale = c.layer.residual_scale as f32;
-        let residual = |norm: &Option<Vec<f32>>, x: &mut [f32], more: Vec<f32>| match norm {
-            Some(gamma) => leaf::scale_add(x, scale, &self.normed(&more, gamma)),
+        let residual = |norm: &Option<PackedNorm>, x: &mut [f32], more: Vec<f32>| match norm {
+            Some(norm) => leaf::scale_add(x, scale, &self.normed(&more, norm)),
             None => leaf::scale_add(x, scale, &more),
         };
         let h = input(&layer.attention_norm, x);
         let qkv: Vec<&PackedLinear> = layer.qkv.iter().collect();
         let widths = [c.q_width(), c.kv_width(), c.kv_width()];
-        let mut qkv = apart(linear(&qkv, h.as_deref().unwrap_or(x)), &widths).into_iter();
+        let outputs = linear(&qkv, h.as_deref().unwrap_or(x));
+        let mut qkv = if c.layer.by_head { by_head(&outputs, hd) } else { apart(outputs, &widths) }.into_iter();
+        // In parallel the feed-forward reads the layer's input.
+        let beside = c.layer.parallel.then(|| input(&layer.mlp_norm, x).unwrap_or_else(|| x.to_vec()));
         let mut next = || qkv.next().unwrap_or_default();
         let (mut q, mut k, v) = (next(), next(), next());
         if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
@@ -311,11 +327,14 @@ impl PackedDecoder {
         };
         attend(&seen, &q, shape, &mut out);
         residual(&layer.attention_out_norm, x, linear(&[&layer.o], &out).concat());
-        let h = input(&layer.mlp_norm, x);
+        let h = beside.or_else(|| input(&layer.mlp_norm, x));
         let gate_up: Vec<&PackedLinear> = layer.gate_up.iter().collect();
-        let both = apart(linear(&gate_up, h.as_deref().unwrap_or(x)), &[c.ff, c.ff]);
+        let outputs = linear(&gate_up, h.as_deref().unwrap_or(x));
+        let both = if c.layer.gated { apart(outputs, &[c.ff, c.ff]) } else { outputs };
         let mut inner = vec![0.0; both[0].len()];
-        gate::gated_split(c.layer.activation, &both[0], &both[1], &mut inner);
+        // Without a gate the activation multiplies 1.
+        let ones = if c.layer.gated { Vec::new() } else { vec![1.0; inner.len()] };
+        gate::gated_split(c.layer.activation, &both[0], both.get(1).unwrap_or(&ones), &mut inner);
         residual(&layer.mlp_out_norm, x, linear(&[&layer.down], &inner).concat());
     }
 }
@@ -330,6 +349,13 @@ fn apart(outputs: Vec<Vec<f32>>, widths: &[usize]) -> Vec<Vec<f32>> {
         fused.chunks_exact(stride).flat_map(|row| &row[first - width..first]).copied().collect()
     };
     widths.iter().map(part).collect()
+}
+
+/// Queries, keys and values of a fused module whose outputs are, head by head, its query, key and value.
+fn by_head(outputs: &[Vec<f32>], width: usize) -> Vec<Vec<f32>> {
+    let all = outputs.first().map_or(&[][..], Vec::as_slice);
+    let part = |i: usize| all.chunks_exact(width).skip(i).step_by(3).flatten().copied().collect();
+    (0..3).map(part).collect()
 }
 
 /// RoPE (Su et al. 2021) in the half-split order, in place, of the first 2·half numbers of each head: x (n, heads · hd),

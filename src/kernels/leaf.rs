@@ -221,6 +221,16 @@ fn rotate(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), (t, half): (us
     }
 }
 
+/// Subtracts from each row of `width` numbers its mean.
+pub fn centre(x: &mut [f32], width: usize) {
+    x.par_chunks_mut(width.max(1)).for_each(|x| {
+        let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64;
+        for x in x.iter_mut() {
+            *x = (f64::from(*x) - mean) as f32;
+        }
+    });
+}
+
 /// `y += x`.
 ///
 /// # Panics

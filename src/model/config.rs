@@ -7,7 +7,7 @@ use super::error::Error;
 use super::family::{self, Family};
 use super::fields::{Fields, ids};
 use super::layer::{
-    LayerParts, LayerPattern, LayerReader, LayerSpec, LinearSpec, NormSpec, QkNorm, TensorName, activation,
+    LayerParts, LayerPattern, LayerReader, LayerSpec, LinearSpec, NormKind, NormSpec, QkNorm, TensorName, activation,
     activation_names,
 };
 use super::rope::{self, RopeBounds};
@@ -82,6 +82,9 @@ impl LayerReader for TensorShapes {
 
     fn norm(&mut self, spec: &NormSpec) -> Result<(), Infallible> {
         self.0.push((spec.name, ".weight", vec![spec.width]));
+        if spec.bias {
+            self.0.push((spec.name, ".bias", vec![spec.width]));
+        }
         Ok(())
     }
 }
@@ -109,16 +112,26 @@ impl Config {
         let of = |name, out, width, bias| LinearSpec { name, out, width, bias };
         let output = of(o_name, h, q, o_bias);
         let last = of(down, h, ff, mlp_bias);
+        let inner = if self.layer.gated { 2 * ff } else { ff };
         if let Some([qkv, gate_up]) = names.fused {
-            return vec![of(qkv, q + 2 * kv, h, qkv_bias), output, of(gate_up, 2 * ff, h, mlp_bias), last];
+            return vec![of(qkv, q + 2 * kv, h, qkv_bias), output, of(gate_up, inner, h, mlp_bias), last];
         }
         let [q, k, v] = [of(q_name, q, h, qkv_bias), of(k_name, kv, h, qkv_bias), of(v_name, kv, h, qkv_bias)];
-        vec![q, k, v, output, of(gate, ff, h, mlp_bias), of(up, ff, h, mlp_bias), last]
+        let mut all = vec![q, k, v, output, of(gate, ff, h, mlp_bias)];
+        all.extend(self.layer.gated.then(|| of(up, ff, h, mlp_bias)));
+        all.push(last);
+        all
     }
 
     /// How many of a layer's linear modules make queries, keys and values.
     fn attention_inputs(&self) -> usize {
         if self.family.names.fused.is_some() { 1 } else { 3 }
+    }
+
+    /// Whether norms have a bias.
+    #[must_use]
+    pub fn norm_bias(&self) -> bool {
+        self.layer.norm == NormKind::Layer
     }
 
     /// The rope of layer `i`: 0 the model's, 1 the one of layers with a window; none if the layer does not rotate.
@@ -149,7 +162,8 @@ impl Config {
         let linears = self.linears();
         let (qkv, rest) = linears.split_at(self.attention_inputs());
         let norm = |reader: &mut R, on: bool, name: TensorName, width: usize| {
-            on.then(|| reader.norm(&NormSpec { name, width })).transpose()
+            let bias = self.norm_bias();
+            on.then(|| reader.norm(&NormSpec { name, width, bias })).transpose()
         };
         let (before, after) = (spec.norms.before(), spec.norms.after());
         let (q_width, k_width) = match spec.qk_norm {
@@ -200,6 +214,7 @@ impl Config {
         std::iter::once(table(names.embedding))
             .chain((0..self.layers).flat_map(layer))
             .chain(std::iter::once((format!("{}.weight", names.last_norm.hf), vec![self.hidden])))
+            .chain(self.norm_bias().then(|| (format!("{}.bias", names.last_norm.hf), vec![self.hidden])))
             .chain((!self.tied).then(|| table(names.head)))
     }
 
@@ -262,6 +277,11 @@ impl Config {
         if heads % kv_heads != 0 {
             return Err(Error::file(path, format!("{heads} query heads cannot share {kv_heads} key heads evenly")));
         }
+        if layer.by_head && heads != kv_heads {
+            return Err(
+                f.refuse(format!("{kv_heads} key heads of {heads} query heads"), "this family has as many of both")
+            );
+        }
         let rotary = (head_dim as f64 * layer.rotary_share) as usize;
         if rotary % 2 != 0 || rotary == 0 {
             let part = if rotary == head_dim { "head_dim" } else { "the rotated part of head_dim" };
@@ -292,7 +312,7 @@ impl Config {
             rope_theta: rope.theta,
             rope_scaling: rope.scaling,
             local_rope,
-            rms_eps: f.real("rms_norm_eps", defaults.rms_eps)?,
+            rms_eps: f.real(defaults.eps_key, defaults.rms_eps)?,
             tied: f.flag("tie_word_embeddings", defaults.tied),
             context: positions,
             window: window.filter(|window| positions == 0 || *window < positions),
@@ -308,7 +328,8 @@ impl Config {
         let size = |shape: &Vec<usize>| shape.iter().product::<usize>();
         let layer: usize = self.tensor_shapes().iter().map(|(.., shape)| size(shape)).sum();
         let tables = if self.tied { 1 } else { 2 };
-        (self.layers * layer + tables * self.vocab * self.hidden + self.hidden) as u64
+        let last_norm = self.hidden * if self.norm_bias() { 2 } else { 1 };
+        (self.layers * layer + tables * self.vocab * self.hidden + last_norm) as u64
     }
 }
 
@@ -374,12 +395,15 @@ fn refuse_fields(f: &Fields<'_>, family: &Family, layer: &LayerSpec) -> Result<(
     if let Some((key, _)) = unread.into_iter().find(|(key, unread)| *unread && f.get(key).is_some()) {
         return Err(f.refuse(format!("the field `{key}`"), &format!("{} has none", family.name())));
     }
+    if f.flag("lm_head_bias", false) {
+        return Err(f.refuse("`lm_head_bias`", "only heads without bias are implemented"));
+    }
     if f.flag("use_bidirectional_attention", false) {
         return Err(f.refuse("`use_bidirectional_attention`", "only causal attention is implemented"));
     }
     let within = ["rope_parameters", "rope_scaling"].iter().filter_map(|key| f.get(key)?.get("partial_rotary_factor"));
     let shares = f.get("partial_rotary_factor").into_iter().chain(within).filter_map(Value::as_f64);
-    if let Some(p) = shares.filter(|p| *p != 1.0 && layer.rotary_share == 1.0).next() {
+    if let Some(p) = shares.filter(|p| *p != layer.rotary_share).next() {
         return Err(f.refuse(format!("`partial_rotary_factor={p}`"), "this family rotates whole heads"));
     }
     if let Some(p) = f.get("pretraining_tp").and_then(Value::as_u64).filter(|p| *p > 1) {

@@ -3,6 +3,9 @@
 //! Owns their table, which the build script generates from the folder, and look-up by the name in a file. To add a family,
 //! add its file: every backend, the packed decoder, the loader, merging and the memory formula read its `LayerSpec`.
 
+use super::layer::TensorName;
+use std::fmt::Write as _;
+
 pub use super::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 
 // Declares the modules, and `FAMILIES: &[&Family]`.
@@ -34,6 +37,24 @@ pub fn known_gguf() -> String {
     let mut names: Vec<&str> = names.collect();
     names.dedup();
     listed(names)
+}
+
+/// The README's table of families.
+#[must_use]
+pub fn markdown() -> String {
+    let mut out = String::from("| `model_type` | models | modules that get adapters | GGUF |\n|---|---|---|---|\n");
+    for family in FAMILIES {
+        let types: Vec<String> = family.model_types.iter().map(|name| format!("`{name}`")).collect();
+        let last = |name: &TensorName| name.hf.rsplit('.').next().unwrap_or(name.hf);
+        let mut modules: Vec<&str> = match &family.names.fused {
+            Some([qkv, gate_up]) => [qkv, &family.names.linears[3], gate_up, &family.names.linears[6]].map(last).into(),
+            None => family.names.linears.iter().map(last).collect(),
+        };
+        modules.dedup();
+        let gguf = if family.gguf.architecture.is_empty() { "" } else { "yes" };
+        let _ = writeln!(out, "| {} | {} | `{}` | {gguf} |", types.join(", "), family.models, modules.join("`, `"));
+    }
+    out
 }
 
 fn listed(mut names: Vec<&str>) -> String {

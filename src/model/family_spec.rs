@@ -8,6 +8,8 @@ use crate::model::layer::{LayerSpec, TensorName};
 pub struct Family {
     /// `model_type` in config.json; the first is the family's own.
     pub model_types: &'static [&'static str],
+    /// Models of it, for the README's table.
+    pub models: &'static str,
     /// The class that `architectures` in config.json names.
     pub class: &'static str,
     /// What its layers compute by default.
@@ -58,8 +60,12 @@ pub struct Defaults {
     pub sliding_window: Option<usize>,
     /// Base of the RoPE frequencies (`rope_theta`).
     pub rope_theta: f64,
+    /// The field that names it.
+    pub theta_key: &'static str,
     /// Epsilon of the norms (`rms_norm_eps`).
     pub rms_eps: f64,
+    /// The field that names it.
+    pub eps_key: &'static str,
     /// Whether the head is tied to the embedding (`tie_word_embeddings`).
     pub tied: bool,
     /// The field that names the activation.
@@ -78,7 +84,9 @@ impl Defaults {
         context: 2048,
         sliding_window: None,
         rope_theta: 10_000.0,
+        theta_key: "rope_theta",
         rms_eps: 1e-6,
+        eps_key: "rms_norm_eps",
         tied: false,
         activation_key: "hidden_act",
         local_theta: None,
@@ -125,7 +133,7 @@ pub struct TensorNames {
     pub k_norm: TensorName,
     /// The linear modules, in the order of [`LINEARS`](crate::model::tune::LINEARS).
     pub linears: [TensorName; 7],
-    /// Queries, keys and values as one module, and gate and up as one, where the family fuses them.
+    /// Queries, keys and values as one module, and gate and up as one (or the only inner one), where the family fuses them.
     pub fused: Option<[TensorName; 2]>,
 }
 
@@ -156,6 +164,38 @@ impl TensorNames {
             name("mlp.down_proj", "ffn_down"),
         ],
         fused: None,
+    };
+
+    /// GPT-NeoX's.
+    pub const NEOX: Self = Self {
+        embedding: name("gpt_neox.embed_in", "token_embd"),
+        last_norm: name("gpt_neox.final_layer_norm", "output_norm"),
+        layer: name("gpt_neox.layers.", "blk."),
+        linears: [
+            name("attention.query_key_value", "attn_qkv"),
+            name("attention.query_key_value", "attn_qkv"),
+            name("attention.query_key_value", "attn_qkv"),
+            name("attention.dense", "attn_output"),
+            name("mlp.dense_h_to_4h", "ffn_up"),
+            name("mlp.dense_h_to_4h", "ffn_up"),
+            name("mlp.dense_4h_to_h", "ffn_down"),
+        ],
+        fused: Some([name("attention.query_key_value", "attn_qkv"), name("mlp.dense_h_to_4h", "ffn_up")]),
+        ..Self::COMMON
+    };
+
+    /// Starcoder2's: one inner module in the feed-forward.
+    pub const CODE: Self = Self {
+        linears: [
+            name("self_attn.q_proj", "attn_q"),
+            name("self_attn.k_proj", "attn_k"),
+            name("self_attn.v_proj", "attn_v"),
+            name("self_attn.o_proj", "attn_output"),
+            name("mlp.c_fc", "ffn_up"),
+            name("mlp.c_fc", "ffn_up"),
+            name("mlp.c_proj", "ffn_down"),
+        ],
+        ..Self::COMMON
     };
 
     /// [`TensorNames::COMMON`] with norms on both sides of the feed-forward, as in Gemma 2.

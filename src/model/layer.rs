@@ -30,6 +30,15 @@ impl NormPlacement {
     }
 }
 
+/// What a norm does besides dividing by the root of the mean square and multiplying by its weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// Nothing: RMSNorm (Zhang and Sennrich 2019).
+    Rms,
+    /// It subtracts the mean first and adds a bias: LayerNorm (Ba et al. 2016).
+    Layer,
+}
+
 /// RMSNorm on queries and keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorm {
@@ -98,12 +107,20 @@ impl LogitCurve {
 pub struct LayerSpec {
     /// Where the norms are.
     pub norms: NormPlacement,
+    /// What every norm is, including the final one.
+    pub norm: NormKind,
     /// Offset on the weight of every norm, including the final one: 1 in Gemma.
     pub norm_offset: f64,
     /// The norm on queries and keys.
     pub qk_norm: QkNorm,
-    /// Activation of the feed-forward's gate.
+    /// Activation of the feed-forward's gate, or of its only inner module.
     pub activation: Activation,
+    /// Whether the feed-forward has a gate: `down(act(gate(x)) ⊙ up(x))`, else `down(act(up(x)))`.
+    pub gated: bool,
+    /// Whether the feed-forward reads the layer's input instead of the stream after attention (Wang and Komatsuzaki 2021).
+    pub parallel: bool,
+    /// Whether the fused module's outputs are, head by head, its query, key and value; else all queries, keys and values.
+    pub by_head: bool,
     /// Bias on q, k and v.
     pub qkv_bias: bool,
     /// Bias on the attention's output.
@@ -133,9 +150,13 @@ impl Default for LayerSpec {
     fn default() -> Self {
         Self {
             norms: NormPlacement::Pre,
+            norm: NormKind::Rms,
             norm_offset: 0.0,
             qk_norm: QkNorm::No,
             activation: Activation::Silu,
+            gated: true,
+            parallel: false,
+            by_head: false,
             qkv_bias: false,
             o_bias: false,
             mlp_bias: false,
@@ -218,6 +239,8 @@ pub struct NormSpec {
     pub name: TensorName,
     /// Length of its weight.
     pub width: usize,
+    /// Whether it has a bias.
+    pub bias: bool,
 }
 
 /// Reads the parts of a layer in the model's order.
@@ -259,7 +282,7 @@ pub struct LayerParts<L, N> {
     pub attention_out_norm: Option<N>,
     /// Before the feed-forward.
     pub mlp_norm: Option<N>,
-    /// The gate and the value that it multiplies: two modules, or one whose outputs are both.
+    /// The gate and the value that it multiplies: two modules, or one whose outputs are both. Without a gate the inner module.
     pub gate_up: Vec<L>,
     /// The feed-forward's output.
     pub down: L,

@@ -86,6 +86,8 @@ pub fn to_hf(
         map.insert("tie_word_embeddings".into(), model.config.tied.into());
     }
     sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
+    let tensors: BTreeMap<String, Tensor> =
+        tensors.into_iter().map(|(name, tensor)| (weights.written_name(&name), tensor)).collect();
     write_tensors(
         &folder.file("model.safetensors"),
         &tensors,

@@ -93,7 +93,7 @@ pub(crate) fn read(f: &Fields<'_>, d: &Defaults, bounds: RopeBounds) -> Result<(
         let mut full = part("full_attention").cloned().unwrap_or_default();
         full.extend(older.cloned().unwrap_or_default());
         let own = part("sliding_attention").cloned().unwrap_or_default();
-        let global = one(f, Some(&full), ("rope_theta", d.rope_theta), d, bounds)?;
+        let global = one(f, Some(&full), (d.theta_key, d.rope_theta), d, bounds)?;
         return Ok((global, Some(one(f, Some(&own), ("rope_local_base_freq", local), d, bounds)?)));
     }
     // The older key wins, as in `transformers`: model cards tell people to add it.
@@ -101,7 +101,7 @@ pub(crate) fn read(f: &Fields<'_>, d: &Defaults, bounds: RopeBounds) -> Result<(
     if rope.is_some_and(|map| KINDS.iter().any(|kind| map.contains_key(*kind))) {
         return Err(f.refuse("`rope_parameters` for each kind of layer", "this family has one rope for all layers"));
     }
-    Ok((one(f, rope, ("rope_theta", d.rope_theta), d, bounds)?, None))
+    Ok((one(f, rope, (d.theta_key, d.rope_theta), d, bounds)?, None))
 }
 
 fn one(
@@ -184,6 +184,16 @@ fn scaling(f: &Fields<'_>, rope: &Map<String, Value>, d: &Defaults, bounds: Rope
             "default, linear, dynamic, llama3, yarn and longrope are implemented",
         )),
     }
+}
+
+/// The share of a head that is rotated: within the rope, or beside it under `key`.
+pub(crate) fn rotary_share(f: &Fields<'_>, key: &str, default: f64) -> Result<f64, Error> {
+    let rope = |key: &str| f.get(key).filter(|rope| rope.as_object().is_some_and(|map| !map.is_empty()));
+    let within = rope("rope_scaling").or(rope("rope_parameters")).and_then(|rope| rope.get("partial_rotary_factor"));
+    let share = within.or(f.get(key)).map_or(Some(default), Value::as_f64);
+    share
+        .filter(|share| *share > 0.0 && *share <= 1.0)
+        .ok_or_else(|| Error::file(f.path, format!("the field `{key}` is not a share between 0 and 1")))
 }
 
 /// A positive factor for each frequency.

@@ -7,9 +7,17 @@ use serde::{Deserialize, Serialize};
 /// The linear modules of a decoder layer that can have an adapter, in the layer's order.
 pub const LINEARS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
-/// Modules of families that fuse several of [`LINEARS`], with those that each stands for.
-pub const FUSED: [(&str, &[&str]); 2] =
-    [("qkv_proj", &["q_proj", "k_proj", "v_proj"]), ("gate_up_proj", &["gate_proj", "up_proj"])];
+/// Modules of families that have them instead of [`LINEARS`], with those that each stands for.
+pub const FUSED: [(&str, &[&str]); 8] = [
+    ("qkv_proj", &["q_proj", "k_proj", "v_proj"]),
+    ("gate_up_proj", &["gate_proj", "up_proj"]),
+    ("c_fc", &["gate_proj", "up_proj"]),
+    ("c_proj", &["down_proj"]),
+    ("query_key_value", &["q_proj", "k_proj", "v_proj"]),
+    ("dense", &["o_proj"]),
+    ("dense_h_to_4h", &["gate_proj", "up_proj"]),
+    ("dense_4h_to_h", &["down_proj"]),
+];
 
 /// LoRA (Hu et al. 2021) as in peft: `y = Wx + s·B(A(dropout x))`, `s = alpha/r`, or `alpha/√r` with `rslora`
 /// (Kalajdzievski 2023). With `dora` (Liu et al. 2024) each output has a trained magnitude:

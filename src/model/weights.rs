@@ -35,6 +35,8 @@ enum StoredNames {
     Part,
     /// `language_model.model.X` and `language_model.lm_head`: written by transformers 4.
     Inside,
+    /// `embed_out` instead of `lm_head`: GPT-NeoX as written by transformers 4.
+    EmbedOut,
 }
 
 impl StoredNames {
@@ -44,6 +46,7 @@ impl StoredNames {
             () if embedding("model") => Self::Plain,
             () if embedding("model.language_model") => Self::Part,
             () if embedding("language_model.model") => Self::Inside,
+            () if files.get("embed_out.weight").is_ok() => Self::EmbedOut,
             () => Self::Plain,
         }
     }
@@ -52,6 +55,10 @@ impl StoredNames {
         match (self, name.strip_prefix("model.")) {
             (Self::Plain, _) | (Self::Part, None) => name.into(),
             (Self::Part, Some(rest)) => format!("model.language_model.{rest}").into(),
+            (Self::EmbedOut, _) => match name.strip_prefix("lm_head.") {
+                Some(rest) => format!("embed_out.{rest}").into(),
+                None => name.into(),
+            },
             (Self::Inside, _) => format!("language_model.{name}").into(),
         }
     }
@@ -136,6 +143,11 @@ impl Weights {
         let get = |name: &str| files.get(&self.stored.name(name)).ok();
         let (one, other) = (get(one)?, get(other)?);
         Some(one.dtype() == other.dtype() && one.shape() == other.shape() && one.data() == other.data())
+    }
+
+    /// The name under which a folder of the text model alone stores the tensor.
+    pub(super) fn written_name(&self, name: &str) -> String {
+        if self.stored == StoredNames::EmbedOut { self.stored.name(name).into_owned() } else { name.to_owned() }
     }
 
     /// How many tensors a folder holds that are none of `names`; none for other sources.

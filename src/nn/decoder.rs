@@ -66,7 +66,8 @@ struct DecoderBuilder<'a> {
 impl DecoderBuilder<'_> {
     fn norm_named(&mut self, name: &str, width: usize) -> Result<Norm, Error> {
         let weight = self.weight(&format!("{name}.weight"), &[width])?;
-        Ok(Norm { weight, offset: self.config.layer.norm_offset, eps: self.config.rms_eps })
+        let bias = self.config.norm_bias().then(|| self.weight(&format!("{name}.bias"), &[width])).transpose()?;
+        Ok(Norm { weight, offset: self.config.layer.norm_offset, eps: self.config.rms_eps, bias })
     }
 
     fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Weight, Error> {

@@ -1,7 +1,7 @@
 //! Random models, adapters and batches, and the comparison of a backend with the reference in f64. For tests only.
 
 use crate::model::family::{Defaults, Family, GgufFamily, TensorNames};
-use crate::model::layer::{Activation, LayerPattern, LayerSpec, LogitCurve, NormPlacement, QkNorm};
+use crate::model::layer::{Activation, LayerPattern, LayerSpec, LogitCurve, NormKind, NormPlacement, QkNorm};
 use crate::model::{Config, LINEARS, LoraSpec, Tune, Weights};
 use crate::model::{RopeScaling, RopeSpec};
 use crate::nn::policy::{Batch, Policy, Row, RowGradient, TokenScores};
@@ -29,36 +29,37 @@ fn noise(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-/// A family with norms wherever a layer may have one.
-static ANY: Family = Family {
-    model_types: &["toy"],
-    class: "",
-    layer: LayerSpec::default,
-    read: |_, _| Ok(()),
-    defaults: Defaults::LLAMA,
-    embedding_scale: |_| 1.0,
-    names: TensorNames::SANDWICH,
-    gguf: GgufFamily { architecture: "toy", interleaved: false },
-};
+/// A family with norms wherever a layer may have one, and these names.
+const fn any(model_types: &'static [&'static str], names: TensorNames) -> Family {
+    Family {
+        model_types,
+        models: "",
+        class: "",
+        layer: LayerSpec::default,
+        read: |_, _| Ok(()),
+        defaults: Defaults::LLAMA,
+        embedding_scale: |_| 1.0,
+        names,
+        gguf: GgufFamily { architecture: "toy", interleaved: false },
+    }
+}
 
-/// The same with fused modules.
-static FUSED: Family = Family {
-    model_types: &["fused"],
-    class: "",
-    layer: LayerSpec::default,
-    read: |_, _| Ok(()),
-    defaults: Defaults::LLAMA,
-    embedding_scale: |_| 1.0,
-    names: TensorNames { fused: TensorNames::FUSED.fused, ..TensorNames::SANDWICH },
-    gguf: GgufFamily::NONE,
-};
+static PLAIN: Family = any(&["toy"], TensorNames::SANDWICH);
+static FUSED: Family = any(&["fused"], TensorNames { fused: TensorNames::FUSED.fused, ..TensorNames::SANDWICH });
+/// Without a gate.
+static UNGATED: Family = any(&["ungated"], TensorNames { linears: TensorNames::CODE.linears, ..TensorNames::SANDWICH });
+/// Without a gate and fused.
+static BY_HEAD: Family = any(
+    &["by_head"],
+    TensorNames { linears: TensorNames::NEOX.linears, fused: TensorNames::NEOX.fused, ..TensorNames::SANDWICH },
+);
 
 /// Draws what a layer computes. A third of the models stay what their family says.
 pub(crate) fn vary(rng: &mut ChaCha8Rng, config: &mut Config) {
     if below(rng, 3) == 0 {
         return;
     }
-    config.family = [&ANY, &FUSED][below(rng, 2)];
+    config.family = [&PLAIN, &PLAIN, &FUSED, &UNGATED, &BY_HEAD][below(rng, 5)];
     let layer = &mut config.layer;
     layer.norms = [NormPlacement::Pre, NormPlacement::Post, NormPlacement::Sandwich][below(rng, 3)];
     layer.norm_offset = [0.0, 1.0][below(rng, 2)];
@@ -67,6 +68,14 @@ pub(crate) fn vary(rng: &mut ChaCha8Rng, config: &mut Config) {
         [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::ReluSquared]
             [below(rng, 5)];
     (layer.qkv_bias, layer.o_bias, layer.mlp_bias) = (below(rng, 2) == 0, below(rng, 2) == 0, below(rng, 2) == 0);
+    layer.norm = if layer.norm_offset == 0.0 && layer.qk_norm == QkNorm::No && below(rng, 2) == 0 {
+        NormKind::Layer
+    } else {
+        NormKind::Rms
+    };
+    layer.gated = config.family != &UNGATED && config.family != &BY_HEAD;
+    layer.parallel = below(rng, 3) == 0;
+    layer.by_head = config.heads == config.kv_heads && config.family.names.fused.is_some();
     layer.rope = if below(rng, 2) == 0 { LayerPattern::All } else { LayerPattern::Listed(vec![below(rng, 2) == 0]) };
     layer.windows = [LayerPattern::None, LayerPattern::All, LayerPattern::ExceptEvery(2)][below(rng, 3)].clone();
     layer.attention_scale = [None, Some(0.4)][below(rng, 2)];

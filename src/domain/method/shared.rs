@@ -18,6 +18,12 @@ const TARGETS: &[&str] = &[
     "down_proj",
     "qkv_proj",
     "gate_up_proj",
+    "c_fc",
+    "c_proj",
+    "query_key_value",
+    "dense",
+    "dense_h_to_4h",
+    "dense_4h_to_h",
 ];
 
 choices! {

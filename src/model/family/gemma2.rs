@@ -5,6 +5,7 @@ use crate::model::layer::{Activation, LayerPattern, LayerSpec, NormPlacement};
 
 pub static FAMILY: Family = Family {
     model_types: &["gemma2"],
+    models: "Gemma 2",
     class: "Gemma2ForCausalLM",
     layer: || LayerSpec {
         norms: NormPlacement::Sandwich,

@@ -6,6 +6,7 @@ use crate::model::layer::{Activation, LayerPattern, LayerSpec, NormPlacement, Qk
 
 pub static FAMILY: Family = Family {
     model_types: &["gemma3_text"],
+    models: "Gemma 3; of a `gemma3` folder the text model",
     class: "Gemma3ForCausalLM",
     layer: || LayerSpec {
         norms: NormPlacement::Sandwich,

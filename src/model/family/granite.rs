@@ -5,6 +5,7 @@ use crate::model::layer::LayerSpec;
 
 pub static FAMILY: Family = Family {
     model_types: &["granite"],
+    models: "Granite 3, dense",
     class: "GraniteForCausalLM",
     layer: LayerSpec::default,
     read: |f, layer| {

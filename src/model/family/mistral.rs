@@ -5,6 +5,7 @@ use crate::model::layer::{LayerPattern, LayerSpec};
 
 pub static FAMILY: Family = Family {
     model_types: &["mistral"],
+    models: "Mistral 7B, Zephyr",
     class: "MistralForCausalLM",
     layer: || LayerSpec { windows: LayerPattern::All, ..LayerSpec::default() },
     read: |f, layer| {

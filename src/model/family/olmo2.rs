@@ -5,6 +5,7 @@ use crate::model::layer::{LayerSpec, NormPlacement, QkNorm};
 
 pub static FAMILY: Family = Family {
     model_types: &["olmo2"],
+    models: "OLMo 2",
     class: "Olmo2ForCausalLM",
     layer: || LayerSpec { norms: NormPlacement::Post, qk_norm: QkNorm::Width, ..LayerSpec::default() },
     read: |f, layer| {

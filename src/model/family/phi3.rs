@@ -3,21 +3,15 @@
 
 use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 use crate::model::layer::{LayerPattern, LayerSpec};
-use serde_json::Value;
+use crate::model::rope::rotary_share;
 
 pub static FAMILY: Family = Family {
     model_types: &["phi3"],
+    models: "Phi-3, Phi-3.5, Phi-4",
     class: "Phi3ForCausalLM",
     layer: || LayerSpec { windows: LayerPattern::All, ..LayerSpec::default() },
     read: |f, layer| {
-        let rope = |key: &str| f.get(key).filter(|rope| rope.as_object().is_some_and(|map| !map.is_empty()));
-        let within =
-            rope("rope_scaling").or(rope("rope_parameters")).and_then(|rope| rope.get("partial_rotary_factor"));
-        let share = within.or(f.get("partial_rotary_factor")).and_then(Value::as_f64).unwrap_or(1.0);
-        if !(0.0..=1.0).contains(&share) {
-            return Err(f.refuse(format!("`partial_rotary_factor={share}`"), "it is a share from 0 to 1"));
-        }
-        layer.rotary_share = share;
+        layer.rotary_share = rotary_share(f, "partial_rotary_factor", 1.0)?;
         Ok(())
     },
     // `Phi3Config` (`models/phi3/configuration_phi3.py`).

@@ -5,6 +5,7 @@ use crate::model::layer::{LayerPattern, LayerSpec};
 
 pub static FAMILY: Family = Family {
     model_types: &["qwen2"],
+    models: "Qwen2, Qwen2.5",
     class: "Qwen2ForCausalLM",
     layer: || LayerSpec { qkv_bias: true, ..LayerSpec::default() },
     read: |f, layer| {

@@ -5,6 +5,7 @@ use crate::model::layer::{LayerPattern, LayerSpec, QkNorm};
 
 pub static FAMILY: Family = Family {
     model_types: &["qwen3"],
+    models: "Qwen3, dense",
     class: "Qwen3ForCausalLM",
     layer: || LayerSpec { qk_norm: QkNorm::Head, ..LayerSpec::default() },
     read: |f, layer| {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 pub static FAMILY: Family = Family {
     model_types: &["smollm3"],
+    models: "SmolLM3",
     class: "SmolLM3ForCausalLM",
     layer: || LayerSpec { rope: LayerPattern::ExceptEvery(4), ..LayerSpec::default() },
     read: |f, layer| {

@@ -84,11 +84,21 @@ fn columns(modules: &[Linear]) -> impl Iterator<Item = (&Linear, usize)> {
 
 pub(super) fn norm(context: &Context<'_>, norm: &Norm, x: &[f32]) -> Result<Buffer, Error> {
     let mut y = context.arena.take(x.len());
-    leaf::rms_norm(x, &values(&norm.gamma()?)?, norm.eps as f32, &mut y);
+    let (gamma, eps) = (norm.gamma()?, norm.eps as f32);
+    let gamma = values(&gamma)?;
+    let Some(bias) = &norm.bias else {
+        leaf::rms_norm(x, &gamma, eps, &mut y);
+        return Ok(y);
+    };
+    let mut centred = context.arena.take(x.len());
+    centred.copy_from_slice(x);
+    leaf::centre(&mut centred, gamma.len());
+    leaf::rms_norm(&centred, &gamma, eps, &mut y);
+    leaf::add_bias(&mut y, gamma.len(), 0, &values(bias.stored())?);
     Ok(y)
 }
 
-/// Adds dL/dx of a norm to `dx`, and dL/dgamma to the gradients if it is trained.
+/// Adds dL/dx of a norm to `dx`, and dL/d of its weight and bias to the gradients if they are trained.
 pub(super) fn norm_back(
     norm: &Norm,
     x: &[f32],
@@ -96,8 +106,23 @@ pub(super) fn norm_back(
     dx: &mut [f32],
     grads: &mut CpuGradients,
 ) -> Result<(), Error> {
+    let (gamma, eps) = (norm.gamma()?, norm.eps as f32);
+    let gamma = values(&gamma)?;
+    if let Some(sum) = norm.bias.as_ref().and_then(|b| b.trained()).and_then(|var| grads.of(var)) {
+        for dy in dy.chunks_exact(gamma.len()) {
+            leaf::add(sum, dy);
+        }
+    }
     let dgamma = norm.weight.trained().and_then(|var| grads.of(var));
-    leaf::rms_norm_back(x, &values(&norm.gamma()?)?, norm.eps as f32, dy, dx, dgamma);
+    if norm.bias.is_none() {
+        leaf::rms_norm_back(x, &gamma, eps, dy, dx, dgamma);
+        return Ok(());
+    }
+    let (mut centred, mut back) = (x.to_vec(), vec![0.0; x.len()]);
+    leaf::centre(&mut centred, gamma.len());
+    leaf::rms_norm_back(&centred, &gamma, eps, dy, &mut back, dgamma);
+    leaf::centre(&mut back, gamma.len());
+    leaf::add(dx, &back);
     Ok(())
 }
 
@@ -205,6 +230,9 @@ pub(super) fn forward(
         low.push(linear::forward(context, module, &h, &mut qkv, at, WriteMode::Overwrite)?);
     }
     drop(h);
+    if c.layer.by_head {
+        qkv = regrouped(context, &qkv, (c.heads, 3));
+    }
     let tables = tables(context, layer);
     let (mut q, mut k, mut v) = (arena.take(n * q_width), arena.take(n * kv_width), arena.take(n * kv_width));
     leaf::split_heads(&qkv, stride, q_width + kv_width, c.head_dim, None, &mut v);
@@ -229,8 +257,12 @@ pub(super) fn forward(
     leaf::merge_heads(&apart, q_width, 0, c.head_dim, None, &mut out);
     drop(apart);
     let (mid, low_o, o_raw) = residual(context, &layer.o, layer.attention_out_norm.as_ref(), &out, x)?;
-    let h = BlockInput::new(context, layer.mlp_norm.as_ref(), &mid)?;
+    let h = BlockInput::new(context, layer.mlp_norm.as_ref(), if c.layer.parallel { x } else { &mid })?;
     let mut gate_up = arena.take(n * 2 * c.ff);
+    if !c.layer.gated {
+        // Without a gate the activation multiplies 1.
+        gate_up.fill(1.0);
+    }
     low.push(low_o);
     for (module, first) in columns(&layer.gate_up) {
         let at = Columns { stride: 2 * c.ff, first };
@@ -304,11 +336,18 @@ pub(super) fn backward(
     let mut dboth = arena.take(n * 2 * c.ff);
     gate::gated_back(activation, &gate_up, c.ff, &dinner, &mut dboth);
     drop((gate_up, dinner));
-    let h = BlockInput::new(context, layer.mlp_norm.as_ref(), &mid)?;
+    let mlp_input = if c.layer.parallel { &x } else { &mid };
+    let h = BlockInput::new(context, layer.mlp_norm.as_ref(), mlp_input)?;
     let mut dh = arena.take(n * c.hidden);
     input_gradient(context, &layer.gate_up, (&h, &low_gate_up), (&dboth, 2 * c.ff), &mut dh, grads)?;
     drop((h, dboth));
-    input_back(layer.mlp_norm.as_ref(), &mid, &dh, upstream, grads)?;
+    // In parallel the feed-forward's part does not go through attention.
+    let mut beside = if c.layer.parallel { Some(arena.zeros(n * c.hidden)) } else { None };
+    let to: &mut [f32] = match &mut beside {
+        Some(beside) => beside,
+        None => upstream,
+    };
+    input_back(layer.mlp_norm.as_ref(), mlp_input, &dh, to, grads)?;
     drop(mid);
 
     let d_o = residual_back(context, layer.attention_out_norm.as_ref(), o_raw, upstream, grads)?;
@@ -346,8 +385,28 @@ pub(super) fn backward(
     }
     drop((dq, dk_all, dv_all));
     let h = BlockInput::new(context, layer.attention_norm.as_ref(), &x)?;
+    if c.layer.by_head {
+        dqkv = regrouped(context, &dqkv, (3, c.heads));
+    }
     input_gradient(context, &layer.qkv, (&h, &low_qkv), (&dqkv, stride), &mut dh, grads)?;
+    if let Some(beside) = beside {
+        leaf::add(upstream, &beside);
+    }
     input_back(layer.attention_norm.as_ref(), &x, &dh, upstream, grads)
+}
+
+/// Rows of (outer, inner) heads as rows of (inner, outer) heads.
+fn regrouped(context: &Context<'_>, x: &[f32], (outer, inner): (usize, usize)) -> Buffer {
+    let width = context.decoder.config().head_dim;
+    let stride = outer * inner * width;
+    let mut y = context.arena.take(x.len());
+    y.par_chunks_exact_mut(stride).zip(x.par_chunks_exact(stride)).for_each(|(y, x)| {
+        for (i, x) in x.chunks_exact(width).enumerate() {
+            let to = (i % inner * outer + i / inner) * width;
+            y[to..to + width].copy_from_slice(x);
+        }
+    });
+    y
 }
 
 /// Backward of modules that read one input: writes dL/d of the input `h` into `dh`, from their outputs' gradients side by side,

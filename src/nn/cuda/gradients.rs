@@ -19,8 +19,12 @@ pub(super) enum Slot {
     LastNorm,
     /// The scalar head (1, H).
     Score,
+    /// The final norm's bias (H).
+    LastNormBias,
     /// A norm of a layer.
     Norm(usize, ModuleGroup),
+    /// Its bias.
+    NormBias(usize, ModuleGroup),
     /// One parameter of a layer's group of modules.
     Module(usize, ModuleGroup, ModuleParam),
 }
@@ -84,9 +88,10 @@ impl CudaGradients {
             whole(decoder.trained_head(), Slot::Head);
         }
         whole(decoder.last_norm().weight.trained(), Slot::LastNorm);
+        whole(decoder.last_norm().bias.as_ref().and_then(|b| b.trained()), Slot::LastNormBias);
         whole(decoder.score(), Slot::Score);
         for (i, layer) in decoder.layers().iter().enumerate() {
-            let mut norm = |var: Option<&Var>, group| grads.register(var, Slot::Norm(i, group), None, None, 1.0);
+            let mut norm = |var: Option<&Var>, slot| grads.register(var, slot, None, None, 1.0);
             for (norm_of, group) in [
                 (&layer.attention_norm, ModuleGroup::Qkv),
                 (&layer.attention_out_norm, ModuleGroup::Out),
@@ -95,7 +100,9 @@ impl CudaGradients {
                 (&layer.q_norm, ModuleGroup::Query),
                 (&layer.k_norm, ModuleGroup::Key),
             ] {
-                norm(norm_of.as_ref().and_then(|n| n.weight.trained()), group);
+                norm(norm_of.as_ref().and_then(|n| n.weight.trained()), Slot::Norm(i, group));
+                let bias = norm_of.as_ref().and_then(|n| n.bias.as_ref());
+                norm(bias.and_then(|b| b.trained()), Slot::NormBias(i, group));
             }
             for group in [ModuleGroup::Qkv, ModuleGroup::Out, ModuleGroup::GateUp, ModuleGroup::Down] {
                 let (mut row, mut low) = (0, 0);

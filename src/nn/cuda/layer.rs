@@ -12,6 +12,7 @@ use super::gradients::{ModuleGroup, Slot, modules_of};
 use super::layout::Part;
 use super::leaf::{HeadShape, LeafOps};
 use super::linear::{FusedLinear, FusedTensors};
+use super::norm;
 use crate::model::error::Error;
 use crate::nn::decoder::{Decoder, Layer};
 use crate::nn::norm::Norm;
@@ -132,7 +133,7 @@ pub(super) fn forward(
     let layer = &decoder.layers()[modules.index];
     let (shape, dtype) = (shape(decoder, layer, part), decoder.dtype());
     let activation = decoder.config().layer.activation;
-    let norm = |norm: &Norm, x: &Tensor| (ops.norm)(x, &norm.gamma()?, norm.eps, dtype);
+    let norm = |norm: &Norm, x: &Tensor| norm::forward(ops, norm, x, dtype);
     let through = |i: usize, x: &Tensor| modules.fused(layer, i).forward(ops, part, mode, x);
     let input = |before: &Option<Norm>, x: &Tensor| match before {
         Some(before) => norm(before, x),
@@ -144,6 +145,7 @@ pub(super) fn forward(
         None => Ok(((ops.add_f32)(x, &scaled(decoder, more)?)?, None)),
     };
     let (plain, low_qkv) = through(0, &input(&layer.attention_norm, x)?)?;
+    let plain = if decoder.config().layer.by_head { regrouped(&plain, shape, true)? } else { plain };
     let (normed, raw) = match (&layer.q_norm, &layer.k_norm) {
         (Some(q), Some(k)) => {
             let [queries, keys, values] = shape.split(&plain)?;
@@ -162,11 +164,22 @@ pub(super) fn forward(
     let (out, lse) = (ops.attend)(&qkv, part, shape)?;
     let (more, low_o) = through(1, &out)?;
     let (mid, o_raw) = residual(&layer.attention_out_norm, x, more)?;
-    let (gate_up, low_gate_up) = through(2, &input(&layer.mlp_norm, &mid)?)?;
+    let parallel = decoder.config().layer.parallel;
+    let (gate_up, low_gate_up) = through(2, &input(&layer.mlp_norm, if parallel { x } else { &mid })?)?;
+    // Without a gate the activation multiplies 1.
+    let gate_up =
+        if decoder.config().layer.gated { gate_up } else { Tensor::cat(&[&gate_up, &gate_up.ones_like()?], 1)? };
     let (more, low_down) = through(3, &(ops.gated)(&gate_up, activation)?)?;
     let (y, down_raw) = residual(&layer.mlp_out_norm, &mid, more)?;
     let low = [low_qkv, low_o, low_gate_up, low_down];
     Ok((y, CudaActivations { qkv, raw, out, lse, o_raw, down_raw, mid, gate_up, low }))
+}
+
+/// From head by head its query, key and value to all queries, keys and values, or back.
+fn regrouped(qkv: &Tensor, shape: HeadShape, apart: bool) -> Result<Tensor, Error> {
+    let (n, all) = qkv.dims2()?;
+    let (outer, inner) = if apart { (shape.heads, 3) } else { (3, shape.heads) };
+    Ok(qkv.reshape((n, outer, inner, shape.width))?.transpose(1, 2)?.contiguous()?.reshape((n, all))?)
 }
 
 /// Multiplies what a block adds to the residual stream by its factor.
@@ -202,7 +215,7 @@ pub(super) fn backward(
     let mut grads = Vec::new();
     let activation = decoder.config().layer.activation;
     let input = |before: &Option<Norm>, x: &Tensor| match before {
-        Some(before) => (ops.norm)(x, &before.gamma()?, before.eps, dtype),
+        Some(before) => norm::forward(ops, before, x, dtype),
         None => Ok(x.to_dtype(dtype)?),
     };
     let back = |i: usize, x: &Tensor, dy: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
@@ -210,10 +223,10 @@ pub(super) fn backward(
         modules.fused(layer, i).backward(ops, part, mode, position, (x, activations.low[i].as_ref()), dy, grads)
     };
     let norm_back = |n: &Norm, group, x: &Tensor, dy: &Tensor, on: Option<&Tensor>, grads: &mut Vec<(Slot, Tensor)>| {
-        let trained = n.weight.trained().is_some();
-        let (dx, dgamma) = (ops.norm_back)(x, &n.gamma()?, n.eps, dy, on, trained)?;
-        grads.extend(dgamma.map(|d| (Slot::Norm(modules.index, group), d)));
-        Ok::<_, Error>(dx)
+        let back = norm::backward(ops, n, x, dy, on)?;
+        grads.extend(back.dgamma.map(|d| (Slot::Norm(modules.index, group), d)));
+        grads.extend(back.dbias.map(|d| (Slot::NormBias(modules.index, group), d)));
+        Ok::<_, Error>(back.dx)
     };
     // Backward of the residual connection: dL/d of the block's output before its norm.
     let residual_back =
@@ -238,11 +251,18 @@ pub(super) fn backward(
         residual_back(&layer.mlp_out_norm, ModuleGroup::Down, activations.down_raw.as_ref(), upstream, &mut grads)?;
     let dinner = back(3, &(ops.gated)(&activations.gate_up, activation)?, &ddown, &mut grads)?;
     drop(ddown);
-    let dgate_up = (ops.gated_back)(&activations.gate_up, &dinner, activation)?;
+    let mut dgate_up = (ops.gated_back)(&activations.gate_up, &dinner, activation)?;
     drop(dinner);
-    let dh = back(2, &input(&layer.mlp_norm, &activations.mid)?, &dgate_up, &mut grads)?;
+    if !decoder.config().layer.gated {
+        dgate_up = dgate_up.narrow(1, 0, dgate_up.dim(1)? / 2)?.contiguous()?;
+    }
+    let parallel = decoder.config().layer.parallel;
+    let mlp_input = if parallel { x } else { &activations.mid };
+    let dh = back(2, &input(&layer.mlp_norm, mlp_input)?, &dgate_up, &mut grads)?;
     drop(dgate_up);
-    let upstream = input_back(&layer.mlp_norm, ModuleGroup::GateUp, &activations.mid, &dh, upstream, &mut grads)?;
+    // In parallel the feed-forward's part does not go through attention.
+    let through_mlp = input_back(&layer.mlp_norm, ModuleGroup::GateUp, mlp_input, &dh, upstream, &mut grads)?;
+    let upstream = if parallel { upstream.clone() } else { through_mlp.clone() };
     drop(dh);
     let d_o =
         residual_back(&layer.attention_out_norm, ModuleGroup::Out, activations.o_raw.as_ref(), &upstream, &mut grads)?;
@@ -265,7 +285,10 @@ pub(super) fn backward(
             (one(q, ModuleGroup::Query, &queries, &dqueries)?, one(k, ModuleGroup::Key, &keys, &dkeys)?);
         dqkv = Tensor::cat(&[dqueries, dkeys, dvalues.reshape((part.tokens(), ()))?], 1)?;
     }
+    if decoder.config().layer.by_head {
+        dqkv = regrouped(&dqkv, shape, false)?;
+    }
     let dh = back(0, &input(&layer.attention_norm, x)?, &dqkv, &mut grads)?;
-    let dx = input_back(&layer.attention_norm, ModuleGroup::Qkv, x, &dh, &upstream, &mut grads)?;
+    let dx = input_back(&layer.attention_norm, ModuleGroup::Qkv, x, &dh, &through_mlp, &mut grads)?;
     Ok((dx, grads))
 }

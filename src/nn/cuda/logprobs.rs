@@ -7,6 +7,7 @@
 use super::gradients::{CudaGradients, Slot};
 use super::layout::DeviceLayout;
 use super::leaf::{LeafOps, LogitGradInput};
+use super::norm;
 use crate::model::error::Error;
 use crate::nn::contract::{RowGradient, RowScores, TokenScores, padded};
 use crate::nn::decoder::Decoder;
@@ -19,8 +20,7 @@ pub(super) struct CudaSavedLogprobs(Option<Tensor>);
 
 /// The hidden states after the final norm at positions `at`, (n, H).
 pub(super) fn states(ops: &LeafOps, decoder: &Decoder, last: &Tensor, at: &Tensor) -> Result<Tensor, Error> {
-    let norm = decoder.last_norm();
-    (ops.norm)(&last.index_select(at, 0)?, &norm.gamma()?, norm.eps, decoder.dtype())
+    norm::forward(ops, decoder.last_norm(), &last.index_select(at, 0)?, decoder.dtype())
 }
 
 /// The scores of every scored token and valued position; with `train` also what the backward needs. The pass's only
@@ -117,13 +117,13 @@ pub(super) fn backward(
         let state = states(ops, decoder, last, &layout.valued)?.to_dtype(DType::F32)?;
         grads.add_all(&[(Slot::Score, g.t()?.matmul(&state)?)])?;
     }
-    let norm = decoder.last_norm();
-    let trained = norm.weight.trained().is_some();
-    let (dx, dgamma) = (ops.norm_back)(last, &norm.gamma()?, norm.eps, &dstate, None, trained)?;
-    if let Some(dgamma) = dgamma {
-        grads.add_all(&[(Slot::LastNorm, dgamma)])?;
+    let back = norm::backward(ops, decoder.last_norm(), last, &dstate, None)?;
+    for (slot, gradient) in [(Slot::LastNorm, back.dgamma), (Slot::LastNormBias, back.dbias)] {
+        if let Some(gradient) = gradient {
+            grads.add_all(&[(slot, gradient)])?;
+        }
     }
-    Ok(dx)
+    Ok(back.dx)
 }
 
 /// dL/d(states after the final norm) from dL/dlogits, which a trained head needs too.

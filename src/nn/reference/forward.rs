@@ -246,6 +246,9 @@ impl Layer {
             let run = |(n, module): (usize, &Linear)| module.forward(h, pass, dora_scale(i + n));
             let all = modules.iter().enumerate().map(run).collect::<Result<Vec<_>, _>>()?;
             let [one] = &all[..] else { return Ok(all) };
+            if widths.len() == 1 {
+                return Ok(all);
+            }
             let mut first = 0;
             let part = |width: &usize| {
                 first += width;
@@ -257,7 +260,15 @@ impl Layer {
             Some(table) => rotate(&y, table, pass),
             None => Ok(y),
         };
-        let [query, key, value] = three(through(&self.qkv, 0, &h, &[c.q_width(), c.kv_width(), c.kv_width()])?)?;
+        let widths = [c.q_width(), c.kv_width(), c.kv_width()];
+        let [query, key, value] = if c.layer.by_head {
+            // Head by head its query, key and value.
+            let all = self.qkv[0].forward(&h, pass, dora_scale(0))?.reshape((b, t, c.heads, 3, c.head_dim))?;
+            let part = |i: usize| Ok(all.narrow(3, i, 1)?.contiguous()?.reshape((b, t, c.q_width()))?);
+            three((0..3).map(part).collect::<Result<_, Error>>()?)?
+        } else {
+            three(through(&self.qkv, 0, &h, &widths)?)?
+        };
         let q = turned(split(query, c.heads, self.q_norm.as_ref())?)?;
         let k = turned(split(key, c.kv_heads, self.k_norm.as_ref())?)?;
         let v = split(value, c.kv_heads, None)?;
@@ -279,12 +290,15 @@ impl Layer {
             scale => y.affine(scale, 0.0),
         };
         let a = normed(&self.attention_out_norm, self.o.forward(&a, pass, dora_scale(o))?)?;
-        let x = (x + scaled(a)?)?;
-        let h = normed(&self.mlp_norm, x.clone())?;
-        let both = through(&self.gate_up, o + 1, &h, &[c.ff, c.ff])?;
-        let [gate, up] = &both[..] else { return Err(Error::Invalid("gate and up are missing; this is a bug".into())) };
-        let inner = (activated(gate, c.layer.activation)? * up)?;
-        Ok((&x + scaled(normed(&self.mlp_out_norm, self.down.forward(&inner, pass, dora_scale(down))?)?)?)?)
+        let mid = (x + scaled(a)?)?;
+        let h = normed(&self.mlp_norm, if c.layer.parallel { x.clone() } else { mid.clone() })?;
+        let widths = if c.layer.gated { &[c.ff, c.ff][..] } else { &[c.ff] };
+        let inner = match &through(&self.gate_up, o + 1, &h, widths)?[..] {
+            [gate, up] => (activated(gate, c.layer.activation)? * up)?,
+            [only] => activated(only, c.layer.activation)?,
+            _ => return Err(Error::Invalid("gate and up are missing; this is a bug".into())),
+        };
+        Ok((&mid + scaled(normed(&self.mlp_out_norm, self.down.forward(&inner, pass, dora_scale(down))?)?)?)?)
     }
 }
 
