@@ -337,7 +337,11 @@ impl Config {
 /// plain one.
 pub(crate) fn text_part(map: &Map<String, Value>) -> Option<Map<String, Value>> {
     let mut text = map.get("text_config")?.as_object()?.clone();
-    for key in ["eos_token_id", "bos_token_id", "pad_token_id", "tie_word_embeddings", "quantization_config"] {
+    // A whole model names its end tokens beside the text part.
+    for key in ["eos_token_id", "bos_token_id", "pad_token_id"] {
+        text.extend(map.get(key).filter(|value| !value.is_null()).map(|value| (key.to_owned(), value.clone())));
+    }
+    for key in ["tie_word_embeddings", "quantization_config"] {
         if let Some(value) = map.get(key).filter(|_| !text.contains_key(key)) {
             text.insert(key.to_owned(), value.clone());
         }

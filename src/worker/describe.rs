@@ -46,6 +46,9 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
         }
         RopeScaling::Divided(_) => format!("base {}, factors from the file", c.rope_theta),
     };
+    let part =
+        if c.rotary == c.head_dim { String::new() } else { format!(", {} of a head's {}", c.rotary, c.head_dim) };
+    let rope = rope + &part;
     let head = format!("{}.weight", names.head.hf);
     let facts = [
         ("class", c.family.class.to_owned()),
@@ -61,7 +64,7 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
     ];
     let mut facts: Vec<_> = facts.map(|(name, value)| (name.to_owned(), value)).into();
     if let Some(local) = &c.local_rope {
-        facts.push(("rope within windows".into(), format!("base {}", local.theta)));
+        facts.push(("local rope".into(), format!("base {}", local.theta)));
     }
     if let Some(window) = c.window {
         let windows = (0..c.layers).filter(|i| c.window_of(*i).is_some()).count();
