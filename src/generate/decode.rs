@@ -40,9 +40,10 @@ struct PackedLinear {
     lora: Option<PackedLora>,
 }
 
-/// A norm: its factors, and LayerNorm's bias.
+/// A norm: its factors, whether it subtracts the mean, and LayerNorm's bias.
 struct PackedNorm {
     gamma: Vec<f32>,
+    centred: bool,
     bias: Option<Vec<f32>>,
 }
 
@@ -222,14 +223,16 @@ impl PackedDecoder {
 
     fn normed(&self, x: &[f32], norm: &PackedNorm) -> Vec<f32> {
         let (mut y, eps) = (vec![0.0; x.len()], self.config.rms_eps as f32);
-        let Some(bias) = &norm.bias else {
+        if !norm.centred {
             leaf::rms_norm(x, &norm.gamma, eps, &mut y);
             return y;
-        };
+        }
         let mut centred = x.to_vec();
-        leaf::centre(&mut centred, bias.len());
+        leaf::centre(&mut centred, norm.gamma.len());
         leaf::rms_norm(&centred, &norm.gamma, eps, &mut y);
-        leaf::add_bias(&mut y, bias.len(), 0, bias);
+        if let Some(bias) = &norm.bias {
+            leaf::add_bias(&mut y, bias.len(), 0, bias);
+        }
         y
     }
 
@@ -301,11 +304,15 @@ impl PackedDecoder {
         let outputs = linear(&qkv, h.as_deref().unwrap_or(x));
         let mut qkv = if c.layer.by_head { by_head(&outputs, hd) } else { apart(outputs, &widths) }.into_iter();
         // In parallel the feed-forward reads the layer's input.
-        let beside = c.layer.parallel.then(|| input(&layer.mlp_norm, x).unwrap_or_else(|| x.to_vec()));
+        let before = if c.layer.shared_norm { &layer.attention_norm } else { &layer.mlp_norm };
+        let beside = c.layer.parallel.then(|| input(before, x).unwrap_or_else(|| x.to_vec()));
         let mut next = || qkv.next().unwrap_or_default();
         let (mut q, mut k, v) = (next(), next(), next());
         if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
             (q, k) = (self.normed(&q, q_norm), self.normed(&k, k_norm));
+        }
+        if c.layer.rope_pairs {
+            (q, k) = (in_order(&q, hd), in_order(&k, hd));
         }
         if let Some((cos, sin)) = c.rope_of(i).and_then(|table| tables.get(table)) {
             rotate(&mut q, c.heads * hd, hd, cos, sin);
@@ -327,7 +334,7 @@ impl PackedDecoder {
         };
         attend(&seen, &q, shape, &mut out);
         residual(&layer.attention_out_norm, x, linear(&[&layer.o], &out).concat());
-        let h = beside.or_else(|| input(&layer.mlp_norm, x));
+        let h = beside.or_else(|| input(before, x));
         let gate_up: Vec<&PackedLinear> = layer.gate_up.iter().collect();
         let outputs = linear(&gate_up, h.as_deref().unwrap_or(x));
         let both = if c.layer.gated { apart(outputs, &[c.ff, c.ff]) } else { outputs };
@@ -356,6 +363,15 @@ fn by_head(outputs: &[Vec<f32>], width: usize) -> Vec<Vec<f32>> {
     let all = outputs.first().map_or(&[][..], Vec::as_slice);
     let part = |i: usize| all.chunks_exact(width).skip(i).step_by(3).flatten().copied().collect();
     (0..3).map(part).collect()
+}
+
+/// Pairs (2i, 2i + 1) of each head as (i, i + half); scores are sums over pairs, in whatever order.
+fn in_order(x: &[f32], width: usize) -> Vec<f32> {
+    let head = |head: &[f32]| -> Vec<f32> {
+        let (first, second) = (head.iter().step_by(2), head.iter().skip(1).step_by(2));
+        first.chain(second).copied().collect()
+    };
+    x.chunks_exact(width).flat_map(head).collect()
 }
 
 /// RoPE (Su et al. 2021) in the half-split order, in place, of the first 2·half numbers of each head: x (n, heads · hd),

@@ -178,7 +178,7 @@ impl Config {
             q_norm: norm(reader, qk, names.q_norm, q_width)?,
             k_norm: norm(reader, qk, names.k_norm, k_width)?,
             attention_out_norm: norm(reader, after, names.attention_out_norm, self.hidden)?,
-            mlp_norm: norm(reader, before, names.mlp_norm, self.hidden)?,
+            mlp_norm: norm(reader, before && !spec.shared_norm, names.mlp_norm, self.hidden)?,
             gate_up: rest[1..rest.len() - 1].iter().map(|spec| reader.linear(spec)).collect::<Result<_, _>>()?,
             down: reader.linear(&rest[rest.len() - 1])?,
             mlp_out_norm: norm(reader, after, names.mlp_out_norm, self.hidden)?,
@@ -283,7 +283,7 @@ impl Config {
             );
         }
         let rotary = (head_dim as f64 * layer.rotary_share) as usize;
-        if rotary % 2 != 0 || rotary == 0 {
+        if !rotary.is_multiple_of(2) || rotary == 0 {
             let part = if rotary == head_dim { "head_dim" } else { "the rotated part of head_dim" };
             return Err(Error::file(path, format!("{part} {rotary} is odd, but RoPE needs it even")));
         }
@@ -406,8 +406,8 @@ fn refuse_fields(f: &Fields<'_>, family: &Family, layer: &LayerSpec) -> Result<(
         return Err(f.refuse("`use_bidirectional_attention`", "only causal attention is implemented"));
     }
     let within = ["rope_parameters", "rope_scaling"].iter().filter_map(|key| f.get(key)?.get("partial_rotary_factor"));
-    let shares = f.get("partial_rotary_factor").into_iter().chain(within).filter_map(Value::as_f64);
-    if let Some(p) = shares.filter(|p| *p != layer.rotary_share).next() {
+    let mut shares = f.get("partial_rotary_factor").into_iter().chain(within).filter_map(Value::as_f64);
+    if let Some(p) = shares.find(|p| *p != layer.rotary_share) {
         return Err(f.refuse(format!("`partial_rotary_factor={p}`"), "this family rotates whole heads"));
     }
     if let Some(p) = f.get("pretraining_tp").and_then(Value::as_u64).filter(|p| *p > 1) {

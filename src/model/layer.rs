@@ -37,6 +37,8 @@ pub enum NormKind {
     Rms,
     /// It subtracts the mean first and adds a bias: LayerNorm (Ba et al. 2016).
     Layer,
+    /// LayerNorm without a bias.
+    Centred,
 }
 
 /// RMSNorm on queries and keys.
@@ -119,6 +121,8 @@ pub struct LayerSpec {
     pub gated: bool,
     /// Whether the feed-forward reads the layer's input instead of the stream after attention (Wang and Komatsuzaki 2021).
     pub parallel: bool,
+    /// Whether the feed-forward then also has the norm before attention, and none of its own.
+    pub shared_norm: bool,
     /// Whether the fused module's outputs are, head by head, its query, key and value; else all queries, keys and values.
     pub by_head: bool,
     /// Bias on q, k and v.
@@ -129,6 +133,8 @@ pub struct LayerSpec {
     pub mlp_bias: bool,
     /// Which layers have RoPE.
     pub rope: LayerPattern,
+    /// Whether numbers 2i and 2i + 1 of a head are a RoPE pair, else i and i + rotary/2.
+    pub rope_pairs: bool,
     /// The share of a head's dimensions that RoPE rotates, from the first on.
     pub rotary_share: f64,
     /// Which layers attend within the model's window only.
@@ -156,11 +162,13 @@ impl Default for LayerSpec {
             activation: Activation::Silu,
             gated: true,
             parallel: false,
+            shared_norm: false,
             by_head: false,
             qkv_bias: false,
             o_bias: false,
             mlp_bias: false,
             rope: LayerPattern::All,
+            rope_pairs: false,
             rotary_share: 1.0,
             windows: LayerPattern::None,
             attention_scale: None,

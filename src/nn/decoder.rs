@@ -9,7 +9,7 @@ use super::norm::Norm;
 use super::rotary::Rotary;
 use crate::model::config::Config;
 use crate::model::error::Error;
-use crate::model::layer::{LayerParts, LayerReader, LinearSpec, LogitCurve, NormSpec};
+use crate::model::layer::{LayerParts, LayerReader, LinearSpec, LogitCurve, NormKind, NormSpec};
 use crate::model::trained::{LORA_A, LORA_B, MAGNITUDE, SCORE};
 use crate::model::tune::Tune;
 use crate::model::weights::{Weights, trained_dtype};
@@ -67,7 +67,8 @@ impl DecoderBuilder<'_> {
     fn norm_named(&mut self, name: &str, width: usize) -> Result<Norm, Error> {
         let weight = self.weight(&format!("{name}.weight"), &[width])?;
         let bias = self.config.norm_bias().then(|| self.weight(&format!("{name}.bias"), &[width])).transpose()?;
-        Ok(Norm { weight, offset: self.config.layer.norm_offset, eps: self.config.rms_eps, bias })
+        let centred = self.config.layer.norm != NormKind::Rms;
+        Ok(Norm { weight, offset: self.config.layer.norm_offset, eps: self.config.rms_eps, centred, bias })
     }
 
     fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Weight, Error> {
@@ -266,6 +267,11 @@ impl Decoder {
 }
 
 impl Layer {
+    /// The norm before the feed-forward.
+    pub(super) fn before_mlp(&self, shared: bool) -> Option<&Norm> {
+        if shared { self.attention_norm.as_ref() } else { self.mlp_norm.as_ref() }
+    }
+
     /// DoRA's factors of the linear modules, in the order of `linears`.
     pub(super) fn dora_scales(&self) -> Result<Vec<Option<Tensor>>, Error> {
         self.linears().into_iter().map(Linear::dora_scale).collect()

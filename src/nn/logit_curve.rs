@@ -29,7 +29,9 @@ pub(crate) fn slope(curve: LogitCurve, capped: &Tensor) -> Result<Option<Tensor>
 pub(crate) fn cap_slice(curve: LogitCurve, z: &mut [f32]) {
     let Some(cap) = curve.cap else { return };
     if curve.scale != 1.0 {
-        z.iter_mut().for_each(|z| *z *= curve.scale as f32);
+        for z in z.iter_mut() {
+            *z *= curve.scale as f32;
+        }
     }
     soft_cap(z, cap as f32);
 }
@@ -38,6 +40,8 @@ pub(crate) fn cap_slice(curve: LogitCurve, z: &mut [f32]) {
 pub(crate) fn bend_slice(curve: LogitCurve, z: &mut [f32]) {
     cap_slice(curve, z);
     if curve.factor() != 1.0 {
-        z.iter_mut().for_each(|z| *z *= curve.factor() as f32);
+        for z in z.iter_mut() {
+            *z *= curve.factor() as f32;
+        }
     }
 }

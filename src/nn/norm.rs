@@ -16,7 +16,9 @@ pub(crate) struct Norm {
     /// 1 in Gemma, else 0.
     pub(super) offset: f64,
     pub(crate) eps: f64,
-    /// LayerNorm's bias, (H); none in RMSNorm.
+    /// Whether it subtracts the mean first, as LayerNorm does.
+    pub(crate) centred: bool,
+    /// LayerNorm's bias, (H), where it has one.
     pub(crate) bias: Option<Weight>,
 }
 
@@ -34,16 +36,19 @@ impl Norm {
     /// Over the last dimension: `x / √(mean x² + eps) ⊙ gamma`, in LayerNorm of x minus its mean, plus the bias.
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor, Error> {
         if !pass.grad && x.dtype() != DType::F64 {
-            let Some(bias) = &self.bias else {
+            if !self.centred {
                 return inference::rms_norm(x, &self.gamma()?.detach().to_dtype(x.dtype())?, self.eps);
-            };
+            }
             let centred = centred(&x.to_dtype(trained_dtype(x.dtype()))?)?;
-            let y = inference::rms_norm(&centred, &self.gamma()?.detach().to_dtype(centred.dtype())?, self.eps)?;
-            return Ok(y.broadcast_add(&bias.cast(false, y.dtype())?)?.to_dtype(x.dtype())?);
+            let mut y = inference::rms_norm(&centred, &self.gamma()?.detach().to_dtype(centred.dtype())?, self.eps)?;
+            if let Some(bias) = &self.bias {
+                y = y.broadcast_add(&bias.cast(false, y.dtype())?)?;
+            }
+            return Ok(y.to_dtype(x.dtype())?);
         }
         // Squares and their mean need more than 16 bits.
         let mut wide = x.to_dtype(trained_dtype(x.dtype()))?;
-        if self.bias.is_some() {
+        if self.centred {
             wide = centred(&wide)?;
         }
         let inverse = (wide.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?.recip()?;

@@ -30,7 +30,7 @@ fn noise(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
 }
 
 /// A family with norms wherever a layer may have one, and these names.
-const fn any(model_types: &'static [&'static str], names: TensorNames) -> Family {
+const fn any(model_types: &'static [&'static str], names: &TensorNames) -> Family {
     Family {
         model_types,
         models: "",
@@ -39,19 +39,20 @@ const fn any(model_types: &'static [&'static str], names: TensorNames) -> Family
         read: |_, _| Ok(()),
         defaults: Defaults::LLAMA,
         embedding_scale: |_| 1.0,
-        names,
+        names: *names,
         gguf: GgufFamily { architecture: "toy", interleaved: false },
     }
 }
 
-static PLAIN: Family = any(&["toy"], TensorNames::SANDWICH);
-static FUSED: Family = any(&["fused"], TensorNames { fused: TensorNames::FUSED.fused, ..TensorNames::SANDWICH });
+static PLAIN: Family = any(&["toy"], &TensorNames::SANDWICH);
+static FUSED: Family = any(&["fused"], &TensorNames { fused: TensorNames::FUSED.fused, ..TensorNames::SANDWICH });
 /// Without a gate.
-static UNGATED: Family = any(&["ungated"], TensorNames { linears: TensorNames::CODE.linears, ..TensorNames::SANDWICH });
+static UNGATED: Family =
+    any(&["ungated"], &TensorNames { linears: TensorNames::CODE.linears, ..TensorNames::SANDWICH });
 /// Without a gate and fused.
 static BY_HEAD: Family = any(
     &["by_head"],
-    TensorNames { linears: TensorNames::NEOX.linears, fused: TensorNames::NEOX.fused, ..TensorNames::SANDWICH },
+    &TensorNames { linears: TensorNames::NEOX.linears, fused: TensorNames::NEOX.fused, ..TensorNames::SANDWICH },
 );
 
 /// Draws what a layer computes. A third of the models stay what their family says.
@@ -69,12 +70,14 @@ pub(crate) fn vary(rng: &mut ChaCha8Rng, config: &mut Config) {
             [below(rng, 5)];
     (layer.qkv_bias, layer.o_bias, layer.mlp_bias) = (below(rng, 2) == 0, below(rng, 2) == 0, below(rng, 2) == 0);
     layer.norm = if layer.norm_offset == 0.0 && layer.qk_norm == QkNorm::No && below(rng, 2) == 0 {
-        NormKind::Layer
+        [NormKind::Layer, NormKind::Centred][below(rng, 2)]
     } else {
         NormKind::Rms
     };
     layer.gated = config.family != &UNGATED && config.family != &BY_HEAD;
     layer.parallel = below(rng, 3) == 0;
+    layer.shared_norm = layer.parallel && layer.norms != NormPlacement::Post && below(rng, 2) == 0;
+    layer.rope_pairs = layer.qk_norm == QkNorm::No && below(rng, 3) == 0;
     layer.by_head = config.heads == config.kv_heads && config.family.names.fused.is_some();
     layer.rope = if below(rng, 2) == 0 { LayerPattern::All } else { LayerPattern::Listed(vec![below(rng, 2) == 0]) };
     layer.windows = [LayerPattern::None, LayerPattern::All, LayerPattern::ExceptEvery(2)][below(rng, 3)].clone();

@@ -4,7 +4,7 @@ use super::{PackedDecoder, PackedLinear, PackedLora, PackedNorm};
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
-use crate::model::layer::{LayerReader, LinearSpec, NormSpec};
+use crate::model::layer::{LayerReader, LinearSpec, NormKind, NormSpec};
 use crate::model::weights::Weights;
 use crate::nn::decoder::Decoder;
 use crate::nn::linear::{Linear, Weight};
@@ -46,7 +46,7 @@ impl PackedDecoder {
     pub fn of(decoder: &Decoder, adapter: bool) -> Result<Self, Error> {
         let norm = |n: &Norm| {
             let bias = n.bias.as_ref().map(|b| floats(b.stored())).transpose()?;
-            Ok::<_, Error>(PackedNorm { gamma: floats(&n.gamma()?)?, bias })
+            Ok::<_, Error>(PackedNorm { gamma: floats(&n.gamma()?)?, centred: n.centred, bias })
         };
         let linear = |l: &Linear| PackedLinear::of(l, adapter);
         let layers = decoder.layers().iter().map(|l| l.map(linear, norm)).collect::<Result<_, Error>>()?;
@@ -121,5 +121,5 @@ fn norm_named(c: &Config, weights: &mut Weights, name: &str, width: usize) -> Re
         }
     }
     let bias = if c.norm_bias() { Some(weights.floats(&format!("{name}.bias"), &[width])?) } else { None };
-    Ok(PackedNorm { gamma, bias })
+    Ok(PackedNorm { gamma, centred: c.layer.norm != NormKind::Rms, bias })
 }

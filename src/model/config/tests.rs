@@ -134,3 +134,58 @@ fn unimplemented_features_are_refused_by_name() {
     let message = Config::parse("{\"model_type\":\"llama\"}", Path::new("c")).unwrap_err().to_string();
     assert!(message.contains("`hidden_size` is missing"), "{message}");
 }
+
+/// What a family's class has and is not implemented, or contradicts itself, is named with its place.
+#[test]
+fn a_familys_unread_and_contradictory_fields_are_refused_by_name() {
+    let longrope = |short: &str, long: &str| {
+        format!(
+            r#""model_type":"phi3","rope_scaling":{{"type":"longrope","short_factor":{short},"long_factor":{long}}}"#
+        )
+    };
+    let eight = "[1,1,1,1,1,1,1,1]";
+    assert!(parse(&longrope(eight, eight)).is_ok());
+    for (rest, name) in [
+        (longrope("[1,2]", eight), "`short_factor` has 2 factors, but the model has 8"),
+        (longrope(eight, "null"), "lacks `long_factor`"),
+        (longrope(eight, "[1,1,1,1,1,1,1,-1]"), "lacks `long_factor`"),
+        (r#""model_type":"llama","rope_scaling":{"rope_type":"yarn"}"#.into(), "`yarn` lacks a positive `factor`"),
+        (
+            r#""model_type":"llama","max_position_embeddings":null,"rope_scaling":{"type":"dynamic","factor":2}"#
+                .into(),
+            "`dynamic` without `max_position_embeddings`",
+        ),
+        (
+            r#""model_type":"llama","rope_parameters":{"full_attention":{"rope_type":"default"}}"#.into(),
+            "one rope for all layers",
+        ),
+        (r#""model_type":"gemma3_text","rope_parameters":{"rope_type":"default"}"#.into(), "`full_attention`"),
+        (r#""model_type":"gemma3_text","use_bidirectional_attention":true"#.into(), "use_bidirectional_attention"),
+        (r#""model_type":"gemma2","layer_types":["full_attention"]"#.into(), "`layer_types` names 1 layers"),
+        (r#""model_type":"gemma","final_logit_softcapping":30"#.into(), "final_logit_softcapping"),
+        (r#""model_type":"phi3","lm_head_bias":true"#.into(), "lm_head_bias"),
+        (r#""model_type":"phi3","partial_rotary_factor":1.5"#.into(), "partial_rotary_factor"),
+        (r#""model_type":"smollm3","no_rope_layers":[1]"#.into(), "no_rope_layers"),
+        (r#""model_type":"stablelm","use_parallel_residual":true"#.into(), "use_parallel_residual"),
+        (r#""model_type":"stablelm","qk_layernorm":true"#.into(), "qk_layernorm"),
+        (r#""model_type":"cohere","use_qk_norm":true"#.into(), "use_qk_norm"),
+        (r#""model_type":"gpt_neox","rope_parameters":{"partial_rotary_factor":0.2}"#.into(), "3 is odd"),
+        (r#""model_type":"gpt_neox""#.into(), "2 key heads of 4 query heads"),
+        (r#""model_type":"granite","logits_scaling":0"#.into(), "logits_scaling"),
+    ] {
+        let message = parse(&rest).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains("m/config.json"), "{rest}: {message}");
+    }
+}
+
+#[test]
+fn the_text_part_of_a_whole_model_has_the_tokens_beside_it() {
+    let text = format!(
+        r#"{{"model_type":"gemma3","eos_token_id":[1,106],"text_config":{{{BASE},"model_type":"gemma3_text","eos_token_id":7}}}}"#
+    );
+    let whole = Config::parse(&text, Path::new("c")).unwrap();
+    assert_eq!((whole.family.name(), whole.eos, whole.local_rope.unwrap().theta), ("gemma3_text", vec![1, 106], 1e4));
+    let message =
+        Config::parse(r#"{"model_type":"gemma3","vision_config":{}}"#, Path::new("c")).unwrap_err().to_string();
+    assert!(message.contains("`gemma3`"), "{message}");
+}

@@ -86,15 +86,17 @@ pub(super) fn norm(context: &Context<'_>, norm: &Norm, x: &[f32]) -> Result<Buff
     let mut y = context.arena.take(x.len());
     let (gamma, eps) = (norm.gamma()?, norm.eps as f32);
     let gamma = values(&gamma)?;
-    let Some(bias) = &norm.bias else {
+    if !norm.centred {
         leaf::rms_norm(x, &gamma, eps, &mut y);
         return Ok(y);
-    };
+    }
     let mut centred = context.arena.take(x.len());
     centred.copy_from_slice(x);
     leaf::centre(&mut centred, gamma.len());
     leaf::rms_norm(&centred, &gamma, eps, &mut y);
-    leaf::add_bias(&mut y, gamma.len(), 0, &values(bias.stored())?);
+    if let Some(bias) = &norm.bias {
+        leaf::add_bias(&mut y, gamma.len(), 0, &values(bias.stored())?);
+    }
     Ok(y)
 }
 
@@ -114,7 +116,7 @@ pub(super) fn norm_back(
         }
     }
     let dgamma = norm.weight.trained().and_then(|var| grads.of(var));
-    if norm.bias.is_none() {
+    if !norm.centred {
         leaf::rms_norm_back(x, &gamma, eps, dy, dx, dgamma);
         return Ok(());
     }
@@ -233,6 +235,9 @@ pub(super) fn forward(
     if c.layer.by_head {
         qkv = regrouped(context, &qkv, (c.heads, 3));
     }
+    if c.layer.rope_pairs {
+        reorder_pairs(context, &mut qkv, true);
+    }
     let tables = tables(context, layer);
     let (mut q, mut k, mut v) = (arena.take(n * q_width), arena.take(n * kv_width), arena.take(n * kv_width));
     leaf::split_heads(&qkv, stride, q_width + kv_width, c.head_dim, None, &mut v);
@@ -257,7 +262,8 @@ pub(super) fn forward(
     leaf::merge_heads(&apart, q_width, 0, c.head_dim, None, &mut out);
     drop(apart);
     let (mid, low_o, o_raw) = residual(context, &layer.o, layer.attention_out_norm.as_ref(), &out, x)?;
-    let h = BlockInput::new(context, layer.mlp_norm.as_ref(), if c.layer.parallel { x } else { &mid })?;
+    let before = layer.before_mlp(c.layer.shared_norm);
+    let h = BlockInput::new(context, before, if c.layer.parallel { x } else { &mid })?;
     let mut gate_up = arena.take(n * 2 * c.ff);
     if !c.layer.gated {
         // Without a gate the activation multiplies 1.
@@ -337,7 +343,8 @@ pub(super) fn backward(
     gate::gated_back(activation, &gate_up, c.ff, &dinner, &mut dboth);
     drop((gate_up, dinner));
     let mlp_input = if c.layer.parallel { &x } else { &mid };
-    let h = BlockInput::new(context, layer.mlp_norm.as_ref(), mlp_input)?;
+    let before = layer.before_mlp(c.layer.shared_norm);
+    let h = BlockInput::new(context, before, mlp_input)?;
     let mut dh = arena.take(n * c.hidden);
     input_gradient(context, &layer.gate_up, (&h, &low_gate_up), (&dboth, 2 * c.ff), &mut dh, grads)?;
     drop((h, dboth));
@@ -347,7 +354,7 @@ pub(super) fn backward(
         Some(beside) => beside,
         None => upstream,
     };
-    input_back(layer.mlp_norm.as_ref(), mlp_input, &dh, to, grads)?;
+    input_back(before, mlp_input, &dh, to, grads)?;
     drop(mid);
 
     let d_o = residual_back(context, layer.attention_out_norm.as_ref(), o_raw, upstream, grads)?;
@@ -385,6 +392,9 @@ pub(super) fn backward(
     }
     drop((dq, dk_all, dv_all));
     let h = BlockInput::new(context, layer.attention_norm.as_ref(), &x)?;
+    if c.layer.rope_pairs {
+        reorder_pairs(context, &mut dqkv, false);
+    }
     if c.layer.by_head {
         dqkv = regrouped(context, &dqkv, (3, c.heads));
     }
@@ -407,6 +417,28 @@ fn regrouped(context: &Context<'_>, x: &[f32], (outer, inner): (usize, usize)) -
         }
     });
     y
+}
+
+/// Moves pairs (2i, 2i + 1) of each head of queries and keys to (i, i + half), or back; scores are sums over pairs, in whatever
+/// order.
+fn reorder_pairs(context: &Context<'_>, qkv: &mut [f32], apart: bool) {
+    let c = context.decoder.config();
+    let (turned, stride, half) = (c.q_width() + c.kv_width(), c.q_width() + 2 * c.kv_width(), c.head_dim / 2);
+    qkv.par_chunks_exact_mut(stride).for_each_init(
+        || vec![0.0; c.head_dim],
+        |old, row| {
+            for head in row[..turned].chunks_exact_mut(c.head_dim) {
+                old.copy_from_slice(head);
+                for i in 0..half {
+                    if apart {
+                        (head[i], head[i + half]) = (old[2 * i], old[2 * i + 1]);
+                    } else {
+                        (head[2 * i], head[2 * i + 1]) = (old[i], old[i + half]);
+                    }
+                }
+            }
+        },
+    );
 }
 
 /// Backward of modules that read one input: writes dL/d of the input `h` into `dh`, from their outputs' gradients side by side,

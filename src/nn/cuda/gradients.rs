@@ -141,16 +141,16 @@ impl CudaGradients {
 
     /// Adds all of them, or none if memory runs out.
     pub(super) fn add_all(&mut self, more: &[(Slot, Tensor)]) -> Result<(), Error> {
-        let sum = |(slot, more): &(Slot, Tensor)| {
-            Ok(match self.all.get(slot) {
+        // A norm before two blocks has two gradients.
+        let mut sums: HashMap<Slot, Tensor> = HashMap::new();
+        for (slot, more) in more {
+            let sum = match sums.get(slot).or_else(|| self.all.get(slot)) {
                 None => more.clone(),
                 Some(sum) => (sum + more)?,
-            })
-        };
-        let grads = more.iter().map(sum).collect::<Result<Vec<Tensor>, Error>>()?;
-        for ((slot, _), sum) in more.iter().zip(grads) {
-            self.all.insert(*slot, sum);
+            };
+            sums.insert(*slot, sum);
         }
+        self.all.extend(sums);
         Ok(())
     }
 

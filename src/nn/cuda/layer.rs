@@ -135,17 +135,19 @@ pub(super) fn forward(
     let activation = decoder.config().layer.activation;
     let norm = |norm: &Norm, x: &Tensor| norm::forward(ops, norm, x, dtype);
     let through = |i: usize, x: &Tensor| modules.fused(layer, i).forward(ops, part, mode, x);
-    let input = |before: &Option<Norm>, x: &Tensor| match before {
+    let input = |before: Option<&Norm>, x: &Tensor| match before {
         Some(before) => norm(before, x),
         None => Ok(x.to_dtype(dtype)?),
     };
+    let before_mlp = layer.before_mlp(decoder.config().layer.shared_norm);
     // The residual connection, with the norm after the block if there is one; also returns that norm's input.
     let residual = |after: &Option<Norm>, x: &Tensor, more: Tensor| match after {
         Some(after) => Ok::<_, Error>(((ops.add_f32)(x, &scaled(decoder, norm(after, &more)?)?)?, Some(more))),
         None => Ok(((ops.add_f32)(x, &scaled(decoder, more)?)?, None)),
     };
-    let (plain, low_qkv) = through(0, &input(&layer.attention_norm, x)?)?;
+    let (plain, low_qkv) = through(0, &input(layer.attention_norm.as_ref(), x)?)?;
     let plain = if decoder.config().layer.by_head { regrouped(&plain, shape, true)? } else { plain };
+    let plain = if decoder.config().layer.rope_pairs { reordered(&plain, shape, true)? } else { plain };
     let (normed, raw) = match (&layer.q_norm, &layer.k_norm) {
         (Some(q), Some(k)) => {
             let [queries, keys, values] = shape.split(&plain)?;
@@ -165,7 +167,7 @@ pub(super) fn forward(
     let (more, low_o) = through(1, &out)?;
     let (mid, o_raw) = residual(&layer.attention_out_norm, x, more)?;
     let parallel = decoder.config().layer.parallel;
-    let (gate_up, low_gate_up) = through(2, &input(&layer.mlp_norm, if parallel { x } else { &mid })?)?;
+    let (gate_up, low_gate_up) = through(2, &input(before_mlp, if parallel { x } else { &mid })?)?;
     // Without a gate the activation multiplies 1.
     let gate_up =
         if decoder.config().layer.gated { gate_up } else { Tensor::cat(&[&gate_up, &gate_up.ones_like()?], 1)? };
@@ -180,6 +182,15 @@ fn regrouped(qkv: &Tensor, shape: HeadShape, apart: bool) -> Result<Tensor, Erro
     let (n, all) = qkv.dims2()?;
     let (outer, inner) = if apart { (shape.heads, 3) } else { (3, shape.heads) };
     Ok(qkv.reshape((n, outer, inner, shape.width))?.transpose(1, 2)?.contiguous()?.reshape((n, all))?)
+}
+
+/// Pairs (2i, 2i + 1) of each head of queries and keys as (i, i + half), or back; scores are sums over pairs, in whatever order.
+fn reordered(qkv: &Tensor, shape: HeadShape, apart: bool) -> Result<Tensor, Error> {
+    let (n, turned, half) = (qkv.dim(0)?, shape.queries() + shape.keys(), shape.width / 2);
+    let (outer, inner) = if apart { (half, 2) } else { (2, half) };
+    let heads = qkv.narrow(1, 0, turned)?.contiguous()?.reshape((n, shape.heads + shape.kv_heads, outer, inner))?;
+    let heads = heads.transpose(2, 3)?.contiguous()?.reshape((n, turned))?;
+    Ok(Tensor::cat(&[heads, qkv.narrow(1, turned, shape.keys())?], 1)?)
 }
 
 /// Multiplies what a block adds to the residual stream by its factor.
@@ -214,7 +225,10 @@ pub(super) fn backward(
     };
     let mut grads = Vec::new();
     let activation = decoder.config().layer.activation;
-    let input = |before: &Option<Norm>, x: &Tensor| match before {
+    let before_mlp = layer.before_mlp(decoder.config().layer.shared_norm);
+    let shared = decoder.config().layer.shared_norm;
+    let mlp_group = if shared { ModuleGroup::Qkv } else { ModuleGroup::GateUp };
+    let input = |before: Option<&Norm>, x: &Tensor| match before {
         Some(before) => norm::forward(ops, before, x, dtype),
         None => Ok(x.to_dtype(dtype)?),
     };
@@ -241,7 +255,7 @@ pub(super) fn backward(
         };
     // dL/d of the stream before a block: that of the block's input through its norm, plus `on` of the skip connection.
     let input_back =
-        |before: &Option<Norm>, group, x: &Tensor, dh: &Tensor, on: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
+        |before: Option<&Norm>, group, x: &Tensor, dh: &Tensor, on: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
             match before {
                 Some(before) => norm_back(before, group, x, dh, Some(on), grads),
                 None => (ops.add_f32)(on, dh),
@@ -258,10 +272,10 @@ pub(super) fn backward(
     }
     let parallel = decoder.config().layer.parallel;
     let mlp_input = if parallel { x } else { &activations.mid };
-    let dh = back(2, &input(&layer.mlp_norm, mlp_input)?, &dgate_up, &mut grads)?;
+    let dh = back(2, &input(before_mlp, mlp_input)?, &dgate_up, &mut grads)?;
     drop(dgate_up);
     // In parallel the feed-forward's part does not go through attention.
-    let through_mlp = input_back(&layer.mlp_norm, ModuleGroup::GateUp, mlp_input, &dh, upstream, &mut grads)?;
+    let through_mlp = input_back(before_mlp, mlp_group, mlp_input, &dh, upstream, &mut grads)?;
     let upstream = if parallel { upstream.clone() } else { through_mlp.clone() };
     drop(dh);
     let d_o =
@@ -285,10 +299,14 @@ pub(super) fn backward(
             (one(q, ModuleGroup::Query, &queries, &dqueries)?, one(k, ModuleGroup::Key, &keys, &dkeys)?);
         dqkv = Tensor::cat(&[dqueries, dkeys, dvalues.reshape((part.tokens(), ()))?], 1)?;
     }
+    if decoder.config().layer.rope_pairs {
+        dqkv = reordered(&dqkv, shape, false)?;
+    }
     if decoder.config().layer.by_head {
         dqkv = regrouped(&dqkv, shape, false)?;
     }
-    let dh = back(0, &input(&layer.attention_norm, x)?, &dqkv, &mut grads)?;
-    let dx = input_back(&layer.attention_norm, ModuleGroup::Qkv, x, &dh, &through_mlp, &mut grads)?;
+    let before = layer.attention_norm.as_ref();
+    let dh = back(0, &input(before, x)?, &dqkv, &mut grads)?;
+    let dx = input_back(before, ModuleGroup::Qkv, x, &dh, &through_mlp, &mut grads)?;
     Ok((dx, grads))
 }

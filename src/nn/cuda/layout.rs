@@ -116,14 +116,14 @@ impl Part {
     #[cfg(test)]
     pub(super) fn of(segments: Vec<AttentionSegment>, device: &Device) -> Result<Self, Error> {
         let places = 0..segments.last().map_or(0, |s| s.own.end);
-        let _ = device;
+        let none = Tensor::zeros((places.len(), 0), candle_core::DType::F32, device)?;
         Ok(Self {
             whole: true,
             #[cfg(feature = "cuda")]
             blocks: Blocks::new(&segments, device)?,
             places,
             segments,
-            rope: Vec::new(),
+            rope: vec![(none.clone(), none)],
             padded: Vec::new(),
         })
     }

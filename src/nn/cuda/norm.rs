@@ -14,9 +14,14 @@ pub(super) struct NormGradients {
 
 /// The norm of x (…, H), in another type.
 pub(super) fn forward(ops: &LeafOps, norm: &Norm, x: &Tensor, to: DType) -> Result<Tensor, Error> {
-    let Some(bias) = &norm.bias else { return (ops.norm)(x, &norm.gamma()?, norm.eps, to) };
-    let y = (ops.norm)(&centred(&x.to_dtype(DType::F32)?)?, &norm.gamma()?, norm.eps, DType::F32)?;
-    Ok(y.broadcast_add(&bias.cast(false, DType::F32)?)?.to_dtype(to)?)
+    if !norm.centred {
+        return (ops.norm)(x, &norm.gamma()?, norm.eps, to);
+    }
+    let mut y = (ops.norm)(&centred(&x.to_dtype(DType::F32)?)?, &norm.gamma()?, norm.eps, DType::F32)?;
+    if let Some(bias) = &norm.bias {
+        y = y.broadcast_add(&bias.cast(false, DType::F32)?)?;
+    }
+    Ok(y.to_dtype(to)?)
 }
 
 /// Its backward from dL/dy; dL/dx in f32, added to a given tensor if any.
@@ -28,10 +33,10 @@ pub(super) fn backward(
     on: Option<&Tensor>,
 ) -> Result<NormGradients, Error> {
     let trained = norm.weight.trained().is_some();
-    let Some(bias) = &norm.bias else {
+    if !norm.centred {
         let (dx, dgamma) = (ops.norm_back)(x, &norm.gamma()?, norm.eps, dy, on, trained)?;
         return Ok(NormGradients { dx, dgamma, dbias: None });
-    };
+    }
     let dy = dy.to_dtype(DType::F32)?;
     let x = centred(&x.to_dtype(DType::F32)?)?;
     let (dx, dgamma) = (ops.norm_back)(&x, &norm.gamma()?, norm.eps, &dy, None, trained)?;
@@ -40,6 +45,6 @@ pub(super) fn backward(
         dx = (dx + on)?;
     }
     let width = x.dim(candle_core::D::Minus1)?;
-    let dbias = bias.trained().map(|_| dy.reshape(((), width))?.sum(0)).transpose()?;
+    let dbias = norm.bias.as_ref().and_then(|b| b.trained()).map(|_| dy.reshape(((), width))?.sum(0)).transpose()?;
     Ok(NormGradients { dx, dgamma, dbias })
 }

@@ -269,6 +269,16 @@ impl Layer {
         } else {
             three(through(&self.qkv, 0, &h, &widths)?)?
         };
+        // Pairs (2i, 2i + 1) of each head as (i, i + half): scores are sums over pairs, in whatever order.
+        let in_order = |y: Tensor| {
+            if !c.layer.rope_pairs {
+                return Ok::<_, Error>(y);
+            }
+            let width = y.dim(D::Minus1)?;
+            let pairs = y.reshape((b, t, width / c.head_dim, c.head_dim / 2, 2))?.transpose(3, 4)?.contiguous()?;
+            Ok(pairs.reshape((b, t, width))?)
+        };
+        let (query, key) = (in_order(query)?, in_order(key)?);
         let q = turned(split(query, c.heads, self.q_norm.as_ref())?)?;
         let k = turned(split(key, c.kv_heads, self.k_norm.as_ref())?)?;
         let v = split(value, c.kv_heads, None)?;
@@ -291,7 +301,9 @@ impl Layer {
         };
         let a = normed(&self.attention_out_norm, self.o.forward(&a, pass, dora_scale(o))?)?;
         let mid = (x + scaled(a)?)?;
-        let h = normed(&self.mlp_norm, if c.layer.parallel { x.clone() } else { mid.clone() })?;
+        let before = self.before_mlp(c.layer.shared_norm);
+        let h = if c.layer.parallel { x.clone() } else { mid.clone() };
+        let h = before.map_or(Ok(h.clone()), |norm| norm.forward(&h, pass))?;
         let widths = if c.layer.gated { &[c.ff, c.ff][..] } else { &[c.ff] };
         let inner = match &through(&self.gate_up, o + 1, &h, widths)?[..] {
             [gate, up] => (activated(gate, c.layer.activation)? * up)?,
