@@ -169,7 +169,10 @@ fn a_familys_unread_and_contradictory_fields_are_refused_by_name() {
         (r#""model_type":"stablelm","use_parallel_residual":true"#.into(), "use_parallel_residual"),
         (r#""model_type":"stablelm","qk_layernorm":true"#.into(), "qk_layernorm"),
         (r#""model_type":"cohere","use_qk_norm":true"#.into(), "use_qk_norm"),
-        (r#""model_type":"gpt_neox","rope_parameters":{"partial_rotary_factor":0.2}"#.into(), "3 is odd"),
+        (
+            r#""model_type":"gpt_neox","num_key_value_heads":4,"rope_parameters":{"partial_rotary_factor":0.2}"#.into(),
+            "3 is odd",
+        ),
         (r#""model_type":"gpt_neox""#.into(), "2 key heads of 4 query heads"),
         (r#""model_type":"granite","logits_scaling":0"#.into(), "logits_scaling"),
     ] {
