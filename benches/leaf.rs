@@ -80,7 +80,7 @@ fn head(c: &mut Criterion) {
 }
 
 fn attend(c: &mut Criterion) {
-    let shape = AttentionShape { tokens: ROWS, heads: HEADS, kv_heads: KV_HEADS, width: WIDTH };
+    let shape = AttentionShape::full(ROWS, HEADS, KV_HEADS, WIDTH);
     // A pair: a prompt, and two answers that see it and themselves.
     let segments = [
         AttentionSegment { prefix: 0..0, own: 0..128 },

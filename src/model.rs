@@ -19,6 +19,7 @@ pub mod layer;
 pub mod merge;
 mod peft;
 mod python;
+mod rope;
 mod sentencepiece;
 pub(crate) mod sink;
 pub(crate) mod special_tokens;
@@ -30,7 +31,7 @@ pub(crate) mod trained;
 pub(crate) mod tune;
 pub(crate) mod weights;
 
-pub use config::{Config, RopeScaling};
+pub use config::{Config, RopeScaling, RopeSpec};
 pub use error::Error;
 pub use family::Family;
 pub use fingerprint::{Fingerprints, identity};

@@ -22,6 +22,7 @@ pub(crate) mod inference;
 pub(crate) mod layout;
 pub(crate) mod linear;
 mod load;
+pub(crate) mod logit_curve;
 pub(crate) mod memory;
 pub(crate) mod norm;
 pub(crate) mod optim;

@@ -392,7 +392,8 @@ fn divergences(
             for text in texts {
                 let tokens = text.row.scored.len();
                 let (own_a, own_b) = (a.narrow(0, start, tokens)?, b.narrow(0, start, tokens)?);
-                let found = compare([&own_a, &own_b], [&heads[0], &heads[1]], &targets[start..start + tokens])?;
+                let curves = models.map(|(policy, _)| policy.decoder().logits());
+                let found = compare([&own_a, &own_b], [&heads[0], &heads[1]], curves, &targets[start..start + tokens])?;
                 start += tokens;
                 for side in Contestant::BOTH {
                     let scores = Scores::Text(text_score(&found, side, text.chars));

@@ -12,10 +12,12 @@ mod queue;
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::layer::LayerParts;
+use crate::nn::logit_curve::bend_slice;
+use crate::nn::rotary::{Rotary, RowPosition};
 pub use queue::{PromptRequest, Queue};
 use rayon::prelude::*;
 use std::sync::Arc;
-use tiebreak_kernels::cached::{KvSpan, LayerCache, attend};
+use tiebreak_kernels::cached::{CachedShape, KvSpan, LayerCache, SeenPositions, attend};
 use tiebreak_kernels::gate;
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::packed::{Matrix, PackedInput, TILE, products, untile};
@@ -38,18 +40,25 @@ struct PackedLinear {
     lora: Option<PackedLora>,
 }
 
-/// A layer; norms are stored as their factors.
-type PackedLayer = LayerParts<PackedLinear, Vec<f32>>;
+/// A norm: its factors, whether it subtracts the mean, and LayerNorm's bias.
+struct PackedNorm {
+    gamma: Vec<f32>,
+    centred: bool,
+    bias: Option<Vec<f32>>,
+}
+
+/// A layer.
+type PackedLayer = LayerParts<PackedLinear, PackedNorm>;
 
 /// A language model packed for decoding.
 pub struct PackedDecoder {
     config: Config,
     embed: Matrix,
     layers: Vec<PackedLayer>,
-    norm: Vec<f32>,
+    norm: PackedNorm,
     /// None when the head is tied to the embedding.
     head: Option<Matrix>,
-    frequencies: Vec<f32>,
+    rotary: Rotary,
 }
 
 /// Keys and values of consecutive positions.
@@ -57,6 +66,8 @@ pub struct PackedDecoder {
 pub(crate) struct KvCache {
     layers: Vec<LayerCache>,
     len: usize,
+    /// Whether the keys have the RoPE frequencies of long rows.
+    long: bool,
 }
 
 /// A row's KV cache: a prefix that it may share with other rows, and its own continuation.
@@ -71,16 +82,22 @@ pub(super) struct RowCache {
 impl RowCache {
     /// A row that continues from `prefix`.
     pub(crate) fn after(prefix: &Arc<KvCache>) -> Self {
-        Self { prefix: prefix.clone(), own: KvCache::default() }
+        Self { prefix: prefix.clone(), own: KvCache { long: prefix.long, ..KvCache::default() } }
     }
 
-    /// Keys and values of a layer up to and including own position `last`.
-    fn seen(&self, layer: usize, last: usize, stride: usize) -> [KvSpan<'_>; 2] {
+    /// Cached tokens.
+    pub(crate) fn len(&self) -> usize {
+        self.prefix.len + self.own.len
+    }
+
+    /// Keys and values of a layer up to and including own position `last`, of these the last `window`.
+    fn seen(&self, layer: usize, last: usize, stride: usize, window: Option<usize>) -> SeenPositions<'_> {
+        let skipped = window.map_or(0, |window| (self.prefix.len + last + 1).saturating_sub(window));
         let shared = match self.prefix.len {
             0 => KvSpan::NONE,
             len => self.prefix.layers[layer].first(len, stride),
         };
-        [shared, self.own.layers[layer].first(last + 1, stride)]
+        SeenPositions { spans: [shared, self.own.layers[layer].first(last + 1, stride)], skipped }
     }
 }
 
@@ -155,11 +172,31 @@ impl PackedDecoder {
                 "an empty prompt cannot be continued; give it at least one token of text".into(),
             ));
         }
+        self.prefill_as(prompt, self.rotary.is_long(prompt.len()))
+    }
+
+    fn prefill_as(&self, prompt: &[u32], long: bool) -> Result<(KvCache, Vec<f32>), Error> {
         let mut cache = RowCache::default();
+        cache.own.long = long;
         let rows: Vec<usize> = vec![0; prompt.len()];
         let x = self.forward(prompt, &rows, &mut [&mut cache])?;
         let last = &x[x.len() - self.config.hidden..];
         Ok((cache.own, self.logits(last)))
+    }
+
+    /// Makes a row's cache anew where its next token makes it a long one, with other RoPE frequencies from its first token on.
+    /// `tokens` are the row's tokens so far, of which the last is not yet cached.
+    ///
+    /// # Errors
+    /// As [`PackedDecoder::step`].
+    pub(super) fn lengthen(&self, cache: &mut RowCache, tokens: impl Fn() -> Vec<u32>) -> Result<(), Error> {
+        if cache.own.long || !self.rotary.is_long(cache.len() + 1) {
+            return Ok(());
+        }
+        let tokens = tokens();
+        let (own, _) = self.prefill_as(&tokens[..tokens.len().saturating_sub(1)], true)?;
+        *cache = RowCache { prefix: Arc::default(), own };
+        Ok(())
     }
 
     /// Runs one token of each row and returns the logits (rows, V) after it.
@@ -174,12 +211,23 @@ impl PackedDecoder {
 
     fn logits(&self, x: &[f32]) -> Vec<f32> {
         // A pool thread that waits for others works or spins, and need not be woken.
-        rayon::scope(|_| multiply(&[self.head()], &self.normed(x, &self.norm)).concat())
+        let mut z = rayon::scope(|_| multiply(&[self.head()], &self.normed(x, &self.norm)).concat());
+        bend_slice(self.config.layer.logits, &mut z);
+        z
     }
 
-    fn normed(&self, x: &[f32], gamma: &[f32]) -> Vec<f32> {
-        let mut y = vec![0.0; x.len()];
-        leaf::rms_norm(x, gamma, self.config.rms_eps as f32, &mut y);
+    fn normed(&self, x: &[f32], norm: &PackedNorm) -> Vec<f32> {
+        let (mut y, eps) = (vec![0.0; x.len()], self.config.rms_eps as f32);
+        if !norm.centred {
+            leaf::rms_norm(x, &norm.gamma, eps, &mut y);
+            return y;
+        }
+        let mut centred = x.to_vec();
+        leaf::centre(&mut centred, norm.gamma.len());
+        leaf::rms_norm(&centred, &norm.gamma, eps, &mut y);
+        if let Some(bias) = &norm.bias {
+            leaf::add_bias(&mut y, bias.len(), 0, bias);
+        }
         y
     }
 
@@ -210,11 +258,12 @@ impl PackedDecoder {
             row.own.layers.resize_with(c.layers, LayerCache::default);
         }
         let at: Vec<usize> = of.iter().zip(&own).map(|(r, o)| rows[*r].prefix.len + o).collect();
-        let angles = at.iter().flat_map(|p| self.frequencies.iter().map(|f| f64::from(*p as f32 * f)));
-        let (sin, cos): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.sin() as f32, a.cos() as f32)).unzip();
+        let position = |(at, r): (&usize, &usize)| RowPosition { at: *at, long: rows[*r].own.long };
+        let table = |i: usize| self.rotary.table(i, at.iter().zip(of).map(position), |x| x as f32);
+        let tables: Vec<_> = (0..self.rotary.count()).map(table).collect();
         rayon::scope(|_| {
             for (i, layer) in self.layers.iter().enumerate() {
-                self.layer(i, layer, &mut x, of, &own, (&cos, &sin), rows);
+                self.layer(i, layer, &mut x, of, &own, &tables, rows);
             }
         });
         for (row, count) in rows.iter_mut().zip(counts) {
@@ -231,49 +280,100 @@ impl PackedDecoder {
         x: &mut [f32],
         of: &[usize],
         own: &[usize],
-        (cos, sin): (&[f32], &[f32]),
+        tables: &[(Vec<f32>, Vec<f32>)],
         rows: &mut [&mut RowCache],
     ) {
         let c = &self.config;
         let (hd, stride) = (c.head_dim, c.kv_heads * c.head_dim);
-        let input = |norm: &Option<Vec<f32>>, x: &[f32]| norm.as_ref().map(|gamma| self.normed(x, gamma));
+        let input = |norm: &Option<PackedNorm>, x: &[f32]| norm.as_ref().map(|norm| self.normed(x, norm));
         // The residual connection, with the norm after the block if there is one.
-        let residual = |norm: &Option<Vec<f32>>, x: &mut [f32], more: Vec<f32>| match norm {
-            Some(gamma) => leaf::add(x, &self.normed(&more, gamma)),
-            None => leaf::add(x, &more),
+        let scale = c.layer.residual_scale as f32;
+        let residual = |norm: &Option<PackedNorm>, x: &mut [f32], more: Vec<f32>| match norm {
+            Some(norm) => leaf::scale_add(x, scale, &self.normed(&more, norm)),
+            None => leaf::scale_add(x, scale, &more),
         };
         let h = input(&layer.attention_norm, x);
-        let mut qkv = linear(&[&layer.q, &layer.k, &layer.v], h.as_deref().unwrap_or(x)).into_iter();
+        let qkv: Vec<&PackedLinear> = layer.qkv.iter().collect();
+        let widths = [c.q_width(), c.kv_width(), c.kv_width()];
+        let outputs = linear(&qkv, h.as_deref().unwrap_or(x));
+        let mut qkv = if c.layer.by_head { by_head(&outputs, hd) } else { apart(outputs, &widths) }.into_iter();
+        // In parallel the feed-forward reads the layer's input.
+        let before = if c.layer.shared_norm { &layer.attention_norm } else { &layer.mlp_norm };
+        let beside = c.layer.parallel.then(|| input(before, x).unwrap_or_else(|| x.to_vec()));
         let mut next = || qkv.next().unwrap_or_default();
         let (mut q, mut k, v) = (next(), next(), next());
         if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
             (q, k) = (self.normed(&q, q_norm), self.normed(&k, k_norm));
         }
-        if c.layer.rotates(i) {
+        if c.layer.rope_pairs {
+            (q, k) = (in_order(&q, hd), in_order(&k, hd));
+        }
+        if let Some((cos, sin)) = c.rope_of(i).and_then(|table| tables.get(table)) {
             rotate(&mut q, c.heads * hd, hd, cos, sin);
             rotate(&mut k, stride, hd, cos, sin);
         }
         for ((r, k), v) in of.iter().zip(k.chunks_exact(stride)).zip(v.chunks_exact(stride)) {
             rows[*r].own.layers[i].push(k, v);
         }
-        let seen: Vec<_> = of.iter().zip(own).map(|(r, last)| rows[*r].seen(i, *last, stride)).collect();
+        let seen: Vec<_> =
+            of.iter().zip(own).map(|(r, last)| rows[*r].seen(i, *last, stride, c.window_of(i))).collect();
         let mut out = vec![0.0; q.len()];
-        attend(&seen, &q, c.heads, c.kv_heads, hd, &mut out);
+        let shape = CachedShape {
+            heads: c.heads,
+            kv_heads: c.kv_heads,
+            width: hd,
+            scale: c.attention_scale() as f32,
+            cap: c.layer.attention_cap.map(|cap| cap as f32),
+        };
+        attend(&seen, &q, shape, &mut out);
         residual(&layer.attention_out_norm, x, linear(&[&layer.o], &out).concat());
-        let h = input(&layer.mlp_norm, x);
-        let both = linear(&[&layer.gate, &layer.up], h.as_deref().unwrap_or(x));
+        let h = beside.or_else(|| input(before, x));
+        let gate_up: Vec<&PackedLinear> = layer.gate_up.iter().collect();
+        let outputs = linear(&gate_up, h.as_deref().unwrap_or(x));
+        let both = if c.layer.gated { apart(outputs, &[c.ff, c.ff]) } else { outputs };
         let mut inner = vec![0.0; both[0].len()];
-        gate::gated_split(c.layer.activation, &both[0], &both[1], &mut inner);
+        // Without a gate the activation multiplies 1.
+        let ones = if c.layer.gated { Vec::new() } else { vec![1.0; inner.len()] };
+        gate::gated_split(c.layer.activation, &both[0], both.get(1).unwrap_or(&ones), &mut inner);
         residual(&layer.mlp_out_norm, x, linear(&[&layer.down], &inner).concat());
     }
 }
 
-/// RoPE (Su et al. 2021) in the half-split order, in place: x (n, heads · hd), tables (n, hd/2).
+/// The outputs of modules, one for each width: those of a fused module taken apart.
+fn apart(outputs: Vec<Vec<f32>>, widths: &[usize]) -> Vec<Vec<f32>> {
+    let [fused] = &outputs[..] else { return outputs };
+    let stride: usize = widths.iter().sum();
+    let mut first = 0;
+    let part = |width: &usize| {
+        first += width;
+        fused.chunks_exact(stride).flat_map(|row| &row[first - width..first]).copied().collect()
+    };
+    widths.iter().map(part).collect()
+}
+
+/// Queries, keys and values of a fused module whose outputs are, head by head, its query, key and value.
+fn by_head(outputs: &[Vec<f32>], width: usize) -> Vec<Vec<f32>> {
+    let all = outputs.first().map_or(&[][..], Vec::as_slice);
+    let part = |i: usize| all.chunks_exact(width).skip(i).step_by(3).flatten().copied().collect();
+    (0..3).map(part).collect()
+}
+
+/// Pairs (2i, 2i + 1) of each head as (i, i + half); scores are sums over pairs, in whatever order.
+fn in_order(x: &[f32], width: usize) -> Vec<f32> {
+    let head = |head: &[f32]| -> Vec<f32> {
+        let (first, second) = (head.iter().step_by(2), head.iter().skip(1).step_by(2));
+        first.chain(second).copied().collect()
+    };
+    x.chunks_exact(width).flat_map(head).collect()
+}
+
+/// RoPE (Su et al. 2021) in the half-split order, in place, of the first 2·half numbers of each head: x (n, heads · hd),
+/// tables (n, half).
 fn rotate(x: &mut [f32], width: usize, hd: usize, cos: &[f32], sin: &[f32]) {
-    let half = hd / 2;
+    let half = cos.len() / (x.len() / width).max(1);
     for ((x, cos), sin) in x.chunks_exact_mut(width).zip(cos.chunks_exact(half)).zip(sin.chunks_exact(half)) {
         for head in x.chunks_exact_mut(hd) {
-            let (left, right) = head.split_at_mut(half);
+            let (left, right) = head[..2 * half].split_at_mut(half);
             for (((l, r), c), s) in left.iter_mut().zip(right).zip(cos).zip(sin) {
                 (*l, *r) = (*l * c - *r * s, *r * c + *l * s);
             }
@@ -281,5 +381,7 @@ fn rotate(x: &mut [f32], width: usize, hd: usize, cos: &[f32], sin: &[f32]) {
     }
 }
 
+#[cfg(test)]
+mod families;
 #[cfg(test)]
 mod tests;

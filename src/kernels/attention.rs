@@ -2,12 +2,13 @@
 //! matrix is created.
 //!
 //! Owns the arithmetic of one layer's attention over heads laid out as (heads, tokens, width). Every query attends to the
-//! prefix of its segment and its own segment up to itself. Query head h reads key head `h / (heads / kv_heads)`.
+//! prefix of its segment and its own segment up to itself, of these to the last `window` where there is one. Query head h reads
+//! key head `h / (heads / kv_heads)`. With a soft cap the scores are `cap·tanh(s/cap)`.
 //!
 //! The backward recomputes each block's weights from the saved log-sum-exp (Dao 2023): with `P = exp(S − lse)` and
 //! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, with the scale where needed.
 
-use crate::lanes::{dot, exp, max, simd};
+use crate::lanes::{dot, exp, max, simd, tanh};
 use crate::product::{View, WriteMode, product_here};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -25,7 +26,7 @@ pub struct AttentionSegment {
 }
 
 /// The shape of a layer's attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionShape {
     /// Tokens.
     pub tokens: usize,
@@ -35,11 +36,19 @@ pub struct AttentionShape {
     pub kv_heads: usize,
     /// Width of a head.
     pub width: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// Soft cap on the scores.
+    pub cap: Option<f32>,
+    /// How many tokens a query attends to at most, itself included.
+    pub window: Option<usize>,
 }
 
 impl AttentionShape {
-    fn scale(&self) -> f32 {
-        1.0 / (self.width as f32).sqrt()
+    /// Full attention of heads of this width, scaled by its root.
+    #[must_use]
+    pub fn full(tokens: usize, heads: usize, kv_heads: usize, width: usize) -> Self {
+        Self { tokens, heads, kv_heads, width, scale: 1.0 / (width as f32).sqrt(), cap: None, window: None }
     }
 
     fn kv(&self, head: usize) -> usize {
@@ -50,7 +59,8 @@ impl AttentionShape {
     /// When a size overflows, the heads do not share the keys evenly, or a segment reaches beyond the tokens.
     fn check(&self, segments: &[AttentionSegment]) {
         let all = self.tokens.checked_mul(self.width).and_then(|size| size.checked_mul(self.heads.max(self.kv_heads)));
-        assert!(all.is_some() && self.heads.is_multiple_of(self.kv_heads), "invalid attention shape");
+        let valid = all.is_some() && self.heads.is_multiple_of(self.kv_heads) && self.window != Some(0);
+        assert!(valid, "invalid attention shape");
         let within = |s: &AttentionSegment| s.own.end <= self.tokens && s.prefix.end <= self.tokens;
         assert!(segments.iter().all(within), "a segment reaches beyond the tokens");
     }
@@ -61,16 +71,31 @@ impl AttentionShape {
     }
 }
 
-/// The weights of a block of queries: prefix columns first, then its own segment's.
+/// The weights of a block of queries: prefix columns first, then its own segment's. Keys before the first query's window are
+/// left out.
 struct Block {
     queries: Range<usize>,
     /// Columns of the prefix.
     prefix: Range<usize>,
     /// Columns of the own segment up to the block's last query.
     own: Range<usize>,
+    /// Keys of the segment that are left out.
+    skipped: usize,
+    /// Position of the first query in its row.
+    first: usize,
+    window: Option<usize>,
 }
 
 impl Block {
+    fn new(segment: &AttentionSegment, queries: Range<usize>, window: Option<usize>) -> Self {
+        let first = segment.prefix.len() + queries.start - segment.own.start;
+        let skipped = window.map_or(0, |window| (first + 1).saturating_sub(window));
+        let of_prefix = skipped.min(segment.prefix.len());
+        let prefix = segment.prefix.start + of_prefix..segment.prefix.end;
+        let own = segment.own.start + skipped - of_prefix..queries.end;
+        Self { queries, prefix, own, skipped, first, window }
+    }
+
     fn columns(&self) -> usize {
         self.prefix.len() + self.own.len()
     }
@@ -80,17 +105,17 @@ impl Block {
         [(self.prefix.clone(), 0), (self.own.clone(), self.prefix.len())]
     }
 
-    /// How many columns query `i` of the block attends to; later ones are masked.
-    fn sees(&self, i: usize) -> usize {
-        self.prefix.len() + self.queries.start + i + 1 - self.own.start
+    /// The columns that query `i` of the block attends to; the others are masked.
+    fn sees(&self, i: usize) -> Range<usize> {
+        let end = self.first + i + 1;
+        let start = self.window.map_or(0, |window| end.saturating_sub(window));
+        start.saturating_sub(self.skipped)..end - self.skipped
     }
 }
 
-fn blocks(segment: &AttentionSegment) -> impl Iterator<Item = Block> + '_ {
-    segment.own.clone().step_by(BLOCK).map(|first| {
-        let last = (first + BLOCK).min(segment.own.end);
-        Block { queries: first..last, prefix: segment.prefix.clone(), own: segment.own.start..last }
-    })
+fn blocks(segment: &AttentionSegment, window: Option<usize>) -> impl Iterator<Item = Block> + '_ {
+    let block = move |first: usize| Block::new(segment, first..(first + BLOCK).min(segment.own.end), window);
+    segment.own.clone().step_by(BLOCK).map(block)
 }
 
 /// `scale · Q·Kᵀ` of a block into `s`.
@@ -109,8 +134,11 @@ fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: AttentionSh
             queries,
             View::columns(&k[keys.start * w..], w),
             size,
-            shape.scale(),
+            shape.scale,
         );
+    }
+    if let Some(cap) = shape.cap {
+        soft_cap(s, cap);
     }
 }
 
@@ -136,7 +164,7 @@ pub fn forward(
     let heads = out.par_chunks_mut(size).zip(lse.par_chunks_mut(shape.tokens)).enumerate();
     heads.for_each_init(Vec::new, |s: &mut Vec<f32>, (head, (out, lse))| {
         let (q, k, v) = (shape.of(q, head), shape.of(k, shape.kv(head)), shape.of(v, shape.kv(head)));
-        for block in segments.iter().flat_map(blocks) {
+        for block in segments.iter().flat_map(|segment| blocks(segment, shape.window)) {
             let (rows, columns) = (block.queries.len(), block.columns());
             if s.len() < rows * columns {
                 s.resize(rows * columns, 0.0);
@@ -144,9 +172,10 @@ pub fn forward(
             let s = &mut s[..rows * columns];
             scores(s, &block, q, k, shape);
             for (i, row) in s.chunks_exact_mut(columns).enumerate() {
-                let (seen, future) = row.split_at_mut(block.sees(i));
-                lse[block.queries.start + i] = softmax(seen);
-                future.fill(0.0);
+                let sees = block.sees(i);
+                row[..sees.start].fill(0.0);
+                row[sees.end..].fill(0.0);
+                lse[block.queries.start + i] = softmax(&mut row[sees]);
             }
             let out = &mut out[block.queries.start * w..block.queries.end * w];
             let mut write = WriteMode::Overwrite;
@@ -187,12 +216,29 @@ simd! {
         top + sum.ln()
     }
 
-    /// Turns scores `p` into weights and dL/dweights `d` into dL/dscores, for one query with outputs `out` and dL/dout `dout`.
-    fn softmax_backward(p: &mut [f32], d: &mut [f32], dout: &[f32], out: &[f32], lse: f32) {
+    /// Turns scores `p` into weights and dL/dweights `d` into dL/dscores before the cap, for one query with outputs `out` and
+    /// dL/dout `dout`.
+    fn softmax_backward(p: &mut [f32], d: &mut [f32], cap: Option<f32>, dout: &[f32], out: &[f32], lse: f32) {
         let delta = dot(dout, out);
+        let Some(cap) = cap else {
+            for (p, d) in p.iter_mut().zip(d) {
+                *p = exp(*p - lse);
+                *d = *p * (*d - delta);
+            }
+            return;
+        };
         for (p, d) in p.iter_mut().zip(d) {
+            let slope = 1.0 - (*p / cap) * (*p / cap);
             *p = exp(*p - lse);
-            *d = *p * (*d - delta);
+            *d = *p * (*d - delta) * slope;
+        }
+    }
+
+    /// `cap·tanh(x/cap)` in place.
+    pub fn soft_cap(x: &mut [f32], cap: f32) {
+        let by = 1.0 / cap;
+        for x in x.iter_mut() {
+            *x = cap * tanh(*x * by);
         }
     }
 }
@@ -245,7 +291,7 @@ pub fn backward(
             let lse = &inputs.lse[head * shape.tokens..(head + 1) * shape.tokens];
             dk.fill(0.0);
             dv.fill(0.0);
-            for block in segments.iter().flat_map(blocks) {
+            for block in segments.iter().flat_map(|segment| blocks(segment, shape.window)) {
                 let (rows, columns) = (block.queries.len(), block.columns());
                 for buffer in [&mut *p, &mut *d] {
                     if buffer.len() < rows * columns {
@@ -265,9 +311,12 @@ pub fn backward(
                     let t = block.queries.start + i;
                     let sees = block.sees(i);
                     let own = t * w..(t + 1) * w;
-                    softmax_backward(&mut p[..sees], &mut d[..sees], &dout[own.clone()], &out[own], lse[t]);
-                    p[sees..].fill(0.0);
-                    d[sees..].fill(0.0);
+                    for x in [&mut *p, &mut *d] {
+                        x[..sees.start].fill(0.0);
+                        x[sees.end..].fill(0.0);
+                    }
+                    let (p, d) = (&mut p[sees.clone()], &mut d[sees]);
+                    softmax_backward(p, d, shape.cap, &dout[own.clone()], &out[own], lse[t]);
                 }
                 let mut write = WriteMode::Overwrite;
                 for (keys, first) in block.stretches() {
@@ -293,10 +342,10 @@ pub fn backward(
                         d.transposed(),
                         View::rows(&q[here..], w),
                         back,
-                        shape.scale(),
+                        shape.scale,
                     );
                     let size = (rows, w, keys.len());
-                    product_here(&mut dq[here..], w, write, d, View::rows(&k[at..], w), size, shape.scale());
+                    product_here(&mut dq[here..], w, write, d, View::rows(&k[at..], w), size, shape.scale);
                     write = WriteMode::Add;
                 }
             }
@@ -338,12 +387,14 @@ mod tests {
             let kv = shape.kv(head);
             for s in segments {
                 for t in s.own.clone() {
-                    let keys: Vec<usize> = s.prefix.clone().chain(s.own.start..=t).collect();
+                    let mut keys: Vec<usize> = s.prefix.clone().chain(s.own.start..=t).collect();
+                    keys.drain(..keys.len().saturating_sub(shape.window.unwrap_or(usize::MAX)));
                     let row = |x: &[f64], h: usize, t: usize| x[(h * n + t) * w..(h * n + t + 1) * w].to_vec();
                     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
                     let e: Vec<f64> = keys
                         .iter()
-                        .map(|j| (dot(&row(q, head, t), &row(k, kv, *j)) / (w as f64).sqrt()).exp())
+                        .map(|j| f64::from(shape.scale) * dot(&row(q, head, t), &row(k, kv, *j)))
+                        .map(|s| shape.cap.map_or(s, |cap| f64::from(cap) * (s / f64::from(cap)).tanh()).exp())
                         .collect();
                     let sum: f64 = e.iter().sum();
                     for (e, j) in e.iter().zip(&keys) {
@@ -359,7 +410,15 @@ mod tests {
 
     #[test]
     fn forward_equals_the_definition_and_backward_finite_differences() {
-        let shape = AttentionShape { tokens: 150, heads: 4, kv_heads: 2, width: 8 };
+        let full = AttentionShape::full(150, 4, 2, 8);
+        agrees(full);
+        for window in [1, 5, 64, 70, 200] {
+            agrees(AttentionShape { window: Some(window), ..full });
+        }
+        agrees(AttentionShape { scale: 0.7, cap: Some(1.5), window: Some(20), ..full });
+    }
+
+    fn agrees(shape: AttentionShape) {
         // A prefix with two branches, the longer of more than one block, and a document of its own.
         let segments = [
             AttentionSegment { prefix: 0..0, own: 0..9 },

@@ -6,6 +6,7 @@
 //!
 //! **Invariant.** A query's result depends only on its own inputs; every sum has one order, however the cache is split.
 
+use crate::attention::soft_cap;
 use crate::lanes::{exp, max, simd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -64,16 +65,62 @@ impl KvSpan<'_> {
     pub const NONE: Self = Self { keys: &[], values: &[] };
 }
 
-/// Attention of queries (n, heads · width), each over its own two spans, to `out` of the same shape.
+/// The positions that a query attends to.
+#[derive(Debug, Clone, Copy)]
+pub struct SeenPositions<'a> {
+    /// A shared prefix, then the row's own positions up to the query's.
+    pub spans: [KvSpan<'a>; 2],
+    /// How many of the first ones lie before the window.
+    pub skipped: usize,
+}
+
+impl SeenPositions<'_> {
+    /// The two spans' values that are in the window, with their weights; `weights` has one for each position.
+    #[inline(always)]
+    fn values<'b>(&'b self, weights: &'b [f32], stride: usize) -> [(&'b [f32], &'b [f32]); 2] {
+        let (first, second) = weights.split_at(self.spans[0].values.len() / stride);
+        let skipped = [self.skipped.min(first.len()), self.skipped.saturating_sub(first.len()).min(second.len())];
+        [
+            (&first[skipped[0]..], &self.spans[0].values[skipped[0] * stride..]),
+            (&second[skipped[1]..], &self.spans[1].values[skipped[1] * stride..]),
+        ]
+    }
+}
+
+/// The shape of cached attention, and how scores become weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CachedShape {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub width: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// Soft cap on the scores.
+    pub cap: Option<f32>,
+}
+
+impl CachedShape {
+    /// Heads of this width, scaled by its root.
+    #[must_use]
+    pub fn full(heads: usize, kv_heads: usize, width: usize) -> Self {
+        Self { heads, kv_heads, width, scale: 1.0 / (width as f32).sqrt(), cap: None }
+    }
+}
+
+/// Attention of queries (n, heads · width), each over its own positions, to `out` of the same shape.
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn attend(seen: &[[KvSpan<'_>; 2]], q: &[f32], heads: usize, kv_heads: usize, width: usize, out: &mut [f32]) {
+pub fn attend(seen: &[SeenPositions<'_>], q: &[f32], shape: CachedShape, out: &mut [f32]) {
+    let CachedShape { heads, kv_heads, width, .. } = shape;
     let group = heads / kv_heads * width;
     assert!(out.len() == q.len() && q.len() == seen.len() * heads * width, "queries of another size");
     let parts = out.par_chunks_mut(group).zip(q.par_chunks(group)).enumerate();
     parts.with_min_len(kv_heads.div_ceil(2)).for_each_init(Vec::new, |weights, (i, (out, q))| {
-        one(&seen[i / kv_heads], q, i % kv_heads, kv_heads, width, weights, out);
+        one(&seen[i / kv_heads], q, i % kv_heads, shape, weights, out);
     });
 }
 
@@ -111,14 +158,11 @@ fn scores(keys: &[f32], q: &[f32], scale: f32) -> [f32; BLOCK] {
 
 /// The weighted sums of 64 dimensions of the values, from `first` on.
 #[inline(always)]
-fn wide(seen: &[KvSpan<'_>; 2], weights: &[f32], first: usize, stride: usize) -> [[f32; BLOCK]; 4] {
+fn wide(seen: &SeenPositions<'_>, weights: &[f32], first: usize, stride: usize) -> [[f32; BLOCK]; 4] {
     let mut sums = [[0f32; BLOCK]; 4];
     let [s0, s1, s2, s3] = &mut sums;
-    let mut weights = weights;
-    for span in seen {
-        let (here, after) = weights.split_at(span.values.len() / stride);
-        weights = after;
-        for (w, row) in here.iter().zip(span.values.chunks_exact(stride)) {
+    for (weights, values) in seen.values(weights, stride) {
+        for (w, row) in weights.iter().zip(values.chunks_exact(stride)) {
             if let [v0, v1, v2, v3, ..] = row[first..].as_chunks::<BLOCK>().0 {
                 add(s0, *w, v0);
                 add(s1, *w, v1);
@@ -132,13 +176,10 @@ fn wide(seen: &[KvSpan<'_>; 2], weights: &[f32], first: usize, stride: usize) ->
 
 /// As [`wide`], of up to 16 dimensions.
 #[inline(always)]
-fn narrow(seen: &[KvSpan<'_>; 2], weights: &[f32], dimensions: Range<usize>, stride: usize) -> [f32; BLOCK] {
+fn narrow(seen: &SeenPositions<'_>, weights: &[f32], dimensions: Range<usize>, stride: usize) -> [f32; BLOCK] {
     let mut sums = [0f32; BLOCK];
-    let mut weights = weights;
-    for span in seen {
-        let (here, after) = weights.split_at(span.values.len() / stride);
-        weights = after;
-        for (w, row) in here.iter().zip(span.values.chunks_exact(stride)) {
+    for (weights, values) in seen.values(weights, stride) {
+        for (w, row) in weights.iter().zip(values.chunks_exact(stride)) {
             let values = &row[dimensions.clone()];
             match values.first_chunk::<BLOCK>() {
                 Some(values) => add(&mut sums, *w, values),
@@ -183,32 +224,39 @@ fn softmax(row: &mut [f32]) -> f32 {
 simd! {
     /// The queries of one key head.
     fn one(
-        seen: &[KvSpan<'_>; 2],
+        seen: &SeenPositions<'_>,
         q: &[f32],
         head: usize,
-        kv_heads: usize,
-        width: usize,
+        shape: CachedShape,
         weights: &mut Vec<f32>,
         out: &mut [f32],
     ) {
-        let (stride, scale) = (kv_heads * width, 1.0 / (width as f32).sqrt());
-        let total: usize = seen.iter().map(|span| span.values.len() / stride).sum();
+        let CachedShape { kv_heads, width, scale, cap, .. } = shape;
+        let stride = kv_heads * width;
+        let total: usize = seen.spans.iter().map(|span| span.values.len() / stride).sum();
         // A last block may reach beyond the positions.
         if weights.len() < total + BLOCK {
             weights.resize(total + BLOCK, 0.0);
         }
         for (q, out) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             let mut start = 0;
-            for span in seen {
+            for span in &seen.spans {
                 for (b, keys) in span.keys.chunks_exact(BLOCK * stride).enumerate() {
-                    let keys = &keys[head * width * BLOCK..(head + 1) * width * BLOCK];
                     let at = start + b * BLOCK;
+                    if at + BLOCK <= seen.skipped {
+                        continue;
+                    }
+                    let keys = &keys[head * width * BLOCK..(head + 1) * width * BLOCK];
                     weights[at..at + BLOCK].copy_from_slice(&scores(keys, q, scale));
                 }
                 start += span.values.len() / stride;
             }
-            let weights = &mut weights[..total];
-            let inverse = softmax(weights);
+            let window = &mut weights[seen.skipped.min(total)..total];
+            if let Some(cap) = cap {
+                soft_cap(window, cap);
+            }
+            let inverse = softmax(window);
+            let weights = &weights[..total];
             let mut at = 0;
             while at + 4 * BLOCK <= width {
                 let sums = wide(seen, weights, head * width + at, stride);
@@ -247,16 +295,29 @@ mod tests {
             let keys: Vec<f32> = (0..n * stride).map(|i| (i as f32 * 0.7).sin()).collect();
             let values: Vec<f32> = (0..n * stride).map(|i| (i as f32 * 0.3).cos()).collect();
             let q: Vec<f32> = (0..heads * width).map(|i| (i as f32).sin()).collect();
-            let run = |cut: usize| {
+            let run = |cut: usize, skipped: usize| {
                 let (first, own) = (cache(&keys, &values, 0, cut, stride), cache(&keys, &values, cut, n, stride));
                 let mut out = vec![0.0; q.len()];
-                let seen = [first.first(cut, stride), own.first(n - cut, stride)];
-                attend(&[seen], &q, heads, kv, width, &mut out);
+                let spans = [first.first(cut, stride), own.first(n - cut, stride)];
+                let seen = SeenPositions { spans, skipped };
+                attend(&[seen], &q, CachedShape::full(heads, kv, width), &mut out);
                 out
             };
-            let whole = run(0);
+            let whole = run(0, 0);
             for cut in [1, n / 2, n - 1, n] {
-                assert_eq!(whole, run(cut), "{heads} {kv} {width} {n}");
+                assert_eq!(whole, run(cut, 0), "{heads} {kv} {width} {n}");
+            }
+            // A window is a cache without the positions before it, to the rounding of the sum of weights.
+            for skipped in [n / 3, n / 2 + 1, n - 1] {
+                let whole = run(0, skipped);
+                for cut in [1, n / 2, n - 1, n] {
+                    assert_eq!(whole, run(cut, skipped), "{heads} {kv} {width} {n}");
+                }
+                let left = cache(&keys, &values, skipped, n, stride);
+                let mut out = vec![0.0; q.len()];
+                let seen = SeenPositions { spans: [KvSpan::NONE, left.first(n - skipped, stride)], skipped: 0 };
+                attend(&[seen], &q, CachedShape::full(heads, kv, width), &mut out);
+                assert!(out.iter().zip(&whole).all(|(x, y)| (x - y).abs() < 1e-6), "{heads} {kv} {width} {n}");
             }
             for h in 0..heads {
                 let group = heads / kv;
@@ -283,7 +344,8 @@ mod tests {
         for seen in [1, 15, 16, 17, 39] {
             let run = |cache: &LayerCache| {
                 let mut out = vec![0.0; 12];
-                attend(&[[KvSpan::NONE, cache.first(seen, stride)]], &q, 4, 2, 3, &mut out);
+                let seen = SeenPositions { spans: [KvSpan::NONE, cache.first(seen, stride)], skipped: 0 };
+                attend(&[seen], &q, CachedShape::full(4, 2, 3), &mut out);
                 out
             };
             assert_eq!(run(&all), run(&cache(&keys, &values, 0, seen, stride)));

@@ -77,6 +77,21 @@ pub fn exp(x: f32) -> f32 {
     y * f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3f80_0000))
 }
 
+/// tanh x: Cephes' polynomial near 0, `1 − 2/(e^2x + 1)` elsewhere.
+#[inline(always)]
+#[must_use]
+pub fn tanh(x: f32) -> f32 {
+    let z = x * x;
+    let mut p = -5.704_988_7e-3f32;
+    p = p.mul_add(z, 2.063_909e-2);
+    p = p.mul_add(z, -5.373_971_6e-2);
+    p = p.mul_add(z, 1.333_144_2e-1);
+    p = p.mul_add(z, -3.333_328e-1);
+    let near = (p * z).mul_add(x, x);
+    let far = 1.0 - 2.0 / (exp(2.0 * x) + 1.0);
+    if x.abs() < 0.625 { near } else { far }
+}
+
 /// 1 / (1 + e^−x).
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {

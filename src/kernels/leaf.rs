@@ -83,17 +83,19 @@ simd! {
     }
 
     fn split_heads_here(x: &[f32], stride: usize, at: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
+        let half = tables.map_or(0, |(cos, _)| cos.len() / (x.len() / stride).max(1));
         for (t, y) in y.chunks_exact_mut(width).enumerate() {
             let x = &x[t * stride + at..t * stride + at + width];
             match tables {
                 None => y.copy_from_slice(x),
-                Some(tables) => rotate(x, y, tables, t, 1.0),
+                Some(tables) => rotate(x, y, tables, (t, half), 1.0),
             }
         }
     }
 
     fn merge_heads_here(x: &[f32], stride: usize, first: usize, width: usize, tables: Option<(&[f32], &[f32])>, start: usize, tokens: usize, y: &mut [f32]) {
         let heads = x.len() / (tokens * width).max(1);
+        let half = tables.map_or(0, |(cos, _)| cos.len() / tokens.max(1));
         for (i, y) in y.chunks_exact_mut(stride).enumerate() {
             let t = start + i;
             for head in 0..heads {
@@ -102,7 +104,7 @@ simd! {
                 let y = &mut y[first + head * width..first + (head + 1) * width];
                 match tables {
                     None => y.copy_from_slice(x),
-                    Some(tables) => rotate(x, y, tables, t, -1.0),
+                    Some(tables) => rotate(x, y, tables, (t, half), -1.0),
                 }
             }
         }
@@ -165,7 +167,8 @@ pub fn swiglu_back(gate_up: &[f32], width: usize, dout: &[f32], back: &mut [f32]
 }
 
 /// Splits token rows into heads and applies RoPE (Su et al. 2021, half-split pairs): from `x`, rows `stride` apart
-/// whose heads begin at `first`, to `y` (heads, tokens, width). `tables` are cosines and sines (tokens, width/2).
+/// whose heads begin at `first`, to `y` (heads, tokens, width). `tables` are cosines and sines (tokens, r/2), where
+/// r is how many of a head's numbers are rotated.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -201,11 +204,14 @@ pub fn merge_heads(
     blocks.for_each(|(block, y)| merge_heads_here(x, stride, first, width, tables, block * ROWS, tokens, y));
 }
 
-/// Rotates the pairs of a head by the angles of position `t`; with sign −1 the inverse.
+/// Rotates the pairs of a head's first 2·half numbers by the angles of position `t` and copies the rest; with sign −1 the
+/// inverse. `half` is the tables' width.
 #[inline(always)]
-fn rotate(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), t: usize, sign: f32) {
-    let half = x.len() / 2;
+fn rotate(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), (t, half): (usize, usize), sign: f32) {
     let (cos, sin) = (&cos[t * half..(t + 1) * half], &sin[t * half..(t + 1) * half]);
+    let (x, x_rest) = x.split_at(2 * half);
+    let (y, y_rest) = y.split_at_mut(2 * half);
+    y_rest.copy_from_slice(x_rest);
     let (x0, x1) = x.split_at(half);
     let (y0, y1) = y.split_at_mut(half);
     for i in 0..half {
@@ -213,6 +219,16 @@ fn rotate(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), t: usize, sign
         y0[i] = x0[i] * cos[i] - x1[i] * s;
         y1[i] = x1[i] * cos[i] + x0[i] * s;
     }
+}
+
+/// Subtracts from each row of `width` numbers its mean.
+pub fn centre(x: &mut [f32], width: usize) {
+    x.par_chunks_mut(width.max(1)).for_each(|x| {
+        let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64;
+        for x in x.iter_mut() {
+            *x = (f64::from(*x) - mean) as f32;
+        }
+    });
 }
 
 /// `y += x`.

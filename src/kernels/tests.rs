@@ -2,7 +2,7 @@
 
 use crate::adam::{Adam, adamw, squares};
 use crate::attention::{AttentionSegment, AttentionShape, BackwardInputs, backward, fold, forward};
-use crate::cached::{LayerCache, attend};
+use crate::cached::{CachedShape, LayerCache, SeenPositions, attend};
 use crate::leaf;
 use crate::logits::{LogitStats, OnlineKl, OnlineSoftmax, accumulate, accumulate_kl, logits_backward};
 use crate::packed::{Matrix, PackedInput, QuantFormat, TILE, products, untile};
@@ -239,7 +239,7 @@ fn products_propagate_nan() {
 
 #[test]
 fn attention_propagates_nan() {
-    let shape = AttentionShape { tokens: 70, heads: 2, kv_heads: 1, width: 4 };
+    let shape = AttentionShape::full(70, 2, 1, 4);
     let segments = [AttentionSegment { prefix: 0..0, own: 0..3 }, AttentionSegment { prefix: 0..3, own: 3..70 }];
     let (n, w) = (shape.tokens, shape.width);
     let size = n * w;
@@ -308,8 +308,8 @@ fn cached_attention_propagates_nan() {
             spans[usize::from(at >= 3)].push(keys, values);
         }
         let mut out = vec![0.0; heads * width];
-        let seen = [spans[0].first(3, stride), spans[1].first(n - 3, stride)];
-        attend(&[seen], &v[0], heads, kv, width, &mut out);
+        let seen = SeenPositions { spans: [spans[0].first(3, stride), spans[1].first(n - 3, stride)], skipped: 0 };
+        attend(&[seen], &v[0], CachedShape::full(heads, kv, width), &mut out);
         out
     };
     poison("attend", &all, run, |input, place, y| match input {

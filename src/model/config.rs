@@ -7,33 +7,14 @@ use super::error::Error;
 use super::family::{self, Family};
 use super::fields::{Fields, ids};
 use super::layer::{
-    LayerParts, LayerReader, LayerSpec, LinearSpec, NormSpec, QkNorm, TensorName, activation, activation_names,
+    LayerParts, LayerPattern, LayerReader, LayerSpec, LinearSpec, NormKind, NormSpec, QkNorm, TensorName, activation,
+    activation_names,
 };
-use serde_json::Value;
+use super::rope::{self, RopeBounds};
+pub use super::rope::{RopeScaling, RopeSpec};
+use serde_json::{Map, Value};
 use std::convert::Infallible;
 use std::path::Path;
-
-/// How RoPE frequencies are scaled for longer contexts.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// Unscaled.
-    None,
-    /// Every frequency divided by the factor.
-    Linear(f64),
-    /// Each frequency divided by its own factor, (head_dim/2): how GGUF files store Llama 3's scaling.
-    Divided(Vec<f32>),
-    /// Llama 3: low frequencies divided, high ones unchanged, interpolated between.
-    Llama3 {
-        /// Divides the low frequencies.
-        factor: f64,
-        /// Frequencies with wavelengths above `original / low` are divided.
-        low: f64,
-        /// Frequencies with wavelengths below `original / high` are unchanged.
-        high: f64,
-        /// The context length before scaling.
-        original: f64,
-    },
-}
 
 /// A decoder's dimensions and options.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,17 +39,22 @@ pub struct Config {
     pub ff: usize,
     /// Vocabulary size.
     pub vocab: usize,
+    /// Dimensions of a head that RoPE rotates, from the first on.
+    pub rotary: usize,
     /// Base of the RoPE frequencies.
     pub rope_theta: f64,
     /// Their scaling.
     pub rope_scaling: RopeScaling,
+    /// The RoPE of the layers with a window where it is another one.
+    pub local_rope: Option<RopeSpec>,
     /// Added under the root of RMSNorm.
     pub rms_eps: f64,
     /// Whether the output head is tied to the embedding.
     pub tied: bool,
-    /// Longest context in tokens, no longer than the attention window; 0 when unknown.
+    /// Longest context in tokens; 0 when unknown.
     pub context: usize,
-    /// Width of the attention window that cuts the context; none for full attention.
+    /// How many tokens, itself included, a token attends to in the layers of [`LayerSpec::windows`]; none where all attend to
+    /// the whole context.
     pub window: Option<usize>,
     /// End-of-text tokens in config.json.
     pub eos: Vec<u32>,
@@ -96,6 +82,9 @@ impl LayerReader for TensorShapes {
 
     fn norm(&mut self, spec: &NormSpec) -> Result<(), Infallible> {
         self.0.push((spec.name, ".weight", vec![spec.width]));
+        if spec.bias {
+            self.0.push((spec.name, ".bias", vec![spec.width]));
+        }
         Ok(())
     }
 }
@@ -113,19 +102,55 @@ impl Config {
         self.kv_heads * self.head_dim
     }
 
-    /// The linear modules of a layer, in the order of [`LINEARS`](super::tune::LINEARS).
+    /// The linear modules of a layer in the model's order: those of [`LINEARS`](super::tune::LINEARS), or the fused ones.
     #[must_use]
-    pub fn linears(&self) -> [LinearSpec; 7] {
+    pub fn linears(&self) -> Vec<LinearSpec> {
         let (h, q, kv, ff) = (self.hidden, self.q_width(), self.kv_width(), self.ff);
         let LayerSpec { qkv_bias, o_bias, mlp_bias, .. } = self.layer;
-        let (sizes, biases) = (
-            [(q, h), (kv, h), (kv, h), (h, q), (ff, h), (ff, h), (h, ff)],
-            [qkv_bias, qkv_bias, qkv_bias, o_bias, mlp_bias, mlp_bias, mlp_bias],
-        );
-        std::array::from_fn(|index| {
-            let (out, width) = sizes[index];
-            LinearSpec { index, name: self.family.names.linears[index], out, width, bias: biases[index] }
-        })
+        let names = &self.family.names;
+        let [q_name, k_name, v_name, o_name, gate, up, down] = names.linears;
+        let of = |name, out, width, bias| LinearSpec { name, out, width, bias };
+        let output = of(o_name, h, q, o_bias);
+        let last = of(down, h, ff, mlp_bias);
+        let inner = if self.layer.gated { 2 * ff } else { ff };
+        if let Some([qkv, gate_up]) = names.fused {
+            return vec![of(qkv, q + 2 * kv, h, qkv_bias), output, of(gate_up, inner, h, mlp_bias), last];
+        }
+        let [q, k, v] = [of(q_name, q, h, qkv_bias), of(k_name, kv, h, qkv_bias), of(v_name, kv, h, qkv_bias)];
+        let mut all = vec![q, k, v, output, of(gate, ff, h, mlp_bias)];
+        all.extend(self.layer.gated.then(|| of(up, ff, h, mlp_bias)));
+        all.push(last);
+        all
+    }
+
+    /// How many of a layer's linear modules make queries, keys and values.
+    fn attention_inputs(&self) -> usize {
+        if self.family.names.fused.is_some() { 1 } else { 3 }
+    }
+
+    /// Whether norms have a bias.
+    #[must_use]
+    pub fn norm_bias(&self) -> bool {
+        self.layer.norm == NormKind::Layer
+    }
+
+    /// The rope of layer `i`: 0 the model's, 1 the one of layers with a window; none if the layer does not rotate.
+    #[must_use]
+    pub fn rope_of(&self, i: usize) -> Option<usize> {
+        let local = self.local_rope.is_some() && self.layer.windows.has(i);
+        self.layer.rope.has(i).then_some(usize::from(local))
+    }
+
+    /// The window of layer `i`; none if it attends to the whole context.
+    #[must_use]
+    pub fn window_of(&self, i: usize) -> Option<usize> {
+        self.window.filter(|_| self.layer.windows.has(i))
+    }
+
+    /// The factor on the attention's scores.
+    #[must_use]
+    pub fn attention_scale(&self) -> f64 {
+        self.layer.attention_scale.unwrap_or_else(|| 1.0 / (self.head_dim as f64).sqrt())
     }
 
     /// Reads a layer's parts in the model's order: the single traversal for the loader, the packed decoder, merging and checks.
@@ -135,8 +160,10 @@ impl Config {
     pub fn read_layer<R: LayerReader>(&self, reader: &mut R) -> Result<LayerParts<R::Linear, R::Norm>, R::Error> {
         let (names, spec) = (&self.family.names, &self.layer);
         let linears = self.linears();
+        let (qkv, rest) = linears.split_at(self.attention_inputs());
         let norm = |reader: &mut R, on: bool, name: TensorName, width: usize| {
-            on.then(|| reader.norm(&NormSpec { name, width })).transpose()
+            let bias = self.norm_bias();
+            on.then(|| reader.norm(&NormSpec { name, width, bias })).transpose()
         };
         let (before, after) = (spec.norms.before(), spec.norms.after());
         let (q_width, k_width) = match spec.qk_norm {
@@ -146,17 +173,14 @@ impl Config {
         let qk = spec.qk_norm != QkNorm::No;
         Ok(LayerParts {
             attention_norm: norm(reader, before, names.attention_norm, self.hidden)?,
-            q: reader.linear(&linears[0])?,
-            k: reader.linear(&linears[1])?,
-            v: reader.linear(&linears[2])?,
-            o: reader.linear(&linears[3])?,
+            qkv: qkv.iter().map(|spec| reader.linear(spec)).collect::<Result<_, _>>()?,
+            o: reader.linear(&rest[0])?,
             q_norm: norm(reader, qk, names.q_norm, q_width)?,
             k_norm: norm(reader, qk, names.k_norm, k_width)?,
             attention_out_norm: norm(reader, after, names.attention_out_norm, self.hidden)?,
-            mlp_norm: norm(reader, before, names.mlp_norm, self.hidden)?,
-            gate: reader.linear(&linears[4])?,
-            up: reader.linear(&linears[5])?,
-            down: reader.linear(&linears[6])?,
+            mlp_norm: norm(reader, before && !spec.shared_norm, names.mlp_norm, self.hidden)?,
+            gate_up: rest[1..rest.len() - 1].iter().map(|spec| reader.linear(spec)).collect::<Result<_, _>>()?,
+            down: reader.linear(&rest[rest.len() - 1])?,
             mlp_out_norm: norm(reader, after, names.mlp_out_norm, self.hidden)?,
         })
     }
@@ -190,6 +214,7 @@ impl Config {
         std::iter::once(table(names.embedding))
             .chain((0..self.layers).flat_map(layer))
             .chain(std::iter::once((format!("{}.weight", names.last_norm.hf), vec![self.hidden])))
+            .chain(self.norm_bias().then(|| (format!("{}.bias", names.last_norm.hf), vec![self.hidden])))
             .chain((!self.tied).then(|| table(names.head)))
     }
 
@@ -208,7 +233,10 @@ impl Config {
     /// Whether the tensor is the weight of a norm.
     pub(crate) fn is_norm(&self, tensor: &str) -> bool {
         let names = &self.family.names;
-        let linear = |name: TensorName| names.linears.contains(&name) || name == names.embedding || name == names.head;
+        let linear = |name: TensorName| {
+            let fused = names.fused.is_some_and(|fused| fused.contains(&name));
+            fused || names.linears.contains(&name) || name == names.embedding || name == names.head
+        };
         self.named(tensor).is_some_and(|(_, name)| !linear(name))
     }
 
@@ -230,7 +258,8 @@ impl Config {
         let value: Value =
             serde_json::from_str(text).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))?;
         let map = value.as_object().ok_or_else(|| Error::file(path, "is not a JSON object"))?;
-        let f = Fields { path, map };
+        let joined = text_part(map);
+        let f = Fields { path, map: joined.as_ref().unwrap_or(map) };
         let kind = f.get("model_type").and_then(Value::as_str).unwrap_or("");
         if kind.is_empty() {
             return Err(Error::file(path, "the field `model_type` is missing"));
@@ -248,24 +277,30 @@ impl Config {
         if heads % kv_heads != 0 {
             return Err(Error::file(path, format!("{heads} query heads cannot share {kv_heads} key heads evenly")));
         }
-        if head_dim % 2 != 0 {
-            return Err(Error::file(path, format!("head_dim {head_dim} is odd, but RoPE needs it even")));
+        if layer.by_head && heads != kv_heads {
+            return Err(
+                f.refuse(format!("{kv_heads} key heads of {heads} query heads"), "this family has as many of both")
+            );
         }
-        // The older key wins, as in `transformers`: model cards tell people to add it.
-        let rope = f.get("rope_scaling").or(f.get("rope_parameters"));
-        let theta = rope.and_then(|r| r.get("rope_theta")).and_then(Value::as_f64);
+        let rotary = (head_dim as f64 * layer.rotary_share) as usize;
+        if !rotary.is_multiple_of(2) || rotary == 0 {
+            let part = if rotary == head_dim { "head_dim" } else { "the rotated part of head_dim" };
+            return Err(Error::file(path, format!("{part} {rotary} is odd, but RoPE needs it even")));
+        }
         // Null and 0 mean unknown.
         let positions = match f.map.get("max_position_embeddings") {
             None => defaults.context,
             Some(value) => value.as_u64().unwrap_or(0) as usize,
         };
-        // Within the window, attention is full: shorter rows are computed exactly, longer ones do not fit the context.
-        let window = window(&f, family)?.filter(|window| positions == 0 || *window < positions);
-        let context = window.unwrap_or(positions);
+        let window = match layer.windows {
+            LayerPattern::None => None,
+            _ => f.size_or("sliding_window", defaults.sliding_window)?,
+        };
+        let (rope, local_rope) = rope::read(&f, &defaults, RopeBounds { context: positions, rotary })?;
         Ok(Self {
             family,
+            embedding_scale: (family.embedding_scale)(hidden) * layer.embedding_multiplier,
             layer,
-            embedding_scale: (family.embedding_scale)(hidden),
             hidden,
             layers: f.size("num_hidden_layers")?,
             heads,
@@ -273,15 +308,14 @@ impl Config {
             head_dim,
             ff: f.size("intermediate_size")?,
             vocab: f.size("vocab_size")?,
-            rope_theta: match theta {
-                Some(t) => t,
-                None => f.real("rope_theta", defaults.rope_theta)?,
-            },
-            rope_scaling: scaling(&f, rope, positions)?,
-            rms_eps: f.real("rms_norm_eps", defaults.rms_eps)?,
+            rotary,
+            rope_theta: rope.theta,
+            rope_scaling: rope.scaling,
+            local_rope,
+            rms_eps: f.real(defaults.eps_key, defaults.rms_eps)?,
             tied: f.flag("tie_word_embeddings", defaults.tied),
-            context,
-            window,
+            context: positions,
+            window: window.filter(|window| positions == 0 || *window < positions),
             eos: ids(f.get("eos_token_id")),
             bos: ids(f.get("bos_token_id")).first().copied(),
             pad: ids(f.get("pad_token_id")).first().copied(),
@@ -294,51 +328,87 @@ impl Config {
         let size = |shape: &Vec<usize>| shape.iter().product::<usize>();
         let layer: usize = self.tensor_shapes().iter().map(|(.., shape)| size(shape)).sum();
         let tables = if self.tied { 1 } else { 2 };
-        (self.layers * layer + tables * self.vocab * self.hidden + self.hidden) as u64
+        let last_norm = self.hidden * if self.norm_bias() { 2 } else { 1 };
+        (self.layers * layer + tables * self.vocab * self.hidden + last_norm) as u64
     }
+}
+
+/// The text part of a configuration of several: its `text_config`, with token ids and the tied head from beside it. None for a
+/// plain one.
+pub(crate) fn text_part(map: &Map<String, Value>) -> Option<Map<String, Value>> {
+    let mut text = map.get("text_config")?.as_object()?.clone();
+    // A whole model names its end tokens beside the text part.
+    for key in ["eos_token_id", "bos_token_id", "pad_token_id"] {
+        text.extend(map.get(key).filter(|value| !value.is_null()).map(|value| (key.to_owned(), value.clone())));
+    }
+    for key in ["tie_word_embeddings", "quantization_config"] {
+        if let Some(value) = map.get(key).filter(|_| !text.contains_key(key)) {
+            text.insert(key.to_owned(), value.clone());
+        }
+    }
+    if !text.contains_key("model_type") {
+        let kind = map.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        text.insert("model_type".into(), format!("{kind}_text").into());
+    }
+    Some(text)
 }
 
 /// What the layers compute.
 fn layer(f: &Fields<'_>, family: &Family) -> Result<LayerSpec, Error> {
     let mut layer = (family.layer)();
-    if let Some(name) = f.get("hidden_act").and_then(Value::as_str) {
+    let key = family.defaults.activation_key;
+    if let Some(name) = f.get(key).and_then(Value::as_str) {
         layer.activation = activation(name).ok_or_else(|| {
-            f.refuse(format!("the activation `hidden_act={name}`"), &format!("implemented are {}", activation_names()))
+            f.refuse(format!("the activation `{key}={name}`"), &format!("implemented are {}", activation_names()))
         })?;
     }
     (family.read)(f, &mut layer)?;
-    refuse_fields(f)?;
+    refuse_fields(f, family, &layer)?;
+    // Classes whose layers all have the window do not read the list.
+    if let Some(list) = f.get("layer_types").and_then(Value::as_array).filter(|_| layer.windows != LayerPattern::All) {
+        let layers = f.size("num_hidden_layers")?;
+        if list.len() != layers {
+            let why = format!("`layer_types` names {} layers, but `num_hidden_layers` is {layers}", list.len());
+            return Err(Error::file(f.path, why));
+        }
+        let sliding: Vec<bool> = list.iter().map(|kind| kind.as_str() == Some("sliding_attention")).collect();
+        let some = sliding.iter().any(|sliding| *sliding);
+        layer.windows = if some { LayerPattern::Listed(sliding) } else { LayerPattern::None };
+    }
     Ok(layer)
 }
 
-fn layer_types<'a>(f: &'a Fields<'_>) -> impl Iterator<Item = &'a str> {
-    f.get("layer_types").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
-}
-
-/// Width of the window of the layers that have one. Qwen's configurations hold a window that is switched off.
-fn window(f: &Fields<'_>, family: &Family) -> Result<Option<usize>, Error> {
-    let named = layer_types(f).any(|name| name == "sliding_attention");
-    if named || f.flag("use_sliding_window", family.defaults.sliding_window.is_some()) {
-        return f.size_or("sliding_window", family.defaults.sliding_window);
-    }
-    Ok(None)
-}
-
 /// Refuses fields that change the computation and are not implemented.
-fn refuse_fields(f: &Fields<'_>) -> Result<(), Error> {
+fn refuse_fields(f: &Fields<'_>, family: &Family, layer: &LayerSpec) -> Result<(), Error> {
     let known = ["full_attention", "sliding_attention"];
-    if let Some(other) = layer_types(f).find(|name| !known.contains(name)) {
+    let kinds = f.get("layer_types").and_then(Value::as_array).into_iter().flatten();
+    if let Some(other) = kinds.map(|kind| kind.as_str().unwrap_or("?")).find(|name| !known.contains(name)) {
         return Err(
             f.refuse(format!("`layer_types` with `{other}`"), "full_attention and sliding_attention are implemented")
         );
     }
-    for key in ["quantization_config", "num_experts", "num_local_experts", "attn_logit_softcapping"] {
+    for key in ["quantization_config", "num_experts", "num_local_experts"] {
         if f.get(key).is_some() {
             return Err(f.refuse(format!("the field `{key}`"), "use an unquantised, dense model"));
         }
     }
-    if let Some(p) = f.get("partial_rotary_factor").and_then(Value::as_f64).filter(|p| *p != 1.0) {
-        return Err(f.refuse(format!("`partial_rotary_factor={p}`"), "only full rotary heads are implemented"));
+    let unread = [
+        ("attn_logit_softcapping", layer.attention_cap.is_none()),
+        ("final_logit_softcapping", layer.logits.cap.is_none()),
+    ];
+    if let Some((key, _)) = unread.into_iter().find(|(key, unread)| *unread && f.get(key).is_some()) {
+        return Err(f.refuse(format!("the field `{key}`"), &format!("{} has none", family.name())));
+    }
+    if f.flag("lm_head_bias", false) {
+        return Err(f.refuse("`lm_head_bias`", "only heads without bias are implemented"));
+    }
+    if f.flag("use_bidirectional_attention", false) {
+        return Err(f.refuse("`use_bidirectional_attention`", "only causal attention is implemented"));
+    }
+    let within = ["rope_parameters", "rope_scaling"].iter().filter_map(|key| f.get(key)?.get("partial_rotary_factor"));
+    let mut shares = f.get("partial_rotary_factor").into_iter().chain(within).filter_map(Value::as_f64);
+    if let Some(p) = shares.find(|p| *p != layer.rotary_share) {
+        return Err(f.refuse(format!("`partial_rotary_factor={p}`"), "this family rotates whole heads"));
     }
     if let Some(p) = f.get("pretraining_tp").and_then(Value::as_u64).filter(|p| *p > 1) {
         return Err(f.refuse(format!("`pretraining_tp={p}`"), "only 1 is implemented"));
@@ -346,151 +416,5 @@ fn refuse_fields(f: &Fields<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn scaling(f: &Fields, rope: Option<&Value>, context: usize) -> Result<RopeScaling, Error> {
-    let Some(rope) = rope else { return Ok(RopeScaling::None) };
-    let kind = rope.get("rope_type").or(rope.get("type")).and_then(Value::as_str).unwrap_or("default");
-    let number = |key: &str| {
-        rope.get(key)
-            .and_then(Value::as_f64)
-            .filter(|x| *x > 0.0)
-            .ok_or_else(|| Error::file(f.path, format!("the rope scaling `{kind}` lacks a positive `{key}`")))
-    };
-    match kind {
-        "default" => Ok(RopeScaling::None),
-        "linear" => Ok(RopeScaling::Linear(number("factor")?)),
-        "llama3" => Ok(RopeScaling::Llama3 {
-            factor: number("factor")?,
-            low: number("low_freq_factor")?,
-            high: number("high_freq_factor")?,
-            original: number("original_max_position_embeddings")
-                .or_else(|e| if context > 0 { Ok(context as f64) } else { Err(e) })?,
-        }),
-        other => Err(f.refuse(format!("the rope scaling `{other}`"), "default, linear and llama3 are implemented")),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BASE: &str = r#""hidden_size":64,"num_attention_heads":4,"num_key_value_heads":2,"num_hidden_layers":2,
-        "intermediate_size":96,"vocab_size":300"#;
-
-    fn parse(rest: &str) -> Result<Config, Error> {
-        Config::parse(&format!("{{{BASE},{rest}}}"), Path::new("m/config.json"))
-    }
-
-    #[test]
-    fn both_spellings_of_rope_are_read() {
-        let new = parse(r#""model_type":"llama","rope_parameters":{"rope_theta":5e5,"rope_type":"default"}"#).unwrap();
-        let old = parse(r#""model_type":"llama","rope_theta":500000.0"#).unwrap();
-        assert_eq!(new, old);
-        let three = parse(
-            r#""model_type":"llama","rope_theta":5e5,"rope_scaling":{"rope_type":"llama3","factor":32,
-            "low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":8192}"#,
-        )
-        .unwrap();
-        assert_eq!(three.rope_scaling, RopeScaling::Llama3 { factor: 32.0, low: 1.0, high: 4.0, original: 8192.0 });
-    }
-
-    #[test]
-    fn families_differ_in_bias_and_norm() {
-        let two =
-            parse(r#""model_type":"qwen2","use_sliding_window":false,"sliding_window":32768,"eos_token_id":[1,2]"#);
-        let two = two.unwrap();
-        assert!(two.layer.qkv_bias && !two.layer.o_bias && two.layer.qk_norm == QkNorm::No && two.eos == [1, 2]);
-        let three = parse(r#""model_type":"qwen3","head_dim":32"#).unwrap();
-        assert!(three.layer.qk_norm == QkNorm::Head && !three.layer.qkv_bias && three.head_dim == 32);
-        let default = parse(r#""model_type":"qwen3""#).unwrap();
-        assert_eq!((default.head_dim, default.kv_heads), (128, 2), "the class's default head_dim");
-        let shared = parse(r#""model_type":"qwen3","head_dim":null"#).unwrap();
-        assert_eq!(shared.head_dim, 16);
-    }
-
-    /// As `transformers` resolves a config.json that leaves a field out, or says null.
-    #[test]
-    fn a_missing_field_has_the_default_of_the_familys_class() {
-        let sizes =
-            r#""hidden_size":1024,"num_attention_heads":64,"num_hidden_layers":1,"intermediate_size":9,"vocab_size":9"#;
-        let parse = |kind: &str, rest: &str| {
-            let text = format!(r#"{{{sizes},"model_type":"{kind}"{rest}}}"#);
-            Config::parse(&text, Path::new("c")).unwrap()
-        };
-        let window = r#","sliding_window":null"#;
-        for (kind, rest, kv_heads, head_dim, context) in [
-            ("llama", "", 64, 16, 2048),
-            ("mistral", window, 8, 16, 131_072),
-            ("qwen2", "", 32, 16, 32_768),
-            ("qwen3", "", 32, 128, 32_768),
-        ] {
-            let c = parse(kind, rest);
-            assert_eq!((c.kv_heads, c.head_dim, c.context), (kv_heads, head_dim, context), "{kind}");
-            assert_eq!(
-                (c.rope_theta, c.rms_eps, c.tied, &c.rope_scaling),
-                (1e4, 1e-6, false, &RopeScaling::None),
-                "{kind}"
-            );
-            let null = parse(kind, &format!(r#"{rest},"num_key_value_heads":null,"max_position_embeddings":null"#));
-            assert_eq!((null.kv_heads, null.context), (64, 0), "{kind}");
-        }
-    }
-
-    #[test]
-    fn every_family_names_each_of_its_tensors_once() {
-        for family in family::FAMILIES {
-            let config = parse(&format!(r#""model_type":"{}","sliding_window":null"#, family.name())).unwrap();
-            let all: Vec<String> = config.tensors().map(|(name, _)| name).collect();
-            let distinct: std::collections::BTreeSet<&String> = all.iter().collect();
-            assert_eq!(distinct.len(), all.len(), "{family:?}");
-            for name in &all {
-                assert!(config.named(name).is_some(), "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_attention_window_cuts_the_context() {
-        for (rest, context, window) in [
-            (r#""model_type":"mistral","sliding_window":1024"#, 1024, Some(1024)),
-            (r#""model_type":"mistral""#, 4096, Some(4096)),
-            (r#""model_type":"mistral","sliding_window":null,"max_position_embeddings":9"#, 9, None),
-            (r#""model_type":"mistral","sliding_window":4096,"max_position_embeddings":4096"#, 4096, None),
-            (r#""model_type":"mistral","sliding_window":7,"max_position_embeddings":null"#, 7, Some(7)),
-            (r#""model_type":"qwen2","sliding_window":64,"use_sliding_window":false"#, 32_768, None),
-            (r#""model_type":"qwen2","sliding_window":64,"use_sliding_window":true"#, 64, Some(64)),
-            (
-                r#""model_type":"qwen3","sliding_window":64,"layer_types":["full_attention","sliding_attention"]"#,
-                64,
-                Some(64),
-            ),
-        ] {
-            let config = parse(rest).unwrap();
-            assert_eq!((config.context, config.window), (context, window), "{rest}");
-        }
-    }
-
-    #[test]
-    fn the_older_rope_key_wins_over_the_newer() {
-        let both = parse(
-            r#""model_type":"llama","rope_parameters":{"rope_theta":5e5,"rope_type":"default"},"rope_scaling":{"type":"linear","factor":4}"#,
-        );
-        let both = both.unwrap();
-        assert_eq!((both.rope_scaling, both.rope_theta), (RopeScaling::Linear(4.0), 1e4));
-    }
-
-    #[test]
-    fn unimplemented_features_are_refused_by_name() {
-        for (rest, name) in [
-            (r#""model_type":"gemma3""#, "gemma3"),
-            (r#""model_type":"llama","rope_scaling":{"rope_type":"yarn","factor":4}"#, "yarn"),
-            (r#""model_type":"llama","hidden_act":"quick_gelu""#, "hidden_act=quick_gelu"),
-            (r#""model_type":"llama","quantization_config":{"bits":4}"#, "quantization_config"),
-            (r#""model_type":"qwen2","layer_types":["linear_attention"]"#, "linear_attention"),
-        ] {
-            let message = parse(rest).unwrap_err().to_string();
-            assert!(message.contains(name) && message.contains("m/config.json"), "{message}");
-        }
-        let message = Config::parse("{\"model_type\":\"llama\"}", Path::new("c")).unwrap_err().to_string();
-        assert!(message.contains("`hidden_size` is missing"), "{message}");
-    }
-}
+mod tests;

@@ -3,6 +3,9 @@
 //! Owns their table, which the build script generates from the folder, and look-up by the name in a file. To add a family,
 //! add its file: every backend, the packed decoder, the loader, merging and the memory formula read its `LayerSpec`.
 
+use super::layer::TensorName;
+use std::fmt::Write as _;
+
 pub use super::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 
 // Declares the modules, and `FAMILIES: &[&Family]`.
@@ -17,7 +20,8 @@ pub fn by_model_type(name: &str) -> Option<&'static Family> {
 /// The family of a `general.architecture` in GGUF metadata; the first where several share one.
 #[must_use]
 pub fn by_gguf(architecture: &str) -> Option<&'static Family> {
-    FAMILIES.iter().copied().find(|family| family.gguf.architecture == architecture)
+    let named = |family: &&Family| !architecture.is_empty() && family.gguf.architecture == architecture;
+    FAMILIES.iter().copied().find(named)
 }
 
 /// The architectures that config.json may name, for messages.
@@ -29,9 +33,28 @@ pub fn known() -> String {
 /// The architectures that GGUF metadata may name, for messages.
 #[must_use]
 pub fn known_gguf() -> String {
-    let mut names: Vec<&str> = FAMILIES.iter().map(|family| family.gguf.architecture).collect();
+    let names = FAMILIES.iter().map(|family| family.gguf.architecture).filter(|name| !name.is_empty());
+    let mut names: Vec<&str> = names.collect();
     names.dedup();
     listed(names)
+}
+
+/// The README's table of families.
+#[must_use]
+pub fn markdown() -> String {
+    let mut out = String::from("| `model_type` | models | modules that get adapters | GGUF |\n|---|---|---|---|\n");
+    for family in FAMILIES {
+        let types: Vec<String> = family.model_types.iter().map(|name| format!("`{name}`")).collect();
+        let last = |name: &TensorName| name.hf.rsplit('.').next().unwrap_or(name.hf);
+        let mut modules: Vec<&str> = match &family.names.fused {
+            Some([qkv, gate_up]) => [qkv, &family.names.linears[3], gate_up, &family.names.linears[6]].map(last).into(),
+            None => family.names.linears.iter().map(last).collect(),
+        };
+        modules.dedup();
+        let gguf = if family.gguf.architecture.is_empty() { "" } else { "yes" };
+        let _ = writeln!(out, "| {} | {} | `{}` | {gguf} |", types.join(", "), family.models, modules.join("`, `"));
+    }
+    out
 }
 
 fn listed(mut names: Vec<&str>) -> String {

@@ -8,11 +8,13 @@ use crate::model::layer::{LayerSpec, TensorName};
 pub struct Family {
     /// `model_type` in config.json; the first is the family's own.
     pub model_types: &'static [&'static str],
+    /// Models of it, for the README's table.
+    pub models: &'static str,
     /// The class that `architectures` in config.json names.
     pub class: &'static str,
     /// What its layers compute by default.
     pub layer: fn() -> LayerSpec,
-    /// Reads from config.json what its layers compute, except the activation.
+    /// Reads from config.json what its layers compute, except the activation and `layer_types`.
     pub read: fn(&Fields<'_>, &mut LayerSpec) -> Result<(), Error>,
     /// Defaults of fields that config.json leaves out.
     pub defaults: Defaults,
@@ -58,10 +60,20 @@ pub struct Defaults {
     pub sliding_window: Option<usize>,
     /// Base of the RoPE frequencies (`rope_theta`).
     pub rope_theta: f64,
+    /// The field that names it.
+    pub theta_key: &'static str,
     /// Epsilon of the norms (`rms_norm_eps`).
     pub rms_eps: f64,
+    /// The field that names it.
+    pub eps_key: &'static str,
     /// Whether the head is tied to the embedding (`tie_word_embeddings`).
     pub tied: bool,
+    /// The field that names the activation.
+    pub activation_key: &'static str,
+    /// Base of the RoPE frequencies of sliding layers (`rope_local_base_freq`) where they have their own.
+    pub local_theta: Option<f64>,
+    /// The context before RoPE was scaled (`original_max_position_embeddings`) where the class has the field.
+    pub original_context: Option<usize>,
 }
 
 impl Defaults {
@@ -72,18 +84,28 @@ impl Defaults {
         context: 2048,
         sliding_window: None,
         rope_theta: 10_000.0,
+        theta_key: "rope_theta",
         rms_eps: 1e-6,
+        eps_key: "rms_norm_eps",
         tied: false,
+        activation_key: "hidden_act",
+        local_theta: None,
+        original_context: None,
     };
 }
 
 /// The GGUF files of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GgufFamily {
-    /// `general.architecture`, the prefix of its metadata keys.
+    /// `general.architecture`, the prefix of its metadata keys; empty where GGUF files of the family are not read.
     pub architecture: &'static str,
     /// Whether rows (2i, 2i+1) of a head of q and k are a RoPE pair, as in Llama's files; else (i, i + head_dim/2).
     pub interleaved: bool,
+}
+
+impl GgufFamily {
+    /// GGUF files of the family are not read.
+    pub const NONE: Self = Self { architecture: "", interleaved: false };
 }
 
 /// Tensor names. Those of a layer follow its number.
@@ -111,6 +133,8 @@ pub struct TensorNames {
     pub k_norm: TensorName,
     /// The linear modules, in the order of [`LINEARS`](crate::model::tune::LINEARS).
     pub linears: [TensorName; 7],
+    /// Queries, keys and values as one module, and gate and up as one (or the only inner one), where the family fuses them.
+    pub fused: Option<[TensorName; 2]>,
 }
 
 const fn name(hf: &'static str, gguf: &'static str) -> TensorName {
@@ -139,5 +163,47 @@ impl TensorNames {
             name("mlp.up_proj", "ffn_up"),
             name("mlp.down_proj", "ffn_down"),
         ],
+        fused: None,
+    };
+
+    /// GPT-NeoX's.
+    pub const NEOX: Self = Self {
+        embedding: name("gpt_neox.embed_in", "token_embd"),
+        last_norm: name("gpt_neox.final_layer_norm", "output_norm"),
+        layer: name("gpt_neox.layers.", "blk."),
+        linears: [
+            name("attention.query_key_value", "attn_qkv"),
+            name("attention.query_key_value", "attn_qkv"),
+            name("attention.query_key_value", "attn_qkv"),
+            name("attention.dense", "attn_output"),
+            name("mlp.dense_h_to_4h", "ffn_up"),
+            name("mlp.dense_h_to_4h", "ffn_up"),
+            name("mlp.dense_4h_to_h", "ffn_down"),
+        ],
+        fused: Some([name("attention.query_key_value", "attn_qkv"), name("mlp.dense_h_to_4h", "ffn_up")]),
+        ..Self::COMMON
+    };
+
+    /// Starcoder2's: one inner module in the feed-forward.
+    pub const CODE: Self = Self {
+        linears: [
+            name("self_attn.q_proj", "attn_q"),
+            name("self_attn.k_proj", "attn_k"),
+            name("self_attn.v_proj", "attn_v"),
+            name("self_attn.o_proj", "attn_output"),
+            name("mlp.c_fc", "ffn_up"),
+            name("mlp.c_fc", "ffn_up"),
+            name("mlp.c_proj", "ffn_down"),
+        ],
+        ..Self::COMMON
+    };
+
+    /// [`TensorNames::COMMON`] with norms on both sides of the feed-forward, as in Gemma 2.
+    pub const SANDWICH: Self = Self { mlp_norm: name("pre_feedforward_layernorm", "ffn_norm"), ..Self::COMMON };
+
+    /// [`TensorNames::COMMON`] with fused modules, as in Phi-3.
+    pub const FUSED: Self = Self {
+        fused: Some([name("self_attn.qkv_proj", "attn_qkv"), name("mlp.gate_up_proj", "ffn_up")]),
+        ..Self::COMMON
     };
 }

@@ -46,6 +46,16 @@ impl Fields<'_> {
         if self.map.contains_key(key) { self.size_if(key) } else { Ok(default) }
     }
 
+    /// A count, which may be 0; the default where it is missing or null.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn count_or(&self, key: &str, default: usize) -> Result<usize, Error> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        let wrong = || Error::file(self.path, format!("the field `{key}` is {value}, not a count"));
+        value.as_u64().filter(|n| *n <= 1 << 32).map(|n| n as usize).ok_or_else(wrong)
+    }
+
     /// A positive number.
     ///
     /// # Errors
@@ -57,6 +67,18 @@ impl Fields<'_> {
                 .as_f64()
                 .filter(|x| x.is_finite() && *x > 0.0)
                 .ok_or_else(|| Error::file(self.path, format!("the field `{key}` is {v}, not a positive number"))),
+        }
+    }
+
+    /// A positive number, with the class's default for a missing field. Null means none.
+    ///
+    /// # Errors
+    /// As [`Fields::real`].
+    pub fn real_or(&self, key: &str, default: Option<f64>) -> Result<Option<f64>, Error> {
+        match (self.map.contains_key(key), self.get(key)) {
+            (false, _) => Ok(default),
+            (true, None) => Ok(None),
+            (true, Some(_)) => self.real(key, 1.0).map(Some),
         }
     }
 

@@ -11,7 +11,7 @@ pub(super) mod write;
 use super::config::{Config, RopeScaling};
 use super::error::Error;
 use super::family;
-use super::layer::LayerSpec;
+use super::layer::{LayerPattern, LayerSpec};
 use super::tokenizer::Tokenizer;
 use candle_core::Tensor;
 use serde_json::Value;
@@ -193,7 +193,7 @@ impl Gguf {
                 return Err(Error::unsupported(&self.path, format!("the rope scaling `{other}`"), known));
             }
         };
-        let window = size("attention.sliding_window").ok();
+        let (window, positions) = (size("attention.sliding_window").ok(), size("context_length").unwrap_or(0));
         let (hidden, heads) = (size("embedding_length")?, size("attention.head_count")?);
         let kv_heads = size("attention.head_count_kv").unwrap_or(heads);
         let head_dim = size("attention.key_length").unwrap_or((hidden / heads).max(1));
@@ -212,7 +212,8 @@ impl Gguf {
         let names = &family.names;
         let bias =
             |i: usize| self.tensors.contains_key(&format!("{}0.{}.bias", names.layer.gguf, names.linears[i].gguf));
-        let layer = LayerSpec { qkv_bias: bias(0), o_bias: bias(3), mlp_bias: bias(5), ..(family.layer)() };
+        let windows = if window.is_some() { LayerPattern::All } else { LayerPattern::None };
+        let layer = LayerSpec { qkv_bias: bias(0), o_bias: bias(3), mlp_bias: bias(5), windows, ..(family.layer)() };
         Ok(Config {
             family,
             layer,
@@ -228,16 +229,15 @@ impl Gguf {
                 .and_then(Value::as_f64)
                 .filter(|t| *t > 0.0)
                 .unwrap_or(family.defaults.rope_theta),
+            rotary: head_dim,
             rope_scaling,
+            local_rope: None,
             rms_eps: field("attention.layer_norm_rms_epsilon")
                 .and_then(Value::as_f64)
                 .unwrap_or(family.defaults.rms_eps),
             tied: !self.tensors.contains_key("output.weight"),
-            context: match (size("context_length").unwrap_or(0), window) {
-                (0, Some(window)) => window,
-                (positions, window) => window.map_or(positions, |window| positions.min(window)),
-            },
-            window,
+            context: positions,
+            window: window.filter(|window| positions == 0 || *window < positions),
             eos: self.id("tokenizer.ggml.eos_token_id").into_iter().collect(),
             bos: self.id("tokenizer.ggml.bos_token_id"),
             pad: self.id("tokenizer.ggml.padding_token_id"),

@@ -50,6 +50,7 @@ impl LanguageModel {
             let mut config = Config::read(path)?;
             let mut notes = Vec::new();
             notes.extend(untie(path, &mut config));
+            notes.extend(unused_parts(path, &config));
             let tokenizer = Tokenizer::read(path, &config)?;
             let template = Template::read(path, &tokenizer.special)?;
             return Self { path: path.into(), config, tokenizer, template, notes }.completed();
@@ -76,11 +77,6 @@ impl LanguageModel {
                 "The chat template ends turns with `{name}`, which the model's files do not name as an end token: answers end with it too."
             ));
             self.tokenizer.add_stop(end);
-        }
-        if let Some(window) = self.config.window {
-            self.notes.push(format!(
-                "Attention is computed in full, which is exact within the model's window of {window} tokens: that is its context here."
-            ));
         }
         let vocab = self.config.vocab;
         let opening = [Message::new("user", "a")];
@@ -236,6 +232,19 @@ impl LanguageModel {
             tokenizer: tokenizer.hex(),
         })
     }
+}
+
+/// Says which tensors of a whole model's folder its text model does not use.
+fn unused_parts(path: &Path, config: &Config) -> Option<String> {
+    let whole = super::fields::json(&path.join("config.json")).ok()??;
+    whole.get("text_config")?;
+    let weights = Weights::open(path, &Device::Cpu, DType::F32).ok()?;
+    let head = format!("{}.weight", config.family.names.head.hf);
+    let others = weights.others(config.tensors().map(|(name, _)| name).chain([head])).filter(|n| *n > 0)?;
+    Some(format!(
+        "Only the text model is used: {others} tensors of its other parts (vision) are not read, and a merged folder has none of \
+         them."
+    ))
 }
 
 /// Unties the head of a folder that holds one of its own, whatever its flag says, as `transformers` 5 does.

@@ -30,6 +30,17 @@ impl NormPlacement {
     }
 }
 
+/// What a norm does besides dividing by the root of the mean square and multiplying by its weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// Nothing: RMSNorm (Zhang and Sennrich 2019).
+    Rms,
+    /// It subtracts the mean first and adds a bias: LayerNorm (Ba et al. 2016).
+    Layer,
+    /// LayerNorm without a bias.
+    Centred,
+}
+
 /// RMSNorm on queries and keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorm {
@@ -41,26 +52,79 @@ pub enum QkNorm {
     Width,
 }
 
-/// Which layers apply RoPE to queries and keys.
+/// Some of a decoder's layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RopeLayers {
+pub enum LayerPattern {
     /// Every one.
     All,
-    /// Those that are `true`; layers beyond the list do too.
+    /// None.
+    None,
+    /// From this one on.
+    From(usize),
+    /// The n-th, 2n-th, …
+    Every(usize),
+    /// All but those of [`LayerPattern::Every`].
+    ExceptEvery(usize),
+    /// Those that are `true`, and all beyond the list.
     Listed(Vec<bool>),
 }
 
-/// What the layers of a decoder compute. The default is Llama's.
+impl LayerPattern {
+    /// Whether layer `i` is one of them.
+    #[must_use]
+    pub fn has(&self, i: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::From(first) => i >= *first,
+            Self::Every(n) => *n > 0 && (i + 1).is_multiple_of(*n),
+            Self::ExceptEvery(n) => !Self::Every(*n).has(i),
+            Self::Listed(on) => on.get(i).copied().unwrap_or(true),
+        }
+    }
+}
+
+/// What happens to the head's logits: `cap·tanh(scale·z/cap)`, or `scale·z` without a cap.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogitCurve {
+    /// Factor: 1/`logits_scaling` in Granite.
+    pub scale: f64,
+    /// Soft cap: `final_logit_softcapping` in Gemma 2.
+    pub cap: Option<f64>,
+}
+
+impl LogitCurve {
+    /// Logits as the head makes them.
+    pub const NONE: Self = Self { scale: 1.0, cap: None };
+
+    /// The factor that may be multiplied into 1/temperature: the whole curve without a cap.
+    #[must_use]
+    pub fn factor(self) -> f64 {
+        if self.cap.is_some() { 1.0 } else { self.scale }
+    }
+}
+
+/// What the layers of a decoder compute, and what happens before the first and behind the head. The default is Llama's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
     /// Where the norms are.
     pub norms: NormPlacement,
+    /// What every norm is, including the final one.
+    pub norm: NormKind,
     /// Offset on the weight of every norm, including the final one: 1 in Gemma.
     pub norm_offset: f64,
     /// The norm on queries and keys.
     pub qk_norm: QkNorm,
-    /// Activation of the feed-forward's gate.
+    /// Activation of the feed-forward's gate, or of its only inner module.
     pub activation: Activation,
+    /// Whether the feed-forward has a gate: `down(act(gate(x)) ⊙ up(x))`, else `down(act(up(x)))`.
+    pub gated: bool,
+    /// Whether the feed-forward reads the layer's input instead of the stream after attention (Wang and Komatsuzaki 2021).
+    pub parallel: bool,
+    /// Whether the feed-forward then also has the norm before attention, and none of its own.
+    pub shared_norm: bool,
+    /// Whether the fused module's outputs are, head by head, its query, key and value; else all queries, keys and values.
+    pub by_head: bool,
     /// Bias on q, k and v.
     pub qkv_bias: bool,
     /// Bias on the attention's output.
@@ -68,7 +132,23 @@ pub struct LayerSpec {
     /// Bias in the feed-forward layer.
     pub mlp_bias: bool,
     /// Which layers have RoPE.
-    pub rope: RopeLayers,
+    pub rope: LayerPattern,
+    /// Whether numbers 2i and 2i + 1 of a head are a RoPE pair, else i and i + rotary/2.
+    pub rope_pairs: bool,
+    /// The share of a head's dimensions that RoPE rotates, from the first on.
+    pub rotary_share: f64,
+    /// Which layers attend within the model's window only.
+    pub windows: LayerPattern,
+    /// Factor on the attention's scores; none: 1/√head_dim.
+    pub attention_scale: Option<f64>,
+    /// Soft cap on the attention's scores, `cap·tanh(s/cap)`.
+    pub attention_cap: Option<f64>,
+    /// Factor on what a block adds to the residual stream.
+    pub residual_scale: f64,
+    /// Factor on the embeddings, beside the family's.
+    pub embedding_multiplier: f64,
+    /// What happens to the logits.
+    pub logits: LogitCurve,
 }
 
 impl Default for LayerSpec {
@@ -76,24 +156,26 @@ impl Default for LayerSpec {
     fn default() -> Self {
         Self {
             norms: NormPlacement::Pre,
+            norm: NormKind::Rms,
             norm_offset: 0.0,
             qk_norm: QkNorm::No,
             activation: Activation::Silu,
+            gated: true,
+            parallel: false,
+            shared_norm: false,
+            by_head: false,
             qkv_bias: false,
             o_bias: false,
             mlp_bias: false,
-            rope: RopeLayers::All,
-        }
-    }
-}
-
-impl LayerSpec {
-    /// Whether layer `i` applies RoPE.
-    #[must_use]
-    pub fn rotates(&self, i: usize) -> bool {
-        match &self.rope {
-            RopeLayers::All => true,
-            RopeLayers::Listed(on) => on.get(i).copied().unwrap_or(true),
+            rope: LayerPattern::All,
+            rope_pairs: false,
+            rotary_share: 1.0,
+            windows: LayerPattern::None,
+            attention_scale: None,
+            attention_cap: None,
+            residual_scale: 1.0,
+            embedding_multiplier: 1.0,
+            logits: LogitCurve::NONE,
         }
     }
 }
@@ -140,8 +222,6 @@ pub struct TensorName {
 /// A linear module of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinearSpec {
-    /// Its index in [`LINEARS`](super::tune::LINEARS).
-    pub index: usize,
     /// Its name below the layer.
     pub name: TensorName,
     /// Outputs.
@@ -152,6 +232,14 @@ pub struct LinearSpec {
     pub bias: bool,
 }
 
+impl LinearSpec {
+    /// Its name as PEFT's target modules give it: `q_proj` of `self_attn.q_proj`.
+    #[must_use]
+    pub fn target(&self) -> &'static str {
+        self.name.hf.rsplit('.').next().unwrap_or(self.name.hf)
+    }
+}
+
 /// A norm of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NormSpec {
@@ -159,6 +247,8 @@ pub struct NormSpec {
     pub name: TensorName,
     /// Length of its weight.
     pub width: usize,
+    /// Whether it has a bias.
+    pub bias: bool,
 }
 
 /// Reads the parts of a layer in the model's order.
@@ -188,12 +278,8 @@ pub trait LayerReader {
 pub struct LayerParts<L, N> {
     /// Before attention.
     pub attention_norm: Option<N>,
-    /// Queries.
-    pub q: L,
-    /// Keys.
-    pub k: L,
-    /// Values.
-    pub v: L,
+    /// Queries, keys and values: three modules, or one whose outputs are all of them.
+    pub qkv: Vec<L>,
     /// The attention's output.
     pub o: L,
     /// On queries.
@@ -204,10 +290,8 @@ pub struct LayerParts<L, N> {
     pub attention_out_norm: Option<N>,
     /// Before the feed-forward.
     pub mlp_norm: Option<N>,
-    /// The gate.
-    pub gate: L,
-    /// The value that the gate multiplies.
-    pub up: L,
+    /// The gate and the value that it multiplies: two modules, or one whose outputs are both. Without a gate the inner module.
+    pub gate_up: Vec<L>,
     /// The feed-forward's output.
     pub down: L,
     /// After the feed-forward.
@@ -215,9 +299,9 @@ pub struct LayerParts<L, N> {
 }
 
 impl<L, N> LayerParts<L, N> {
-    /// The linear modules, in the order of [`LINEARS`](super::tune::LINEARS).
-    pub fn linears(&self) -> [&L; 7] {
-        [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down]
+    /// The linear modules, in the order of `Config::linears`.
+    pub fn linears(&self) -> Vec<&L> {
+        self.qkv.iter().chain([&self.o]).chain(&self.gate_up).chain([&self.down]).collect()
     }
 
     /// Converts every part.
@@ -232,16 +316,13 @@ impl<L, N> LayerParts<L, N> {
         let some = |n: &Option<N>| n.as_ref().map(&norm).transpose();
         Ok(LayerParts {
             attention_norm: some(&self.attention_norm)?,
-            q: linear(&self.q)?,
-            k: linear(&self.k)?,
-            v: linear(&self.v)?,
+            qkv: self.qkv.iter().map(&linear).collect::<Result<_, E>>()?,
             o: linear(&self.o)?,
             q_norm: some(&self.q_norm)?,
             k_norm: some(&self.k_norm)?,
             attention_out_norm: some(&self.attention_out_norm)?,
             mlp_norm: some(&self.mlp_norm)?,
-            gate: linear(&self.gate)?,
-            up: linear(&self.up)?,
+            gate_up: self.gate_up.iter().map(&linear).collect::<Result<_, E>>()?,
             down: linear(&self.down)?,
             mlp_out_norm: some(&self.mlp_out_norm)?,
         })

@@ -9,18 +9,18 @@ pub mod gguf_adapter;
 mod gguf_vocabulary;
 mod modelfile;
 
-use super::config::{Config, RopeScaling};
+use super::config::{Config, RopeScaling, text_part};
 use super::error::Error;
 use super::language_model::LanguageModel;
 use super::layer::activation_name;
 use super::sink::Sink;
 use super::staged_folder::StagedFolder;
 use super::trained::{LORA_A, LORA_B, MAGNITUDE, SCORE, Trained, write_tensors};
-use super::tune::Tune;
+use super::tune::{LoraSpec, Tune};
 use crate::protocol::{ModelRef, RunEvent};
 use candle_core::{D, DType, Device, Tensor};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// The type of merged weights.
@@ -92,6 +92,8 @@ pub fn to_hf(
         map.insert("tie_word_embeddings".into(), model.config.tied.into());
     }
     sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
+    let tensors: BTreeMap<String, Tensor> =
+        tensors.into_iter().map(|(name, tensor)| (weights.written_name(&name), tensor)).collect();
     write_tensors(
         &folder.file("model.safetensors"),
         &tensors,
@@ -113,9 +115,16 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
         return Err(Error::Invalid("this run trained every weight, so it has no adapter; use --format hf".into()));
     };
     let folder = StagedFolder::new(out)?;
+    // In a whole model the text model is a part.
+    let whole = super::fields::json(&Path::new(&base.path).join("config.json"))?;
+    let inside = whole.is_some_and(|config| config.get("text_config").is_some());
+    let named = |name: &str| match name.strip_prefix("model.").filter(|_| inside) {
+        Some(rest) => format!("base_model.model.model.language_model.{rest}"),
+        None => format!("base_model.model.{name}"),
+    };
     // A value head is no part of a language model.
     let adapter = trained.tensors.iter().filter(|(name, _)| name.as_str() != SCORE);
-    let tensors: Vec<_> = adapter.map(|(n, t)| (format!("base_model.model.{n}"), t.clone())).collect();
+    let tensors: Vec<_> = adapter.map(|(n, t)| (named(n), t.clone())).collect();
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     write_tensors(&folder.file("adapter_model.safetensors"), tensors, metadata)?;
     // peft reads alpha as a whole number where it is one.
@@ -125,12 +134,16 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
         None => (base.path.clone(), None),
     };
     // Modules that differ are named in full.
-    let targets: Vec<&String> =
-        if spec.modules.is_empty() { spec.targets.iter().collect() } else { spec.modules.keys().collect() };
-    let ranks: BTreeMap<&String, usize> =
-        spec.modules.iter().filter(|(_, m)| m.r != spec.r).map(|(name, m)| (name, m.r)).collect();
-    let alphas: BTreeMap<&String, f64> =
-        spec.modules.iter().filter(|(_, m)| m.alpha != spec.alpha).map(|(name, m)| (name, m.alpha)).collect();
+    let full = |name: &String| match name.strip_prefix("model.").filter(|_| inside) {
+        Some(rest) => format!("language_model.{rest}"),
+        None => name.clone(),
+    };
+    let targets: Vec<String> =
+        if spec.modules.is_empty() { adapted_modules(&trained, spec) } else { spec.modules.keys().map(full).collect() };
+    let ranks: BTreeMap<String, usize> =
+        spec.modules.iter().filter(|(_, m)| m.r != spec.r).map(|(name, m)| (full(name), m.r)).collect();
+    let alphas: BTreeMap<String, f64> =
+        spec.modules.iter().filter(|(_, m)| m.alpha != spec.alpha).map(|(name, m)| (full(name), m.alpha)).collect();
     let config = json!({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": name, "revision": revision, "inference_mode": true,
         "r": spec.r, "lora_alpha": alpha, "lora_dropout": spec.dropout, "use_rslora": spec.rslora, "use_dora": spec.dora,
@@ -147,6 +160,14 @@ fn on_hub(path: &Path) -> Option<(String, String)> {
     let all = path.parent().filter(|all| all.ends_with("snapshots"))?;
     let name = all.parent()?.file_name()?.to_str()?.strip_prefix("models--")?.replacen("--", "/", 1);
     (commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit())).then(|| (name, commit.to_owned()))
+}
+
+/// The names of the modules with adapters: the targets, or the fused modules that they became.
+fn adapted_modules(trained: &Trained, spec: &LoraSpec) -> Vec<String> {
+    let module = |name: &String| Some(name.strip_suffix(LORA_A)?.rsplit('.').next()?.to_owned());
+    let adapted: BTreeSet<String> = trained.tensors.keys().filter_map(module).collect();
+    let same = spec.targets.len() == adapted.len() && spec.targets.iter().all(|target| adapted.contains(target));
+    if same { spec.targets.clone() } else { adapted.into_iter().collect() }
 }
 
 /// Applies the trained tensors: full weights replace, adapters are added as `W + scale·B·A`, whose rows DoRA rescales to its
@@ -198,7 +219,17 @@ fn hf_config(model: &LanguageModel) -> Result<Value, Error> {
     if model.path.is_dir() {
         let path = model.path.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
-        return serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not valid JSON: {e}")));
+        let whole: Value =
+            serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not valid JSON: {e}")))?;
+        // Of a whole model only the text model is merged.
+        let Some(mut part) = whole.as_object().and_then(text_part) else { return Ok(whole) };
+        part.insert("architectures".into(), json!([model.config.family.class]));
+        for key in ["dtype", "torch_dtype"] {
+            if let Some(value) = whole.get(key).filter(|_| !part.contains_key(key)) {
+                part.insert(key.into(), value.clone());
+            }
+        }
+        return Ok(part.into());
     }
     let c: &Config = &model.config;
     let mut rope = json!({"rope_type": "default", "rope_theta": c.rope_theta});
@@ -211,7 +242,7 @@ fn hf_config(model: &LanguageModel) -> Result<Value, Error> {
             rope = json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
                 "original_max_position_embeddings": original, "rope_theta": c.rope_theta});
         }
-        RopeScaling::Divided(_) => {
+        RopeScaling::Divided(_) | RopeScaling::Dynamic(_) | RopeScaling::Yarn { .. } | RopeScaling::LongRope { .. } => {
             let known = "merge from the model's Hugging Face folder instead";
             return Err(Error::unsupported(
                 &model.path,

@@ -6,8 +6,9 @@
 use super::config::Config;
 use super::error::Error;
 use super::fields::json;
+use super::layer::LinearSpec;
 use super::trained::{LORA_A, LORA_B, MAGNITUDE, Trained};
-use super::tune::{LINEARS, LoraSpec, ModuleRank, Tune};
+use super::tune::{FUSED, LINEARS, LoraSpec, ModuleRank, Tune};
 use candle_core::{Device, Tensor};
 use regex::Regex;
 use serde_json::Value;
@@ -98,14 +99,15 @@ impl PeftAdapter {
         }
         let dora = flag(&fields, "use_dora");
         check_tensors(&tensors, &modules, config, dora).map_err(|why| Error::file(&weights, why))?;
-        let kinds = |kind: &&&str| modules.keys().any(|name| name.ends_with(&format!(".{kind}")));
+        let known = LINEARS.iter().copied().chain(FUSED.iter().map(|(name, _)| *name));
+        let kinds = |kind: &&str| modules.keys().any(|name| name.ends_with(&format!(".{kind}")));
         let spec = LoraSpec {
             r: number(&fields, "r").unwrap_or(8.0) as usize,
             alpha: number(&fields, "lora_alpha").unwrap_or(8.0),
             rslora: flag(&fields, "use_rslora"),
             dora,
             dropout: number(&fields, "lora_dropout").unwrap_or(0.0),
-            targets: LINEARS.iter().filter(kinds).map(|kind| (*kind).to_owned()).collect(),
+            targets: known.filter(kinds).map(str::to_owned).collect(),
             seed: 0,
             modules,
         };
@@ -139,7 +141,7 @@ impl LoraSpec {
 /// Every linear module of the layers: its name, its kind, its layer.
 fn all_modules(config: &Config) -> impl Iterator<Item = (String, &'static str, usize)> + '_ {
     (0..config.layers).flat_map(move |layer| {
-        config.linears().into_iter().map(move |spec| (config.layer_name(layer, spec.name), LINEARS[spec.index], layer))
+        config.linears().into_iter().map(move |spec| (config.layer_name(layer, spec.name), spec.target(), layer))
     })
 }
 
@@ -273,10 +275,11 @@ fn modules(fields: &Value, config: &Config) -> Result<BTreeMap<String, ModuleRan
         }
     }
     if out.is_empty() {
+        let own: Vec<&str> = config.linears().iter().map(LinearSpec::target).collect();
         return Err(format!(
             "has target_modules={targets}, none of which is a linear module of this model's layers ({}): name the model it was \
              made for",
-            LINEARS.join(", ")
+            own.join(", ")
         ));
     }
     Ok(out)

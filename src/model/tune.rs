@@ -1,11 +1,24 @@
 //! What is trained: nothing, LoRA adapters, or all weights.
 
 use super::error::Error;
+use super::layer::LinearSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The linear modules of a decoder layer that can have an adapter, in the layer's order.
 pub const LINEARS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+/// Modules of families that have them instead of [`LINEARS`], with those that each stands for.
+pub const FUSED: [(&str, &[&str]); 8] = [
+    ("qkv_proj", &["q_proj", "k_proj", "v_proj"]),
+    ("gate_up_proj", &["gate_proj", "up_proj"]),
+    ("c_fc", &["gate_proj", "up_proj"]),
+    ("c_proj", &["down_proj"]),
+    ("query_key_value", &["q_proj", "k_proj", "v_proj"]),
+    ("dense", &["o_proj"]),
+    ("dense_h_to_4h", &["gate_proj", "up_proj"]),
+    ("dense_4h_to_h", &["down_proj"]),
+];
 
 /// LoRA (Hu et al. 2021) as in peft: `y = Wx + s·B(A(dropout x))`, `s = alpha/r`, or `alpha/√r` with `rslora`
 /// (Kalajdzievski 2023). With `dora` (Liu et al. 2024) each output has a trained magnitude:
@@ -24,7 +37,7 @@ pub struct LoraSpec {
     pub dora: bool,
     /// Dropout probability of A's inputs in training.
     pub dropout: f64,
-    /// Which of [`LINEARS`] get an adapter.
+    /// Which of [`LINEARS`] and [`FUSED`] get an adapter.
     pub targets: Vec<String>,
     /// Seed of A's initialisation and of dropout.
     pub seed: u64,
@@ -55,12 +68,12 @@ impl LoraSpec {
         module.alpha / if self.rslora { r.sqrt() } else { r }
     }
 
-    /// Rank and scale of a module's adapter, by its full name and its place in [`LINEARS`]; none if it has none.
+    /// Rank and scale of the adapter of a module with that full name; none if it has none.
     #[must_use]
-    pub fn adapter_of(&self, name: &str, index: usize) -> Option<(usize, f64)> {
+    pub fn adapter_of(&self, name: &str, spec: &LinearSpec) -> Option<(usize, f64)> {
         let module = if self.modules.is_empty() {
             let own = ModuleRank { r: self.r, alpha: self.alpha };
-            self.targets.iter().any(|target| target == LINEARS[index]).then_some(own)
+            self.adapts(spec).then_some(own)
         } else {
             self.modules.get(name).copied()
         };
@@ -79,6 +92,34 @@ impl LoraSpec {
         self.modules.values().map(|module| module.r).max().unwrap_or(self.r)
     }
 
+    /// Whether the module gets an adapter. A fused module does too when every module that it stands for is a target.
+    #[must_use]
+    pub fn adapts(&self, module: &LinearSpec) -> bool {
+        let named = |name: &str| self.targets.iter().any(|target| target == name);
+        let parts = FUSED.iter().find(|(name, _)| *name == module.target()).map_or(&[][..], |(_, parts)| parts);
+        named(module.target()) || (!parts.is_empty() && parts.iter().all(|part| named(part)))
+    }
+
+    /// Checks that each target is a module of a model with these modules, or all parts of a fused one are targets.
+    ///
+    /// # Errors
+    /// With the first target that is not, and the model's own modules.
+    pub fn check_modules(&self, modules: &[LinearSpec]) -> Result<(), Error> {
+        let adapted = |name: &str| {
+            let part_of = |module: &LinearSpec| {
+                let parts = FUSED.iter().find(|(fused, _)| *fused == module.target());
+                module.target() == name || parts.is_some_and(|(_, parts)| parts.contains(&name))
+            };
+            modules.iter().any(|module| part_of(module) && self.adapts(module))
+        };
+        let Some(target) = self.targets.iter().find(|target| !adapted(target)) else { return Ok(()) };
+        let names: Vec<&str> = modules.iter().map(LinearSpec::target).collect();
+        Err(Error::Invalid(format!(
+            "the model has no module `{target}` of its own; set lora_target_modules to all-linear or to some of {}",
+            names.join(", ")
+        )))
+    }
+
     /// Checks the values.
     ///
     /// # Errors
@@ -90,7 +131,8 @@ impl LoraSpec {
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::Invalid(format!("lora_dropout={} is not in 0..1", self.dropout)));
         }
-        match self.targets.iter().find(|t| !LINEARS.contains(&t.as_str())) {
+        let known = |t: &String| LINEARS.contains(&t.as_str()) || FUSED.iter().any(|(name, _)| name == t);
+        match self.targets.iter().find(|t| !known(t)) {
             _ if self.targets.is_empty() => Err(Error::Invalid("LoRA without target modules trains nothing".into())),
             Some(t) => Err(Error::Invalid(format!("`{t}` is not a linear module; expected {}", LINEARS.join(", ")))),
             None => Ok(()),

@@ -8,7 +8,8 @@ use super::error::Error;
 use super::gguf::Gguf;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use tiebreak_kernels::packed::Matrix;
 
@@ -20,6 +21,47 @@ pub struct Weights {
     dtype: DType,
     missing: Vec<String>,
     shapes_only: bool,
+    /// The name under which the file stores each tensor.
+    stored: StoredNames,
+}
+
+/// How a file's tensor names differ from those of the text model alone: as in folders of a whole model, whose text model is a
+/// part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StoredNames {
+    /// `model.X` and `lm_head`.
+    Plain,
+    /// `model.language_model.X` and `lm_head`: written by transformers 5.
+    Part,
+    /// `language_model.model.X` and `language_model.lm_head`: written by transformers 4.
+    Inside,
+    /// `embed_out` instead of `lm_head`: GPT-NeoX as written by transformers 4.
+    EmbedOut,
+}
+
+impl StoredNames {
+    fn of(files: &MmapedSafetensors) -> Self {
+        let embedding = |prefix: &str| files.get(&format!("{prefix}.embed_tokens.weight")).is_ok();
+        match () {
+            () if embedding("model") => Self::Plain,
+            () if embedding("model.language_model") => Self::Part,
+            () if embedding("language_model.model") => Self::Inside,
+            () if files.get("embed_out.weight").is_ok() => Self::EmbedOut,
+            () => Self::Plain,
+        }
+    }
+
+    fn name(self, name: &str) -> Cow<'_, str> {
+        match (self, name.strip_prefix("model.")) {
+            (Self::Plain, _) | (Self::Part, None) => name.into(),
+            (Self::Part, Some(rest)) => format!("model.language_model.{rest}").into(),
+            (Self::EmbedOut, _) => match name.strip_prefix("lm_head.") {
+                Some(rest) => format!("embed_out.{rest}").into(),
+                None => name.into(),
+            },
+            (Self::Inside, _) => format!("language_model.{name}").into(),
+        }
+    }
 }
 
 enum Source {
@@ -44,7 +86,8 @@ impl Weights {
         #[expect(unsafe_code, reason = "mapping weights instead of copying them needs it")]
         let mapped = unsafe { MmapedSafetensors::multi(&files) };
         let mapped = mapped.map_err(|e| Error::file(dir, format!("the weights are not valid safetensors: {e}")))?;
-        Ok(Self::new(dir, Source::Files(mapped), device, dtype))
+        let stored = StoredNames::of(&mapped);
+        Ok(Self { stored, ..Self::new(dir, Source::Files(mapped), device, dtype) })
     }
 
     /// Tensors already in memory, under Hugging Face names; `path` is for messages.
@@ -62,7 +105,8 @@ impl Weights {
     }
 
     fn new(path: &Path, source: Source, device: &Device, dtype: DType) -> Self {
-        Self { path: path.into(), source, device: device.clone(), dtype, missing: Vec::new(), shapes_only: false }
+        let (device, missing, stored) = (device.clone(), Vec::new(), StoredNames::Plain);
+        Self { path: path.into(), source, device, dtype, missing, shapes_only: false, stored }
     }
 
     /// Only compares names and shapes, and reads no values: every tensor taken is zero.
@@ -87,7 +131,7 @@ impl Weights {
     #[must_use]
     pub fn stored_type(&self, name: &str) -> Option<String> {
         match &self.source {
-            Source::Files(files) => files.get(name).ok().map(|view| format!("{:?}", view.dtype())),
+            Source::Files(files) => files.get(&self.stored.name(name)).ok().map(|view| format!("{:?}", view.dtype())),
             Source::Memory(tensors) => tensors.get(name).map(|tensor| tensor.dtype().as_str().to_uppercase()),
             Source::Gguf(file, config) => file.stored_type(name, config).map(str::to_owned),
         }
@@ -96,15 +140,28 @@ impl Weights {
     /// Whether both tensors are there with the same bytes; none where one is missing.
     pub(super) fn are_equal(&self, one: &str, other: &str) -> Option<bool> {
         let Source::Files(files) = &self.source else { return None };
-        let (one, other) = (files.get(one).ok()?, files.get(other).ok()?);
+        let get = |name: &str| files.get(&self.stored.name(name)).ok();
+        let (one, other) = (get(one)?, get(other)?);
         Some(one.dtype() == other.dtype() && one.shape() == other.shape() && one.data() == other.data())
+    }
+
+    /// The name under which a folder of the text model alone stores the tensor.
+    pub(super) fn written_name(&self, name: &str) -> String {
+        if self.stored == StoredNames::EmbedOut { self.stored.name(name).into_owned() } else { name.to_owned() }
+    }
+
+    /// How many tensors a folder holds that are none of `names`; none for other sources.
+    pub(super) fn others(&self, names: impl Iterator<Item = String>) -> Option<usize> {
+        let Source::Files(files) = &self.source else { return None };
+        let known: HashSet<String> = names.map(|name| self.stored.name(&name).into_owned()).collect();
+        Some(files.tensors().iter().filter(|(name, _)| !known.contains(name)).count())
     }
 
     /// Whether there is a tensor of that name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         match &self.source {
-            Source::Files(f) => f.get(name).is_ok(),
+            Source::Files(f) => f.get(&self.stored.name(name)).is_ok(),
             Source::Memory(m) => m.contains_key(name),
             Source::Gguf(g, config) => g.has(name, config),
         }
@@ -125,13 +182,13 @@ impl Weights {
     /// As [`Weights::take`].
     pub(crate) fn take_as(&mut self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor, Error> {
         let tensor = match &self.source {
-            Source::Files(f) => match f.get(name) {
+            Source::Files(f) => match f.get(&self.stored.name(name)) {
                 Err(_) => None,
                 Ok(view) if view.shape() != shape => {
                     return Err(self.wrong(name, shape, view.shape()));
                 }
                 Ok(_) if self.shapes_only => return self.zero(shape, dtype),
-                Ok(_) => Some(f.load(name, &self.device)?),
+                Ok(_) => Some(f.load(&self.stored.name(name), &self.device)?),
             },
             Source::Memory(m) => m.get(name).cloned(),
             Source::Gguf(g, config) => match g.shape(name, config) {

@@ -23,6 +23,7 @@ mod layout;
 mod leaf;
 mod linear;
 mod logprobs;
+mod norm;
 
 use super::backend::{Backend, Tape};
 use super::contract::{Batch, Gradients, RowGradient, TokenScores};

@@ -6,12 +6,12 @@
 
 use super::linear::{self, Linear, Lora, Weight};
 use super::norm::Norm;
-use super::rotary;
+use super::rotary::Rotary;
 use crate::model::config::Config;
 use crate::model::error::Error;
-use crate::model::layer::{LayerParts, LayerReader, LinearSpec, NormSpec};
+use crate::model::layer::{LayerParts, LayerReader, LinearSpec, LogitCurve, NormKind, NormSpec};
 use crate::model::trained::{LORA_A, LORA_B, MAGNITUDE, SCORE};
-use crate::model::tune::{LINEARS, Tune};
+use crate::model::tune::Tune;
 use crate::model::weights::{Weights, trained_dtype};
 use candle_core::{DType, Device, Tensor, Var};
 use std::ops::Deref;
@@ -19,8 +19,10 @@ use std::ops::Deref;
 /// The parameters of a layer.
 pub(crate) struct Layer {
     parts: LayerParts<Linear, Norm>,
-    /// Whether queries and keys get RoPE.
-    pub(crate) rotates: bool,
+    /// The RoPE table of queries and keys; none without RoPE.
+    pub(crate) rope: Option<usize>,
+    /// How many tokens a token attends to at most; none: all before it.
+    pub(crate) window: Option<usize>,
     /// The fused weights of q, k and v, and of gate and up, of which the modules' own are views; none until
     /// [`Decoder::fuse_weights`].
     pub(crate) fused: Option<[Tensor; 2]>,
@@ -44,7 +46,7 @@ pub struct Decoder {
     norm: Norm,
     /// None when the head is tied to the embedding.
     head: Option<Weight>,
-    frequencies: Vec<f32>,
+    rotary: Rotary,
     trainables: Vec<(String, Var)>,
     /// The scalar head (1, H), for rewards and values; trained with the rest.
     score: Option<Var>,
@@ -64,7 +66,9 @@ struct DecoderBuilder<'a> {
 impl DecoderBuilder<'_> {
     fn norm_named(&mut self, name: &str, width: usize) -> Result<Norm, Error> {
         let weight = self.weight(&format!("{name}.weight"), &[width])?;
-        Ok(Norm { weight, offset: self.config.layer.norm_offset, eps: self.config.rms_eps })
+        let bias = self.config.norm_bias().then(|| self.weight(&format!("{name}.bias"), &[width])).transpose()?;
+        let centred = self.config.layer.norm != NormKind::Rms;
+        Ok(Norm { weight, offset: self.config.layer.norm_offset, eps: self.config.rms_eps, centred, bias })
     }
 
     fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Weight, Error> {
@@ -88,7 +92,7 @@ impl LayerReader for DecoderBuilder<'_> {
         let bias = if spec.bias { Some(self.weight(&format!("{name}.bias"), &[spec.out])?) } else { None };
         self.modules += 1;
         let adapter = match self.tune {
-            Tune::Lora(lora) => lora.adapter_of(&name, spec.index).map(|adapter| (lora, adapter)),
+            Tune::Lora(lora) => lora.adapter_of(&name, spec).map(|adapter| (lora, adapter)),
             _ => None,
         };
         let lora = match adapter {
@@ -118,6 +122,7 @@ impl Decoder {
     pub fn new(config: &Config, weights: &mut Weights, tune: &Tune) -> Result<Self, Error> {
         if let Tune::Lora(spec) = tune {
             spec.check()?;
+            spec.check_modules(&config.linears())?;
         }
         let (device, dtype) = (weights.device().clone(), weights.dtype());
         let (c, names) = (config, &config.family.names);
@@ -126,7 +131,8 @@ impl Decoder {
         let mut layers = Vec::new();
         for i in 0..c.layers {
             m.layer = i;
-            layers.push(Layer { parts: c.read_layer(&mut m)?, rotates: c.layer.rotates(i), fused: None });
+            let parts = c.read_layer(&mut m)?;
+            layers.push(Layer { parts, rope: c.rope_of(i), window: c.window_of(i), fused: None });
             // A configuration with a huge layer count and no weights stops at its first missing layer.
             m.weights.finish()?;
         }
@@ -135,8 +141,8 @@ impl Decoder {
         let head = if c.tied { None } else { Some(m.weight(&head, &[c.vocab, c.hidden])?) };
         m.weights.finish()?;
         let trainables = m.trainables;
-        let frequencies = rotary::frequencies(c);
-        Ok(Self { config: c.clone(), device, dtype, embed, layers, norm, head, frequencies, trainables, score: None })
+        let rotary = Rotary::new(c);
+        Ok(Self { config: c.clone(), device, dtype, embed, layers, norm, head, rotary, trainables, score: None })
     }
 
     /// Adds a trainable scalar head without bias after the final norm, with the initial weights `first`, one per hidden dimension.
@@ -164,8 +170,8 @@ impl Decoder {
     pub(crate) fn fuse_weights(&mut self) -> Result<(), Error> {
         for layer in &mut self.layers {
             let parts = &mut layer.parts;
-            let qkv = linear::fuse_weights(&mut [&mut parts.q, &mut parts.k, &mut parts.v])?;
-            let gate_up = linear::fuse_weights(&mut [&mut parts.gate, &mut parts.up])?;
+            let qkv = linear::fuse_weights(&mut parts.qkv)?;
+            let gate_up = linear::fuse_weights(&mut parts.gate_up)?;
             layer.fused = qkv.zip(gate_up).map(|(a, b)| [a, b]);
         }
         Ok(())
@@ -247,9 +253,14 @@ impl Decoder {
         self.head_weight().cast(false, self.dtype)
     }
 
-    /// RoPE angles, (T, head_dim/2), of these positions.
-    pub(crate) fn angles(&self, positions: impl Iterator<Item = usize>) -> Vec<f64> {
-        rotary::angles(&self.frequencies, positions)
+    /// What happens to the head's logits.
+    pub(crate) fn logits(&self) -> LogitCurve {
+        self.config.layer.logits
+    }
+
+    /// The RoPE tables.
+    pub(crate) fn rotary(&self) -> &Rotary {
+        &self.rotary
     }
 
     /// Whether some adapter has dropout.
@@ -260,9 +271,13 @@ impl Decoder {
 }
 
 impl Layer {
-    /// DoRA's factors of the linear modules, in the order of [`LINEARS`].
-    pub(super) fn dora_scales(&self) -> Result<[Option<Tensor>; LINEARS.len()], Error> {
-        let of = |linear: &Linear| linear.dora_scale();
-        Ok([of(&self.q)?, of(&self.k)?, of(&self.v)?, of(&self.o)?, of(&self.gate)?, of(&self.up)?, of(&self.down)?])
+    /// The norm before the feed-forward.
+    pub(super) fn before_mlp(&self, shared: bool) -> Option<&Norm> {
+        if shared { self.attention_norm.as_ref() } else { self.mlp_norm.as_ref() }
+    }
+
+    /// DoRA's factors of the linear modules, in the order of `linears`.
+    pub(super) fn dora_scales(&self) -> Result<Vec<Option<Tensor>>, Error> {
+        self.linears().into_iter().map(Linear::dora_scale).collect()
     }
 }

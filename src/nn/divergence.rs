@@ -4,7 +4,9 @@
 //! models with one vocabulary. Refuses gradients.
 
 use super::decoder::Decoder;
+use super::logit_curve::bent;
 use crate::model::error::Error;
+use crate::model::layer::LogitCurve;
 use crate::model::weights::trained_dtype;
 use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
@@ -22,11 +24,11 @@ pub(super) fn divergence(
     targets: &[u32],
 ) -> Result<(Vec<f64>, Vec<f64>), Error> {
     let (mut kl, mut logp) = (Vec::new(), Vec::new());
-    let weight = decoder.head()?;
+    let (weight, curve) = (decoder.head()?, decoder.logits());
     for start in (0..targets.len()).step_by(CHUNK) {
         let n = CHUNK.min(targets.len() - start);
-        let log_q = log_softmax(&wide(&base.narrow(0, start, n)?.matmul(&head.t()?)?)?)?;
-        let log_p = log_softmax(&wide(&now.narrow(0, start, n)?.matmul(&weight.t()?)?)?)?;
+        let log_q = log_softmax(&bent(curve, &wide(&base.narrow(0, start, n)?.matmul(&head.t()?)?)?)?)?;
+        let log_p = log_softmax(&bent(curve, &wide(&now.narrow(0, start, n)?.matmul(&weight.t()?)?)?)?)?;
         kl.extend(read(&(log_q.exp()? * (&log_q - &log_p)?)?.sum(D::Minus1)?)?);
         let index = Tensor::new(&targets[start..start + n], now.device())?.reshape((n, 1))?;
         logp.extend(read(&log_p.gather(&index, 1)?)?);
@@ -66,7 +68,8 @@ pub(crate) struct TokenComparison {
     pub(crate) same_top: bool,
 }
 
-/// Compares two models on each of `targets`, from their hidden states after the final norm (n, H) and their heads (V, H).
+/// Compares two models on each of `targets`, from their hidden states after the final norm (n, H), their heads (V, H), and
+/// what happens to their logits.
 /// Sums over the vocabulary are in f64; equal models give exactly 0.
 ///
 /// # Errors
@@ -74,6 +77,7 @@ pub(crate) struct TokenComparison {
 pub(crate) fn compare(
     states: [&Tensor; 2],
     heads: [&Tensor; 2],
+    curves: [LogitCurve; 2],
     targets: &[u32],
 ) -> Result<Vec<TokenComparison>, Error> {
     let heads = [wide(heads[0])?.t()?, wide(heads[1])?.t()?];
@@ -82,7 +86,7 @@ pub(crate) fn compare(
         let n = COMPARED.min(targets.len() - start);
         let logits = |side: usize| -> Result<Vec<f64>, Error> {
             let state = wide(&states[side].narrow(0, start, n)?)?;
-            read(&state.matmul(&heads[side])?)
+            read(&bent(curves[side], &state.matmul(&heads[side])?)?)
         };
         let (one, two) = (logits(0)?, logits(1)?);
         let width = one.len() / n;
@@ -139,7 +143,7 @@ mod tests {
         let head = |p: [f64; 3]| tensor(p.map(f64::ln).to_vec(), (3, 1));
         let (p, q) = ([0.5, 0.3, 0.2], [0.2, 0.3, 0.5]);
         let targets: Vec<u32> = (0..100).map(|i| i % 3).collect();
-        let found = compare([&state, &state], [&head(p), &head(q)], &targets).unwrap();
+        let found = compare([&state, &state], [&head(p), &head(q)], [LogitCurve::NONE; 2], &targets).unwrap();
         assert_eq!(found.len(), 100);
         let kl = |p: [f64; 3], q: [f64; 3]| p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
         for (at, token) in found.iter().enumerate() {
@@ -147,12 +151,13 @@ mod tests {
             assert!((token.logp[0] - p[at % 3].ln()).abs() < 1e-12 && (token.logp[1] - q[at % 3].ln()).abs() < 1e-12);
             assert!(!token.same_top);
         }
-        let same = compare([&state, &state], [&head(p), &head(p)], &targets).unwrap();
+        let same = compare([&state, &state], [&head(p), &head(p)], [LogitCurve::NONE; 2], &targets).unwrap();
         assert!(same.iter().all(|t| t.kl == 0.0 && t.reverse_kl == 0.0 && t.same_top && t.logp[0] == t.logp[1]));
         let wider = tensor(vec![0.0; 4], (4, 1));
-        let refused = compare([&state, &state], [&head(p), &wider], &targets).unwrap_err().to_string();
+        let refused =
+            compare([&state, &state], [&head(p), &wider], [LogitCurve::NONE; 2], &targets).unwrap_err().to_string();
         assert!(refused.contains("vocabularies differ"), "{refused}");
         let broken = tensor(vec![f64::NAN, 0.0, 0.0], (3, 1));
-        assert!(compare([&state, &state], [&head(p), &broken], &targets).is_err());
+        assert!(compare([&state, &state], [&head(p), &broken], [LogitCurve::NONE; 2], &targets).is_err());
     }
 }

@@ -6,6 +6,7 @@
 
 use super::contract::{Batch, Row};
 use super::decoder::Decoder;
+use super::rotary::RowPosition;
 use crate::model::error::Error;
 use tiebreak_kernels::attention::AttentionSegment;
 
@@ -18,17 +19,15 @@ pub(crate) struct BatchLayout {
     pub(crate) ids: Vec<u32>,
     /// Which tokens attend to which.
     pub(crate) segments: Vec<AttentionSegment>,
-    /// Cosines of each token's position, (tokens, head_dim/2).
-    pub(crate) cos: Vec<f32>,
-    /// Sines, as the cosines.
-    pub(crate) sin: Vec<f32>,
+    /// Cosines and sines of each token's position, (tokens, rotary/2), from each RoPE table.
+    pub(crate) rope: Vec<(Vec<f32>, Vec<f32>)>,
     /// The packed position that predicts each scored token.
     pub(crate) from: Vec<usize>,
     /// Each scored token.
     pub(crate) target: Vec<u32>,
     /// The packed position of each value.
     pub(crate) valued: Vec<usize>,
-    /// 1 / temperature.
+    /// The logits' factor / temperature.
     pub(crate) inv_temp: f64,
     /// For every row its range of packed positions (start, end) and its start in the padded batch, which seeds dropout masks.
     pub(crate) padded: Vec<(usize, usize, usize)>,
@@ -62,33 +61,38 @@ impl BatchLayout {
         let mut out = Self {
             ids: Vec::new(),
             segments: Vec::new(),
-            cos: Vec::new(),
-            sin: Vec::new(),
+            rope: Vec::new(),
             from: Vec::new(),
             target: Vec::new(),
             valued: Vec::new(),
-            inv_temp: 1.0 / batch.temperature,
+            inv_temp: decoder.logits().factor() / batch.temperature,
             padded: Vec::new(),
             families: Vec::new(),
             counts: Vec::new(),
         };
+        let rotary = decoder.rotary();
+        let long = |len: usize| rotary.is_long(len);
         let mut positions = Vec::new();
         let mut places = Vec::with_capacity(batch.rows.len());
         let mut r = 0;
-        for (rows, prefix) in if share { shared(batch) } else { vec![(1, 0); batch.rows.len()] } {
+        for (rows, prefix) in if share { shared(batch, &long) } else { vec![(1, 0); batch.rows.len()] } {
             let shared = out.ids.len();
             out.families.push(shared);
-            out.lay(&batch.rows[r].ids[..prefix], 0, 0..0, &mut positions);
-            for row in &batch.rows[r..r + rows] {
+            // Rows that share a prefix are all long or all short.
+            let row = |row: &Row| RowPosition { at: 0, long: long(row.ids.len()) };
+            out.lay(&batch.rows[r].ids[..prefix], row(&batch.rows[r]), 0..0, &mut positions);
+            for row_ids in &batch.rows[r..r + rows] {
                 let own = out.ids.len();
                 places.push(RowPlace { shared, prefix, own });
-                if row.starts.len() > 1 {
-                    let ends = row.starts[1..].iter().copied().chain([row.ids.len()]);
-                    for (start, end) in row.starts.iter().zip(ends) {
-                        out.lay(&row.ids[*start..end], 0, 0..0, &mut positions);
+                if row_ids.starts.len() > 1 {
+                    let ends = row_ids.starts[1..].iter().copied().chain([row_ids.ids.len()]);
+                    for (start, end) in row_ids.starts.iter().zip(ends) {
+                        let first = RowPosition { at: 0, long: long(end - start) };
+                        out.lay(&row_ids.ids[*start..end], first, 0..0, &mut positions);
                     }
                 } else {
-                    out.lay(&row.ids[prefix..], prefix, shared..shared + prefix, &mut positions);
+                    let first = RowPosition { at: prefix, ..row(row_ids) };
+                    out.lay(&row_ids.ids[prefix..], first, shared..shared + prefix, &mut positions);
                 }
             }
             r += rows;
@@ -100,20 +104,25 @@ impl BatchLayout {
             out.counts.push((row.scored.len(), row.valued.len()));
             out.padded.push((place.own, place.own + row.ids.len() - place.prefix, r * longest));
         }
-        let angles = decoder.angles(positions.into_iter());
-        out.cos = angles.iter().map(|a| a.cos() as f32).collect();
-        out.sin = angles.iter().map(|a| a.sin() as f32).collect();
+        let table = |i: usize| rotary.table(i, positions.iter().copied(), |x| x as f32);
+        out.rope = (0..rotary.count()).map(table).collect();
         Ok(out)
     }
 
     /// Adds tokens, whose positions start at `first`, as a segment that attends to `prefix`.
-    fn lay(&mut self, ids: &[u32], first: usize, prefix: std::ops::Range<usize>, positions: &mut Vec<usize>) {
+    fn lay(
+        &mut self,
+        ids: &[u32],
+        first: RowPosition,
+        prefix: std::ops::Range<usize>,
+        positions: &mut Vec<RowPosition>,
+    ) {
         if ids.is_empty() {
             return;
         }
         let start = self.ids.len();
         self.ids.extend_from_slice(ids);
-        positions.extend(first..first + ids.len());
+        positions.extend((first.at..first.at + ids.len()).map(|at| RowPosition { at, ..first }));
         self.segments.push(AttentionSegment { prefix, own: start..self.ids.len() });
     }
 
@@ -131,28 +140,29 @@ impl BatchLayout {
 /// Tokens of these rows with shared prefixes counted once.
 pub(crate) fn packed_tokens(rows: &[Row]) -> usize {
     let all: usize = rows.iter().map(|r| r.ids.len()).sum();
-    all - runs(rows).iter().map(|(n, prefix)| (n - 1) * prefix).sum::<usize>()
+    all - runs(rows, &|_| false).iter().map(|(n, prefix)| (n - 1) * prefix).sum::<usize>()
 }
 
 /// Cuts the rows into runs (rows, prefix length) that save the most tokens; (1, 0) is a single row.
-fn shared(batch: &Batch) -> Vec<(usize, usize)> {
+/// Rows share a prefix only if `long` says the same of their lengths.
+fn shared(batch: &Batch, long: &dyn Fn(usize) -> bool) -> Vec<(usize, usize)> {
     let whole = [batch.rows.len()];
     let families = if batch.families.is_empty() { &whole[..] } else { &batch.families };
     let mut rows = batch.rows.as_slice();
     let mut out = Vec::with_capacity(rows.len());
     for n in families {
         let (family, rest) = rows.split_at((*n).min(rows.len()));
-        out.extend(runs(family));
+        out.extend(runs(family, long));
         rows = rest;
     }
-    out.extend(runs(rows));
+    out.extend(runs(rows, long));
     out
 }
 
 /// As [`shared`] within a family.
-fn runs(rows: &[Row]) -> Vec<(usize, usize)> {
+fn runs(rows: &[Row], long: &dyn Fn(usize) -> bool) -> Vec<(usize, usize)> {
     let common = |pair: &[Row]| {
-        let whole = pair.iter().all(|r| r.starts.len() < 2);
+        let whole = pair.iter().all(|r| r.starts.len() < 2) && long(pair[0].ids.len()) == long(pair[1].ids.len());
         let same = pair[0].ids.iter().zip(&pair[1].ids).take_while(|(a, b)| a == b).count();
         if whole && same >= SHARED { same } else { 0 }
     };
@@ -198,17 +208,21 @@ mod tests {
         let prompt = |n: u32, len: u32| -> Vec<u32> { system.iter().copied().chain((0..len).map(|i| n + i)).collect() };
         let (a, b) = (prompt(100, 30), prompt(200, 30));
         let pairs = [row(&a, &[1, 2]), row(&a, &[3]), row(&b, &[4]), row(&b, &[5, 6])];
-        assert_eq!(runs(&pairs), [(2, 50), (2, 50)], "two prompts of 50 are worth more than thrice 20");
+        assert_eq!(runs(&pairs, &|_| false), [(2, 50), (2, 50)], "two prompts of 50 are worth more than thrice 20");
         let (a, b) = (prompt(100, 2), prompt(200, 2));
         let short = [row(&a, &[1, 2]), row(&a, &[3]), row(&b, &[4]), row(&b, &[5, 6])];
-        assert_eq!(runs(&short), [(4, 20)]);
+        assert_eq!(runs(&short, &|_| false), [(4, 20)]);
         let group: Vec<Row> = (0..8).map(|i| row(&a, &[7, 8 + i / 2, i])).collect();
-        assert_eq!(runs(&group), [(8, 23)], "answers that begin alike by chance split no group");
-        assert_eq!(runs(&[row(&[1, 2, 3], &[4]), row(&[1, 2, 3], &[5])]), [(1, 0), (1, 0)], "too short to share");
+        assert_eq!(runs(&group, &|_| false), [(8, 23)], "answers that begin alike by chance split no group");
+        assert_eq!(
+            runs(&[row(&[1, 2, 3], &[4]), row(&[1, 2, 3], &[5])], &|_| false),
+            [(1, 0), (1, 0)],
+            "too short to share"
+        );
         let mut packed = row(&a, &[1]);
         packed.starts = vec![0, 5];
-        assert_eq!(runs(&[packed, row(&a, &[1])]), [(1, 0), (1, 0)]);
-        assert!(runs(&[]).is_empty());
+        assert_eq!(runs(&[packed, row(&a, &[1])], &|_| false), [(1, 0), (1, 0)]);
+        assert!(runs(&[], &|_| false).is_empty());
         assert_eq!((packed_tokens(&group), packed_tokens(&pairs)), (8 * 25 - 7 * 23, 2 * 50 + 2 + 1 + 1 + 2));
     }
 
@@ -216,7 +230,7 @@ mod tests {
     fn no_run_crosses_a_family() {
         let a: Vec<u32> = (0..20).collect();
         let rows: Vec<Row> = (0..4).map(|i| row(&a, &[i])).collect();
-        assert_eq!(shared(&Batch::new(rows.clone())), [(4, 20)]);
-        assert_eq!(shared(&Batch { families: vec![2, 2], ..Batch::new(rows) }), [(2, 20), (2, 20)]);
+        assert_eq!(shared(&Batch::new(rows.clone()), &|_| false), [(4, 20)]);
+        assert_eq!(shared(&Batch { families: vec![2, 2], ..Batch::new(rows) }, &|_| false), [(2, 20), (2, 20)]);
     }
 }

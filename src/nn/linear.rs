@@ -45,7 +45,7 @@ impl Weight {
 
 /// Concatenates the frozen weights of `parts` (which read one input) and makes their weights views of the result; none if one is
 /// trained.
-pub(super) fn fuse_weights(parts: &mut [&mut Linear]) -> Result<Option<Tensor>, Error> {
+pub(super) fn fuse_weights(parts: &mut [Linear]) -> Result<Option<Tensor>, Error> {
     if parts.iter().any(|part| part.weight.trained().is_some()) {
         return Ok(None);
     }

@@ -47,8 +47,9 @@ fn after(c: &Config) -> usize {
 }
 
 /// The sum of the adapters' ranks in a layer.
-fn low(tune: &Tune) -> usize {
-    if let Tune::Lora(l) = tune { l.largest_rank() * l.targets.len() } else { 0 }
+fn low(c: &Config, tune: &Tune) -> usize {
+    let Tune::Lora(lora) = tune else { return 0 };
+    lora.largest_rank() * c.linears().iter().filter(|spec| lora.adapts(spec)).count()
 }
 
 /// The size of one group of sequences that go through the decoder together.
@@ -71,7 +72,7 @@ pub(crate) fn trainable(c: &Config, tune: &Tune) -> u64 {
     };
     // A is (r, in), B is (out, r), DoRA's magnitudes are (out).
     let adapter = |layer: usize, spec: LinearSpec| {
-        let found = lora.adapter_of(&c.layer_name(layer, spec.name), spec.index);
+        let found = lora.adapter_of(&c.layer_name(layer, spec.name), &spec);
         found.map_or(0, |(r, _)| r * (spec.width + spec.out) + if lora.dora { spec.out } else { 0 })
     };
     let layer = |layer: usize| c.linears().into_iter().map(|spec| adapter(layer, spec)).sum::<usize>();
@@ -97,7 +98,7 @@ pub(crate) fn work_reference(c: &Config, tune: &Tune, groups: &[PassSize]) -> u6
 /// and one state per scored token. Also returns the number of layers whose activations are all saved.
 pub(crate) fn work_cpu(c: &Config, tune: &Tune, groups: &[PassSize], room: u64) -> (u64, u64) {
     let (hidden, ff, q) = (c.hidden as u64, c.ff as u64, c.q_width() as u64);
-    let rest = kept_on_cpu(c, low(tune)) as u64;
+    let rest = kept_on_cpu(c, low(c, tune)) as u64;
     let inputs = |g: &PassSize| g.tokens * hidden * (c.layers as u64 + 1) + g.scored * hidden;
     let rest = groups.iter().map(|g| g.tokens * rest).sum::<u64>();
     let layers = kept_layers(c, rest * BYTES, room);
@@ -118,7 +119,7 @@ fn kept_layers(c: &Config, bytes: u64, room: u64) -> u64 {
 /// at most `room` bytes, and a chunk's logits exist in f32 together with their softmax.
 pub(crate) fn work_cuda(c: &Config, tune: &Tune, groups: &[PassSize], narrow: u64, room: u64) -> (u64, u64) {
     let (hidden, ff, layers, q) = (c.hidden as u64, c.ff as u64, c.layers as u64, c.q_width() as u64);
-    let rest = kept_on_cuda(c, low(tune), narrow);
+    let rest = kept_on_cuda(c, low(c, tune), narrow);
     let inputs: u64 = groups.iter().map(|g| BYTES * hidden * (g.tokens * (layers + 1) + g.scored)).sum();
     let rest = groups.iter().map(|g| g.tokens * rest).sum::<u64>();
     let whole = kept_layers(c, rest, room);

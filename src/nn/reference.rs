@@ -59,7 +59,10 @@ impl ReferenceBackend {
         concat_rows(self.token_budget.parts(
             &vec![t; b],
             || false,
-            |first, count| decoder.layer(i, &cut(x, first, count)?, rope, &Pass { skipped: first * t, ..*pass }),
+            |first, count| {
+                let rope = rope.rows(first, count)?;
+                decoder.layer(i, &cut(x, first, count)?, &rope, &Pass { skipped: first * t, ..*pass })
+            },
         )?)
     }
 
@@ -80,7 +83,8 @@ impl ReferenceBackend {
             || false,
             |first, count| {
                 let x = Var::from_tensor(&cut(input, first, count)?)?;
-                let y = decoder.layer(i, x.as_tensor(), rope, &Pass { skipped: first * t, ..*pass })?;
+                let rope = rope.rows(first, count)?;
+                let y = decoder.layer(i, x.as_tensor(), &rope, &Pass { skipped: first * t, ..*pass })?;
                 graph.chain(&y, &cut(upstream, first, count)?, &x)
             },
         )?)

@@ -1,8 +1,9 @@
 //! Random models, adapters and batches, and the comparison of a backend with the reference in f64. For tests only.
 
 use crate::model::family::{Defaults, Family, GgufFamily, TensorNames};
-use crate::model::layer::{Activation, LayerSpec, NormPlacement, QkNorm, RopeLayers, TensorName};
+use crate::model::layer::{Activation, LayerPattern, LayerSpec, LogitCurve, NormKind, NormPlacement, QkNorm};
 use crate::model::{Config, LINEARS, LoraSpec, Tune, Weights};
+use crate::model::{RopeScaling, RopeSpec};
 use crate::nn::policy::{Batch, Policy, Row, RowGradient, TokenScores};
 use crate::nn::{Decoder, stream, uniform};
 use candle_core::{DType, Device, Tensor};
@@ -28,27 +29,38 @@ fn noise(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-/// A family with norms wherever a layer may have one.
-static ANY: Family = Family {
-    model_types: &["toy"],
-    class: "",
-    layer: LayerSpec::default,
-    read: |_, _| Ok(()),
-    defaults: Defaults::LLAMA,
-    embedding_scale: |_| 1.0,
-    names: TensorNames {
-        mlp_norm: TensorName { hf: "pre_feedforward_layernorm", gguf: "ffn_norm" },
-        ..TensorNames::COMMON
-    },
-    gguf: GgufFamily { architecture: "toy", interleaved: false },
-};
+/// A family with norms wherever a layer may have one, and these names.
+const fn any(model_types: &'static [&'static str], names: &TensorNames) -> Family {
+    Family {
+        model_types,
+        models: "",
+        class: "",
+        layer: LayerSpec::default,
+        read: |_, _| Ok(()),
+        defaults: Defaults::LLAMA,
+        embedding_scale: |_| 1.0,
+        names: *names,
+        gguf: GgufFamily { architecture: "toy", interleaved: false },
+    }
+}
+
+static PLAIN: Family = any(&["toy"], &TensorNames::SANDWICH);
+static FUSED: Family = any(&["fused"], &TensorNames { fused: TensorNames::FUSED.fused, ..TensorNames::SANDWICH });
+/// Without a gate.
+static UNGATED: Family =
+    any(&["ungated"], &TensorNames { linears: TensorNames::CODE.linears, ..TensorNames::SANDWICH });
+/// Without a gate and fused.
+static BY_HEAD: Family = any(
+    &["by_head"],
+    &TensorNames { linears: TensorNames::NEOX.linears, fused: TensorNames::NEOX.fused, ..TensorNames::SANDWICH },
+);
 
 /// Draws what a layer computes. A third of the models stay what their family says.
 pub(crate) fn vary(rng: &mut ChaCha8Rng, config: &mut Config) {
     if below(rng, 3) == 0 {
         return;
     }
-    config.family = &ANY;
+    config.family = [&PLAIN, &PLAIN, &FUSED, &UNGATED, &BY_HEAD][below(rng, 5)];
     let layer = &mut config.layer;
     layer.norms = [NormPlacement::Pre, NormPlacement::Post, NormPlacement::Sandwich][below(rng, 3)];
     layer.norm_offset = [0.0, 1.0][below(rng, 2)];
@@ -57,8 +69,33 @@ pub(crate) fn vary(rng: &mut ChaCha8Rng, config: &mut Config) {
         [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::ReluSquared]
             [below(rng, 5)];
     (layer.qkv_bias, layer.o_bias, layer.mlp_bias) = (below(rng, 2) == 0, below(rng, 2) == 0, below(rng, 2) == 0);
-    layer.rope = if below(rng, 2) == 0 { RopeLayers::All } else { RopeLayers::Listed(vec![below(rng, 2) == 0]) };
+    layer.norm = if layer.norm_offset == 0.0 && layer.qk_norm == QkNorm::No && below(rng, 2) == 0 {
+        [NormKind::Layer, NormKind::Centred][below(rng, 2)]
+    } else {
+        NormKind::Rms
+    };
+    layer.gated = config.family != &UNGATED && config.family != &BY_HEAD;
+    layer.parallel = below(rng, 3) == 0;
+    layer.shared_norm = layer.parallel && layer.norms != NormPlacement::Post && below(rng, 2) == 0;
+    layer.rope_pairs = layer.qk_norm == QkNorm::No && below(rng, 3) == 0;
+    layer.by_head = config.heads == config.kv_heads && config.family.names.fused.is_some();
+    layer.rope = if below(rng, 2) == 0 { LayerPattern::All } else { LayerPattern::Listed(vec![below(rng, 2) == 0]) };
+    layer.windows = [LayerPattern::None, LayerPattern::All, LayerPattern::ExceptEvery(2)][below(rng, 3)].clone();
+    layer.attention_scale = [None, Some(0.4)][below(rng, 2)];
+    layer.attention_cap = [None, Some(1.3)][below(rng, 2)];
+    layer.residual_scale = [1.0, 0.6][below(rng, 2)];
+    layer.logits = [LogitCurve::NONE, LogitCurve { scale: 0.7, cap: None }, LogitCurve { scale: 1.2, cap: Some(2.5) }]
+        [below(rng, 3)];
+    config.window = (layer.windows != LayerPattern::None).then(|| 2 + below(rng, 60));
     config.embedding_scale = [1.0, 1.7][below(rng, 2)];
+    config.rotary = [config.head_dim, 2 * config.head_dim.div_ceil(4)][below(rng, 2)];
+    let factors = |by: f32| (0..config.rotary / 2).map(|i| 1.0 + by * i as f32).collect();
+    config.rope_scaling = match below(rng, 4) {
+        0 => RopeScaling::Yarn { factor: 4.0, fast: 8.0, slow: 1.0, original: 40.0, truncate: true, attention: 1.1 },
+        1 => RopeScaling::LongRope { short: factors(0.5), long: factors(1.5), original: 40, attention: 1.2 },
+        _ => RopeScaling::None,
+    };
+    config.local_rope = [None, Some(RopeSpec { theta: 30.0, scaling: RopeScaling::None })][below(rng, 2)].clone();
 }
 
 impl Toy {

@@ -37,6 +37,9 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
         None => Batches::from_examples(&made.train, params)?,
     };
     let tune = tune(params);
+    if let Tune::Lora(lora) = &tune {
+        lora.check_modules(&model.config.linears())?;
+    }
     let trainable = trainable(&model.config, &tune);
     let longest = made.longest();
     let device = device(&spec.device)?;

@@ -10,7 +10,6 @@ use crate::model::layer::LinearSpec;
 use crate::model::sink::Sink;
 use crate::model::staged_folder::StagedFolder;
 use crate::model::trained::write_tensors;
-use crate::model::tune::LINEARS;
 use crate::nn::random::{stream, uniform};
 use crate::protocol::{FreshSpec, RunEvent};
 use candle_core::{DType, Device, Tensor};
@@ -124,7 +123,7 @@ fn tokenizer(size: usize) -> Result<(String, usize), Error> {
 /// Every tensor by its Hugging Face name, in f16. Each has its own random stream, numbered in the model's order.
 fn weights(c: &Config, seed: u64) -> Result<BTreeMap<String, Tensor>, Error> {
     let into_stream = DEVIATION / (2.0 * c.layers as f64).sqrt();
-    let writes_residual = |spec: &&LinearSpec| matches!(LINEARS[spec.index], "o_proj" | "down_proj");
+    let writes_residual = |spec: &&LinearSpec| matches!(spec.target(), "o_proj" | "down_proj");
     let linears = c.linears();
     let residual: Vec<_> = linears.iter().filter(writes_residual).map(|spec| spec.name).collect();
     let mut tensors = BTreeMap::new();

@@ -46,8 +46,21 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
         RopeScaling::None => format!("base {}", c.rope_theta),
         RopeScaling::Linear(factor) => format!("base {}, linear, factor {factor}", c.rope_theta),
         RopeScaling::Llama3 { factor, .. } => format!("base {}, llama3, factor {factor}", c.rope_theta),
+        RopeScaling::Dynamic(factor) => {
+            format!(
+                "base {}, dynamic, factor {factor}: unscaled within the context of {} tokens",
+                c.rope_theta, c.context
+            )
+        }
+        RopeScaling::Yarn { factor, .. } => format!("base {}, yarn, factor {factor}", c.rope_theta),
+        RopeScaling::LongRope { original, .. } => {
+            format!("base {}, longrope, other factors for rows longer than {original} tokens", c.rope_theta)
+        }
         RopeScaling::Divided(_) => format!("base {}, factors from the file", c.rope_theta),
     };
+    let part =
+        if c.rotary == c.head_dim { String::new() } else { format!(", {} of a head's {}", c.rotary, c.head_dim) };
+    let rope = rope + &part;
     let head = format!("{}.weight", names.head.hf);
     let facts = [
         ("class", c.family.class.to_owned()),
@@ -57,11 +70,18 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
         ("feed-forward", c.ff.to_string()),
         ("vocabulary", format!("{}, the tokenizer has {} tokens", c.vocab, model.tokenizer.size())),
         ("embedding", stored(&format!("{}.weight", names.embedding.hf))),
-        ("layer weights", stored(&format!("{}.weight", c.layer_name(0, names.linears[0])))),
+        ("layer weights", stored(&format!("{}.weight", c.layer_name(0, c.linears()[0].name)))),
         ("head", if c.tied { "tied to the embedding".into() } else { stored(&head) }),
         ("rope", rope),
     ];
     let mut facts: Vec<(String, String)> = facts.map(|(name, value)| (name.to_owned(), value)).into();
+    if let Some(local) = &c.local_rope {
+        facts.push(("local rope".into(), format!("base {}", local.theta)));
+    }
+    if let Some(window) = c.window {
+        let windows = (0..c.layers).filter(|i| c.window_of(*i).is_some()).count();
+        facts.push(("window".into(), format!("{window} tokens in {windows} of {} layers", c.layers)));
+    }
     let variables = model.template.as_ref().map_or_else(Vec::new, Template::variables);
     if !variables.is_empty() {
         facts.push(("template reads".into(), sanitise(&variables.join(", "))));

@@ -244,8 +244,8 @@ fn an_unusable_model_is_refused_with_the_reason_before_a_session_is_created() {
     let new = |name: &str, model: &Path| refused(home, &["new", name, "--model", model.to_str().unwrap()], 1);
     let tokens = spoiled(home, "tokens", |model| fs::remove_file(model.join("tokenizer.json")).unwrap());
     assert!(new("tokens", &tokens).contains("tokenizer.json"));
-    let kind = spoiled(home, "kind", edit("config.json", "\"llama\"", "\"gpt_neox\""));
-    assert!(new("kind", &kind).contains("`gpt_neox` is not supported"));
+    let kind = spoiled(home, "kind", edit("config.json", "\"llama\"", "\"gpt_bigcode\""));
+    assert!(new("kind", &kind).contains("`gpt_bigcode` is not supported"));
     let shape = spoiled(home, "shape", edit("config.json", "\"intermediate_size\": 64", "\"intermediate_size\": 48"));
     assert!(new("shape", &shape).contains("has shape [64, 32], but config.json asks for [48, 32]"));
     let deep = spoiled(home, "deep", edit("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"));

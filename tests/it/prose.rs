@@ -41,6 +41,22 @@ fn the_readme_has_the_table_of_formats_of_the_program() {
     }
 }
 
+/// `UPDATE_README=1 cargo test readme` updates the table.
+#[test]
+fn the_readme_has_the_table_of_families_of_the_program() {
+    let (path, text) = readme();
+    let (begin, end) =
+        ("<!-- families: generated from the table of families; `cargo test` checks it -->\n", "<!-- families end -->");
+    let (before, rest) = text.split_once(begin).expect("the README has the mark before its families");
+    let (shown, after) = rest.split_once(end).expect("the README has the mark after its families");
+    let table = tiebreak::model::family::markdown();
+    if std::env::var_os("UPDATE_README").is_some() {
+        fs::write(path, format!("{before}{begin}{table}{end}{after}")).unwrap();
+    } else {
+        assert_eq!(shown, table, "run `UPDATE_README=1 cargo test readme`");
+    }
+}
+
 #[test]
 fn the_readme_names_commands_and_pictures_that_exist() {
     let (path, text) = readme();

@@ -8,7 +8,24 @@ use crate::domain::hyper::{choices, hyperparameters, row};
 use crate::domain::param::{ParamKind, ParamRow};
 
 /// Linear modules that adapters can be attached to.
-const TARGETS: &[&str] = &["all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+const TARGETS: &[&str] = &[
+    "all-linear",
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+    "qkv_proj",
+    "gate_up_proj",
+    "c_fc",
+    "c_proj",
+    "query_key_value",
+    "dense",
+    "dense_h_to_4h",
+    "dense_4h_to_h",
+];
 
 choices! {
     /// Which parameters are trained.

@@ -1,15 +1,15 @@
 //! Packs a model from its files, or from a decoder in memory with its adapters.
 
-use super::{PackedDecoder, PackedLinear, PackedLora};
+use super::{PackedDecoder, PackedLinear, PackedLora, PackedNorm};
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
-use crate::model::layer::{LayerReader, LinearSpec, NormSpec};
+use crate::model::layer::{LayerReader, LinearSpec, NormKind, NormSpec};
 use crate::model::weights::Weights;
 use crate::nn::decoder::Decoder;
 use crate::nn::linear::{Linear, Weight};
 use crate::nn::norm::Norm;
-use crate::nn::rotary::frequencies;
+use crate::nn::rotary::Rotary;
 use candle_core::{DType, Device, Tensor};
 use tiebreak_kernels::packed::Matrix;
 
@@ -44,7 +44,10 @@ impl PackedDecoder {
     /// # Errors
     /// When a tensor operation fails.
     pub fn of(decoder: &Decoder, adapter: bool) -> Result<Self, Error> {
-        let norm = |n: &Norm| floats(&n.gamma()?);
+        let norm = |n: &Norm| {
+            let bias = n.bias.as_ref().map(|b| floats(b.stored())).transpose()?;
+            Ok::<_, Error>(PackedNorm { gamma: floats(&n.gamma()?)?, centred: n.centred, bias })
+        };
         let linear = |l: &Linear| PackedLinear::of(l, adapter);
         let layers = decoder.layers().iter().map(|l| l.map(linear, norm)).collect::<Result<_, Error>>()?;
         let c = decoder.config();
@@ -55,7 +58,7 @@ impl PackedDecoder {
             layers,
             norm: norm(decoder.last_norm())?,
             head: if c.tied { None } else { Some(head(decoder.head_weight())?) },
-            frequencies: frequencies(c),
+            rotary: Rotary::new(c),
         })
     }
 
@@ -77,10 +80,10 @@ impl PackedDecoder {
             // A configuration with a huge layer count and no weights stops at its first missing layer.
             weights.finish()?;
         }
-        let norm = gamma(c, weights, names.last_norm.hf, c.hidden)?;
+        let norm = norm_named(c, weights, names.last_norm.hf, c.hidden)?;
         let head = if c.tied { None } else { Some(weights.pack(&weight(names.head.hf), c.vocab, c.hidden)?) };
         weights.finish()?;
-        Ok(Self { config: c.clone(), embed, layers, norm, head, frequencies: frequencies(c) })
+        Ok(Self { config: c.clone(), embed, layers, norm, head, rotary: Rotary::new(c) })
     }
 }
 
@@ -93,7 +96,7 @@ struct Packer<'a> {
 
 impl LayerReader for Packer<'_> {
     type Linear = PackedLinear;
-    type Norm = Vec<f32>;
+    type Norm = PackedNorm;
     type Error = Error;
 
     fn linear(&mut self, spec: &LinearSpec) -> Result<PackedLinear, Error> {
@@ -103,13 +106,13 @@ impl LayerReader for Packer<'_> {
         Ok(PackedLinear { weight, bias, lora: None })
     }
 
-    fn norm(&mut self, spec: &NormSpec) -> Result<Vec<f32>, Error> {
-        gamma(self.config, self.weights, &self.config.layer_name(self.layer, spec.name), spec.width)
+    fn norm(&mut self, spec: &NormSpec) -> Result<PackedNorm, Error> {
+        norm_named(self.config, self.weights, &self.config.layer_name(self.layer, spec.name), spec.width)
     }
 }
 
-/// The factor of the norm of that name.
-fn gamma(c: &Config, weights: &mut Weights, name: &str, width: usize) -> Result<Vec<f32>, Error> {
+/// The norm of that name.
+fn norm_named(c: &Config, weights: &mut Weights, name: &str, width: usize) -> Result<PackedNorm, Error> {
     let mut gamma = weights.floats(&format!("{name}.weight"), &[width])?;
     let offset = c.layer.norm_offset as f32;
     if offset != 0.0 {
@@ -117,5 +120,6 @@ fn gamma(c: &Config, weights: &mut Weights, name: &str, width: usize) -> Result<
             *g += offset;
         }
     }
-    Ok(gamma)
+    let bias = if c.norm_bias() { Some(weights.floats(&format!("{name}.bias"), &[width])?) } else { None };
+    Ok(PackedNorm { gamma, centred: c.layer.norm != NormKind::Rms, bias })
 }

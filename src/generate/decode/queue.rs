@@ -29,6 +29,7 @@ pub struct PromptRequest {
 /// A prefilled prompt.
 struct Prefilled {
     number: usize,
+    prompt: Arc<Vec<u32>>,
     kv: Arc<KvCache>,
     logits: Arc<Vec<f32>>,
     sampler: Sampler,
@@ -40,6 +41,7 @@ struct Prefilled {
 struct ActiveRow {
     number: usize,
     candidate: usize,
+    prompt: Arc<Vec<u32>>,
     cache: RowCache,
     rng: ChaCha8Rng,
     sampler: Sampler,
@@ -112,6 +114,9 @@ impl Queue {
         if self.active.is_empty() {
             return Ok(drawn);
         }
+        for row in &mut self.active {
+            decode.lengthen(&mut row.cache, || [row.prompt.as_slice(), &row.generated.ids].concat())?;
+        }
         let tokens: Vec<u32> = self.active.iter().map(|o| o.next).collect();
         let mut rows: Vec<&mut RowCache> = self.active.iter_mut().map(|o| &mut o.cache).collect();
         let logits = decode.step(&tokens, &mut rows)?;
@@ -140,6 +145,7 @@ impl Queue {
             let row = ActiveRow {
                 number: prefilled.number,
                 candidate,
+                prompt: prefilled.prompt.clone(),
                 cache: RowCache::after(&prefilled.kv),
                 rng,
                 sampler: prefilled.sampler,
@@ -160,7 +166,8 @@ impl Queue {
             self.done.insert(number, vec![Some(none); waiting.len()]);
             waiting.clear();
         }
-        Ok(Prefilled { number, kv: Arc::new(kv), logits: Arc::new(logits), sampler, waiting })
+        let prompt = Arc::new(prompt);
+        Ok(Prefilled { number, prompt, kv: Arc::new(kv), logits: Arc::new(logits), sampler, waiting })
     }
 
     /// Appends the drawn token to its row, and puts the row among the active or the done ones.

@@ -5,6 +5,7 @@ use crate::model::layer::LayerSpec;
 
 pub static FAMILY: Family = Family {
     model_types: &["llama"],
+    models: "Llama 2 and 3, SmolLM2, TinyLlama",
     class: "LlamaForCausalLM",
     layer: LayerSpec::default,
     read: |f, layer| {

@@ -1,12 +1,13 @@
-//! Mistral up to its attention window: Llama with other class defaults. Its GGUF files call themselves `llama` and are read as such.
+//! Mistral: Llama with a window in every layer and other class defaults. Its GGUF files call themselves `llama` and are read as such.
 
 use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
-use crate::model::layer::LayerSpec;
+use crate::model::layer::{LayerPattern, LayerSpec};
 
 pub static FAMILY: Family = Family {
     model_types: &["mistral"],
+    models: "Mistral 7B, Zephyr",
     class: "MistralForCausalLM",
-    layer: LayerSpec::default,
+    layer: || LayerSpec { windows: LayerPattern::All, ..LayerSpec::default() },
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);
         (layer.qkv_bias, layer.o_bias) = (bias, bias);

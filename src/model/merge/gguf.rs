@@ -38,6 +38,7 @@ pub fn to_gguf(base: &ModelRef, trained: &Path, out: &Path, written: &str, sink:
     let trained = Trained::read(trained)?;
     let model = LanguageModel::open(Path::new(&base.path))?;
     check_family(&model)?;
+    check_rope(&model)?;
     fits(&trained, &model.config)?;
     let folder = StagedFolder::new(out)?;
     let names: Vec<(String, Vec<usize>)> = model.config.tensors().collect();
@@ -87,6 +88,12 @@ pub fn to_gguf(base: &ModelRef, trained: &Path, out: &Path, written: &str, sink:
     folder.finish()?;
     let mut notes = vocabulary.map(|v| v.notes).unwrap_or_default();
     notes.extend(made.note);
+    if let Some(window) = model.config.window.filter(|window| *window < model.config.context) {
+        notes.push(format!(
+            "Layers here see the last {window} tokens; llama.cpp computes this architecture without a window, so longer rows \
+             get other answers there."
+        ));
+    }
     if narrow > 0 {
         let what =
             format!("{narrow} matrices are stored as F16: their rows are no multiple of {}'s block.", written.label());
@@ -113,6 +120,18 @@ pub(super) fn check_family(model: &LanguageModel) -> Result<(), Error> {
         PROVEN.join(", ")
     );
     Err(Error::unsupported(&model.path, format!("writing the family {name} as GGUF"), known))
+}
+
+/// Refuses a scaling of RoPE that is not written.
+fn check_rope(model: &LanguageModel) -> Result<(), Error> {
+    let scaling = match model.config.rope_scaling {
+        RopeScaling::Yarn { .. } => "yarn",
+        RopeScaling::LongRope { .. } => "longrope",
+        _ => return Ok(()),
+    };
+    let known = "llama3, linear and dynamic are; merge with --format hf and convert the folder with llama.cpp's \
+                 convert_hf_to_gguf.py";
+    Err(Error::unsupported(&model.path, format!("writing RoPE scaled by {scaling} as GGUF"), known))
 }
 
 /// The file of a model that is one.
@@ -190,7 +209,12 @@ pub(super) fn interleaved(tensor: &Tensor, heads: usize) -> Result<Tensor, Error
 /// RoPE's divisors by frequency, for a scaling that divides each by its own (`Llama3`: `modeling_rope_utils.py` of `transformers`).
 fn divisors(config: &Config) -> Option<Vec<f32>> {
     match &config.rope_scaling {
-        RopeScaling::None | RopeScaling::Linear(_) => None,
+        // The others are refused by `check_rope`; a dynamic scaling changes nothing within the context.
+        RopeScaling::None
+        | RopeScaling::Linear(_)
+        | RopeScaling::Dynamic(_)
+        | RopeScaling::Yarn { .. }
+        | RopeScaling::LongRope { .. } => None,
         RopeScaling::Divided(divisors) => Some(divisors.clone()),
         &RopeScaling::Llama3 { factor, low, high, original } => {
             let half = config.head_dim / 2;

@@ -48,8 +48,8 @@ pub(super) struct CpuActivations {
     mid: Buffer,
     /// `[gate | up]`, (tokens, 2·ff).
     gate_up: Buffer,
-    /// x·Aᵀ of the seven modules' adapters.
-    low: [Option<Buffer>; 7],
+    /// x·Aᵀ of each module's adapter, in the order of `linears`.
+    low: Vec<Option<Buffer>>,
 }
 
 /// Bytes of [`CpuActivations`] for a pass of `tokens` tokens.
@@ -60,18 +60,47 @@ pub(super) fn bytes(decoder: &Decoder, tokens: usize) -> usize {
     kept_on_cpu(decoder.config(), low) * tokens * size_of::<f32>()
 }
 
-fn shape(context: &Context<'_>) -> AttentionShape {
+fn shape(context: &Context<'_>, layer: &Layer) -> AttentionShape {
     let c = context.decoder.config();
-    AttentionShape { tokens: context.layout.tokens(), heads: c.heads, kv_heads: c.kv_heads, width: c.head_dim }
+    AttentionShape {
+        tokens: context.layout.tokens(),
+        heads: c.heads,
+        kv_heads: c.kv_heads,
+        width: c.head_dim,
+        scale: c.attention_scale() as f32,
+        cap: c.layer.attention_cap.map(|cap| cap as f32),
+        window: layer.window,
+    }
+}
+
+/// Modules that read one input write their outputs side by side: each with its first column.
+fn columns(modules: &[Linear]) -> impl Iterator<Item = (&Linear, usize)> {
+    modules.iter().scan(0, |first, module| {
+        let at = *first;
+        *first += module.weight.stored().dims().first().copied().unwrap_or(0);
+        Some((module, at))
+    })
 }
 
 pub(super) fn norm(context: &Context<'_>, norm: &Norm, x: &[f32]) -> Result<Buffer, Error> {
     let mut y = context.arena.take(x.len());
-    leaf::rms_norm(x, &values(&norm.gamma()?)?, norm.eps as f32, &mut y);
+    let (gamma, eps) = (norm.gamma()?, norm.eps as f32);
+    let gamma = values(&gamma)?;
+    if !norm.centred {
+        leaf::rms_norm(x, &gamma, eps, &mut y);
+        return Ok(y);
+    }
+    let mut centred = context.arena.take(x.len());
+    centred.copy_from_slice(x);
+    leaf::centre(&mut centred, gamma.len());
+    leaf::rms_norm(&centred, &gamma, eps, &mut y);
+    if let Some(bias) = &norm.bias {
+        leaf::add_bias(&mut y, gamma.len(), 0, &values(bias.stored())?);
+    }
     Ok(y)
 }
 
-/// Adds dL/dx of a norm to `dx`, and dL/dgamma to the gradients if it is trained.
+/// Adds dL/dx of a norm to `dx`, and dL/d of its weight and bias to the gradients if they are trained.
 pub(super) fn norm_back(
     norm: &Norm,
     x: &[f32],
@@ -79,8 +108,23 @@ pub(super) fn norm_back(
     dx: &mut [f32],
     grads: &mut CpuGradients,
 ) -> Result<(), Error> {
+    let (gamma, eps) = (norm.gamma()?, norm.eps as f32);
+    let gamma = values(&gamma)?;
+    if let Some(sum) = norm.bias.as_ref().and_then(|b| b.trained()).and_then(|var| grads.of(var)) {
+        for dy in dy.chunks_exact(gamma.len()) {
+            leaf::add(sum, dy);
+        }
+    }
     let dgamma = norm.weight.trained().and_then(|var| grads.of(var));
-    leaf::rms_norm_back(x, &values(&norm.gamma()?)?, norm.eps as f32, dy, dx, dgamma);
+    if !norm.centred {
+        leaf::rms_norm_back(x, &gamma, eps, dy, dx, dgamma);
+        return Ok(());
+    }
+    let (mut centred, mut back) = (x.to_vec(), vec![0.0; x.len()]);
+    leaf::centre(&mut centred, gamma.len());
+    leaf::rms_norm_back(&centred, &gamma, eps, dy, &mut back, dgamma);
+    leaf::centre(&mut back, gamma.len());
+    leaf::add(dx, &back);
     Ok(())
 }
 
@@ -122,7 +166,7 @@ fn input_back(
     Ok(())
 }
 
-/// The residual connection `x + module(input)`, with the norm after the block if there is one.
+/// The residual connection `x + scale·module(input)`, with the norm after the block if there is one.
 /// Returns the new residual stream, the adapter's x·Aᵀ, and the norm's input.
 fn residual(
     context: &Context<'_>,
@@ -132,19 +176,24 @@ fn residual(
     x: &[f32],
 ) -> Result<(Buffer, Option<Buffer>, Option<Buffer>), Error> {
     let all = Columns::all(context.decoder.config().hidden);
+    let scale = context.decoder.config().layer.residual_scale as f32;
     let mut y = context.arena.take(x.len());
     y.copy_from_slice(x);
-    let Some(after) = after else {
+    if after.is_none() && scale == 1.0 {
         let low = linear::forward(context, module, input, &mut y, all, WriteMode::Add)?;
         return Ok((y, low, None));
-    };
+    }
     let mut raw = context.arena.take(x.len());
     let low = linear::forward(context, module, input, &mut raw, all, WriteMode::Overwrite)?;
-    leaf::add(&mut y, &norm(context, after, &raw)?);
+    let Some(after) = after else {
+        leaf::scale_add(&mut y, scale, &raw);
+        return Ok((y, low, None));
+    };
+    leaf::scale_add(&mut y, scale, &norm(context, after, &raw)?);
     Ok((y, low, Some(raw)))
 }
 
-/// Backward through the norm after the block: dL/d of the module's output. None without such a norm.
+/// Backward of [`residual`]: dL/d of the module's output; none where it is `upstream` itself.
 fn residual_back(
     context: &Context<'_>,
     after: Option<&Norm>,
@@ -152,9 +201,16 @@ fn residual_back(
     upstream: &[f32],
     grads: &mut CpuGradients,
 ) -> Result<Option<Buffer>, Error> {
-    let (Some(after), Some(raw)) = (after, raw) else { return Ok(None) };
+    let scale = context.decoder.config().layer.residual_scale as f32;
+    let mut scaled = None;
+    if scale != 1.0 {
+        let mut d = context.arena.zeros(upstream.len());
+        leaf::scale_add(&mut d, scale, upstream);
+        scaled = Some(d);
+    }
+    let (Some(after), Some(raw)) = (after, raw) else { return Ok(scaled) };
     let mut d = context.arena.zeros(upstream.len());
-    norm_back(after, &raw, upstream, &mut d, grads)?;
+    norm_back(after, &raw, scaled.as_deref().unwrap_or(upstream), &mut d, grads)?;
     Ok(Some(d))
 }
 
@@ -170,12 +226,18 @@ pub(super) fn forward(
     let stride = q_width + 2 * kv_width;
     let h = BlockInput::new(context, layer.attention_norm.as_ref(), x)?;
     let mut qkv = arena.take(n * stride);
-    let mut into =
-        |module, first| linear::forward(context, module, &h, &mut qkv, Columns { stride, first }, WriteMode::Overwrite);
-    let low_q = into(&layer.q, 0)?;
-    let low_k = into(&layer.k, q_width)?;
-    let low_v = into(&layer.v, q_width + kv_width)?;
+    let mut low = Vec::new();
+    for (module, first) in columns(&layer.qkv) {
+        let at = Columns { stride, first };
+        low.push(linear::forward(context, module, &h, &mut qkv, at, WriteMode::Overwrite)?);
+    }
     drop(h);
+    if c.layer.by_head {
+        qkv = regrouped(context, &qkv, (c.heads, 3));
+    }
+    if c.layer.rope_pairs {
+        reorder_pairs(context, &mut qkv, true);
+    }
     let tables = tables(context, layer);
     let (mut q, mut k, mut v) = (arena.take(n * q_width), arena.take(n * kv_width), arena.take(n * kv_width));
     leaf::split_heads(&qkv, stride, q_width + kv_width, c.head_dim, None, &mut v);
@@ -195,25 +257,29 @@ pub(super) fn forward(
     }
     drop(qkv);
     let (mut apart, mut lse) = (arena.take(n * q_width), arena.take(c.heads * n));
-    attention::forward(&context.layout.segments, shape(context), &q, &k, &v, &mut apart, &mut lse);
+    attention::forward(&context.layout.segments, shape(context, layer), &q, &k, &v, &mut apart, &mut lse);
     let mut out = arena.take(n * q_width);
     leaf::merge_heads(&apart, q_width, 0, c.head_dim, None, &mut out);
     drop(apart);
     let (mid, low_o, o_raw) = residual(context, &layer.o, layer.attention_out_norm.as_ref(), &out, x)?;
-    let h = BlockInput::new(context, layer.mlp_norm.as_ref(), &mid)?;
+    let before = layer.before_mlp(c.layer.shared_norm);
+    let h = BlockInput::new(context, before, if c.layer.parallel { x } else { &mid })?;
     let mut gate_up = arena.take(n * 2 * c.ff);
-    let mut into = |module, first| {
+    if !c.layer.gated {
+        // Without a gate the activation multiplies 1.
+        gate_up.fill(1.0);
+    }
+    low.push(low_o);
+    for (module, first) in columns(&layer.gate_up) {
         let at = Columns { stride: 2 * c.ff, first };
-        linear::forward(context, module, &h, &mut gate_up, at, WriteMode::Overwrite)
-    };
-    let low_gate = into(&layer.gate, 0)?;
-    let low_up = into(&layer.up, c.ff)?;
+        low.push(linear::forward(context, module, &h, &mut gate_up, at, WriteMode::Overwrite)?);
+    }
     drop(h);
     let mut inner = arena.take(n * c.ff);
     gate::gated(c.layer.activation, &gate_up, c.ff, &mut inner);
     let (y, low_down, down_raw) = residual(context, &layer.down, layer.mlp_out_norm.as_ref(), &inner, &mid)?;
     if let Some(save) = save {
-        let low = [low_q, low_k, low_v, low_o, low_gate, low_up, low_down];
+        low.push(low_down);
         *save = Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low });
     }
     Ok(y)
@@ -221,7 +287,8 @@ pub(super) fn forward(
 
 /// RoPE cosines and sines of the tokens' positions; none if the layer has no RoPE.
 fn tables<'a>(context: &Context<'a>, layer: &Layer) -> Option<(&'a [f32], &'a [f32])> {
-    layer.rotates.then_some((context.layout.cos.as_slice(), context.layout.sin.as_slice()))
+    let (cos, sin) = context.layout.rope.get(layer.rope?)?;
+    Some((cos, sin))
 }
 
 /// Applies RoPE to groups of heads, (groups, tokens, width), where heads have `head` numbers.
@@ -256,7 +323,11 @@ pub(super) fn backward(
     let Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low }) = activations else {
         return Err(Error::Invalid("a layer's activations were not saved; this is a bug".into()));
     };
-    let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = low;
+    let mut low = low.into_iter();
+    let low_qkv: Vec<_> = low.by_ref().take(layer.qkv.len()).collect();
+    let low_o = low.next().flatten();
+    let low_gate_up: Vec<_> = low.by_ref().take(layer.gate_up.len()).collect();
+    let low_down = low.next().flatten();
     let all = Columns::all(c.hidden);
 
     let activation = c.layer.activation;
@@ -271,15 +342,19 @@ pub(super) fn backward(
     let mut dboth = arena.take(n * 2 * c.ff);
     gate::gated_back(activation, &gate_up, c.ff, &dinner, &mut dboth);
     drop((gate_up, dinner));
-    let h = BlockInput::new(context, layer.mlp_norm.as_ref(), &mid)?;
+    let mlp_input = if c.layer.parallel { &x } else { &mid };
+    let before = layer.before_mlp(c.layer.shared_norm);
+    let h = BlockInput::new(context, before, mlp_input)?;
     let mut dh = arena.take(n * c.hidden);
-    let at = |first| Columns { stride: 2 * c.ff, first };
-    let to = (&mut dh[..], WriteMode::Overwrite);
-    linear::backward(context, &layer.gate, (&h, low_gate.as_ref()), (&dboth, at(0)), to, grads)?;
-    let to = (&mut dh[..], WriteMode::Add);
-    linear::backward(context, &layer.up, (&h, low_up.as_ref()), (&dboth, at(c.ff)), to, grads)?;
+    input_gradient(context, &layer.gate_up, (&h, &low_gate_up), (&dboth, 2 * c.ff), &mut dh, grads)?;
     drop((h, dboth));
-    input_back(layer.mlp_norm.as_ref(), &mid, &dh, upstream, grads)?;
+    // In parallel the feed-forward's part does not go through attention.
+    let mut beside = if c.layer.parallel { Some(arena.zeros(n * c.hidden)) } else { None };
+    let to: &mut [f32] = match &mut beside {
+        Some(beside) => beside,
+        None => upstream,
+    };
+    input_back(before, mlp_input, &dh, to, grads)?;
     drop(mid);
 
     let d_o = residual_back(context, layer.attention_out_norm.as_ref(), o_raw, upstream, grads)?;
@@ -293,11 +368,11 @@ pub(super) fn backward(
     drop((out, dout));
     let (mut dq, mut dk, mut dv) = (arena.take(n * q_width), arena.take(n * q_width), arena.take(n * q_width));
     let inputs = attention::BackwardInputs { q: &q, k: &k, v: &v, out: &out_heads, lse: &lse, dout: &dout_heads };
-    attention::backward(&context.layout.segments, shape(context), inputs, &mut dq, &mut dk, &mut dv);
+    attention::backward(&context.layout.segments, shape(context, layer), inputs, &mut dq, &mut dk, &mut dv);
     drop((out_heads, dout_heads, q, k, v, lse));
     let (mut dk_all, mut dv_all) = (arena.take(n * kv_width), arena.take(n * kv_width));
-    attention::fold(&dk, shape(context), &mut dk_all);
-    attention::fold(&dv, shape(context), &mut dv_all);
+    attention::fold(&dk, shape(context, layer), &mut dk_all);
+    attention::fold(&dv, shape(context, layer), &mut dv_all);
     drop((dk, dv));
     let mut dqkv = arena.take(n * stride);
     let tables = tables(context, layer);
@@ -317,11 +392,75 @@ pub(super) fn backward(
     }
     drop((dq, dk_all, dv_all));
     let h = BlockInput::new(context, layer.attention_norm.as_ref(), &x)?;
-    let parts = [(&layer.q, low_q, 0), (&layer.k, low_k, q_width), (&layer.v, low_v, q_width + kv_width)];
-    for (i, (module, low, first)) in parts.iter().enumerate() {
-        let write = if i == 0 { WriteMode::Overwrite } else { WriteMode::Add };
-        let at = Columns { stride, first: *first };
-        linear::backward(context, module, (&h, low.as_ref()), (&dqkv, at), (&mut dh, write), grads)?;
+    if c.layer.rope_pairs {
+        reorder_pairs(context, &mut dqkv, false);
+    }
+    if c.layer.by_head {
+        dqkv = regrouped(context, &dqkv, (3, c.heads));
+    }
+    input_gradient(context, &layer.qkv, (&h, &low_qkv), (&dqkv, stride), &mut dh, grads)?;
+    if let Some(beside) = beside {
+        leaf::add(upstream, &beside);
     }
     input_back(layer.attention_norm.as_ref(), &x, &dh, upstream, grads)
+}
+
+/// Rows of (outer, inner) heads as rows of (inner, outer) heads.
+fn regrouped(context: &Context<'_>, x: &[f32], (outer, inner): (usize, usize)) -> Buffer {
+    let width = context.decoder.config().head_dim;
+    let stride = outer * inner * width;
+    let mut y = context.arena.take(x.len());
+    y.par_chunks_exact_mut(stride).zip(x.par_chunks_exact(stride)).for_each(|(y, x)| {
+        for (i, x) in x.chunks_exact(width).enumerate() {
+            let to = (i % inner * outer + i / inner) * width;
+            y[to..to + width].copy_from_slice(x);
+        }
+    });
+    y
+}
+
+/// Moves pairs (2i, 2i + 1) of each head of queries and keys to (i, i + half), or back; scores are sums over pairs, in whatever
+/// order.
+fn reorder_pairs(context: &Context<'_>, qkv: &mut [f32], apart: bool) {
+    let c = context.decoder.config();
+    let (turned, stride, half) = (c.q_width() + c.kv_width(), c.q_width() + 2 * c.kv_width(), c.head_dim / 2);
+    qkv.par_chunks_exact_mut(stride).for_each_init(
+        || vec![0.0; c.head_dim],
+        |old, row| {
+            for head in row[..turned].chunks_exact_mut(c.head_dim) {
+                old.copy_from_slice(head);
+                for i in 0..half {
+                    if apart {
+                        (head[i], head[i + half]) = (old[2 * i], old[2 * i + 1]);
+                    } else {
+                        (head[2 * i], head[2 * i + 1]) = (old[i], old[i + half]);
+                    }
+                }
+            }
+        },
+    );
+}
+
+/// Backward of modules that read one input: writes dL/d of the input `h` into `dh`, from their outputs' gradients side by side,
+/// (tokens, stride).
+fn input_gradient(
+    context: &Context<'_>,
+    modules: &[Linear],
+    (h, low): (&[f32], &[Option<Buffer>]),
+    (dy, stride): (&[f32], usize),
+    dh: &mut [f32],
+    grads: &mut CpuGradients,
+) -> Result<(), Error> {
+    for (i, ((module, first), low)) in columns(modules).zip(low).enumerate() {
+        let write = if i == 0 { WriteMode::Overwrite } else { WriteMode::Add };
+        linear::backward(
+            context,
+            module,
+            (h, low.as_ref()),
+            (dy, Columns { stride, first }),
+            (&mut *dh, write),
+            grads,
+        )?;
+    }
+    Ok(())
 }

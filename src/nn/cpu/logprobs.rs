@@ -3,7 +3,8 @@
 //! Logits are computed for all scored tokens and one block of the vocabulary at a time, with an online softmax per token. So
 //! logits exist for one block only and the head's weight is read once. With p the softmax of the logits
 //! `z = inv_temp · W·h`, `dlogp/dh = inv_temp · (W[y] − Σ_v p_v W_v)`: the forward saves this `u` instead
-//! of the logits, and the backward is `g · u`. If the head is trained or the entropy has a gradient, the logits are recomputed.
+//! of the logits, and the backward is `g · u`. If the head is trained, the logits have a soft cap or the entropy has a gradient,
+//! the logits are recomputed.
 
 use super::context::Context;
 use super::gradients::CpuGradients;
@@ -12,6 +13,7 @@ use super::values::values;
 use crate::model::error::Error;
 use crate::nn::contract::{RowGradient, RowScores, TokenScores, padded};
 use crate::nn::decoder::Decoder;
+use crate::nn::logit_curve::{bend_slice, cap_slice};
 use crate::nn::memory::VOCAB_BLOCK;
 use rayon::prelude::*;
 use tiebreak_kernels::arena::{Arena, Buffer};
@@ -20,7 +22,7 @@ use tiebreak_kernels::product::{View, WriteMode, product};
 
 /// What the forward saves of the scored tokens.
 pub(super) struct CpuSavedLogprobs {
-    /// `u` of each, (n, H), unless the head is trained.
+    /// `u` of each, (n, H), unless the head is trained or the logits have a soft cap.
     u: Option<Buffer>,
     stats: Vec<LogitStats>,
 }
@@ -57,6 +59,8 @@ pub(super) fn divergence(
         let before = View::columns(&weight[here.clone()], hidden);
         product(q, width, WriteMode::Overwrite, View::rows(base, hidden), before, size, 1.0);
         product(p, width, WriteMode::Overwrite, View::rows(now, hidden), View::columns(&own[here], hidden), size, 1.0);
+        bend_slice(decoder.logits(), q);
+        bend_slice(decoder.logits(), p);
         let both = q.par_chunks(width).zip(p.par_chunks_mut(width));
         both.zip(&mut rows).for_each(|((q, p), (kl, softmax))| {
             accumulate_kl(kl, q, p);
@@ -77,7 +81,8 @@ pub(super) fn forward(
     let head = values(decoder.head_weight().stored())?;
     let state = states(context, last, &layout.from)?;
     let n = layout.from.len();
-    let kept = train && decoder.trained_head().is_none();
+    let curve = decoder.logits();
+    let kept = train && decoder.trained_head().is_none() && curve.cap.is_none();
     let mut u = kept.then(|| arena.take(n * hidden));
     let mut stats: Vec<OnlineSoftmax> = layout.target.iter().map(|y| OnlineSoftmax::new(*y as usize)).collect();
     let mut logits = arena.take(VOCAB_BLOCK.min(vocab) * n);
@@ -95,6 +100,9 @@ pub(super) fn forward(
             (n, width, hidden),
             1.0,
         );
+        if curve.cap.is_some() {
+            z.par_chunks_mut(width).for_each(|z| cap_slice(curve, z));
+        }
         let rows = z.par_chunks_mut(width).zip(&mut stats);
         match &mut u {
             None => rows.for_each(|(z, stats)| {
@@ -195,6 +203,12 @@ pub(super) fn backward(
     Ok(dx)
 }
 
+/// The derivative of `cap·tanh(scale·z/cap)` where its value is `capped`.
+fn slope_at(capped: f32, cap: f64, scale: f64) -> f32 {
+    let share = capped / cap as f32;
+    scale as f32 * (1.0 - share * share)
+}
+
 /// dL/d(states after the final norm) from dL/dlogits, which a trained head needs too.
 fn backward_through_logits(
     context: &Context<'_>,
@@ -224,9 +238,16 @@ fn backward_through_logits(
         let weight = &head[here.clone()];
         let z = &mut logits[..n * width];
         product(z, width, WriteMode::Overwrite, states, View::columns(weight, hidden), (n, width, hidden), 1.0);
+        let curve = decoder.logits();
         z.par_chunks_mut(width).zip(&wanted).for_each(|(z, i)| {
             let (g, e) = (logp[*i] as f32, entropy[*i] as f32);
+            cap_slice(curve, z);
+            let slopes: Option<Vec<f32>> =
+                curve.cap.map(|cap| z.iter().map(|z| slope_at(*z, cap, curve.scale)).collect());
             logits_backward(z, first, layout.target[*i] as usize, &stats[*i], inv_temp, g, e);
+            for (z, slope) in z.iter_mut().zip(slopes.iter().flatten()) {
+                *z *= slope;
+            }
         });
         product(
             &mut part,

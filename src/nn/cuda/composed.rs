@@ -56,7 +56,7 @@ fn norm_back(
     Ok((dx, dgamma))
 }
 
-fn rotate(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: HeadShape, back: bool) -> Result<Tensor, Error> {
+pub(super) fn rotate(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: HeadShape, back: bool) -> Result<Tensor, Error> {
     let (n, half) = cos.dims2()?;
     let turned = shape.queries() + shape.keys();
     let x = f32(&qkv.narrow(1, 0, turned)?)?.reshape((n, shape.heads + shape.kv_heads, shape.width))?;
@@ -65,7 +65,10 @@ fn rotate(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: HeadShape, back: bool
     let sin = if back { sin.neg()? } else { sin };
     let left = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
     let right = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
-    let y = Tensor::cat(&[left, right], 2)?.reshape((n, turned))?.to_dtype(qkv.dtype())?;
+    // The rest of a head that is rotated in part.
+    let rest = x.narrow(2, 2 * half, shape.width - 2 * half)?;
+    let y = if rest.elem_count() > 0 { Tensor::cat(&[left, right, rest], 2)? } else { Tensor::cat(&[left, right], 2)? };
+    let y = y.reshape((n, turned))?.to_dtype(qkv.dtype())?;
     Ok(Tensor::cat(&[y, qkv.narrow(1, turned, shape.keys())?], 1)?)
 }
 

@@ -19,8 +19,12 @@ pub(super) enum Slot {
     LastNorm,
     /// The scalar head (1, H).
     Score,
+    /// The final norm's bias (H).
+    LastNormBias,
     /// A norm of a layer.
     Norm(usize, ModuleGroup),
+    /// Its bias.
+    NormBias(usize, ModuleGroup),
     /// One parameter of a layer's group of modules.
     Module(usize, ModuleGroup, ModuleParam),
 }
@@ -84,9 +88,10 @@ impl CudaGradients {
             whole(decoder.trained_head(), Slot::Head);
         }
         whole(decoder.last_norm().weight.trained(), Slot::LastNorm);
+        whole(decoder.last_norm().bias.as_ref().and_then(|b| b.trained()), Slot::LastNormBias);
         whole(decoder.score(), Slot::Score);
         for (i, layer) in decoder.layers().iter().enumerate() {
-            let mut norm = |var: Option<&Var>, group| grads.register(var, Slot::Norm(i, group), None, None, 1.0);
+            let mut norm = |var: Option<&Var>, slot| grads.register(var, slot, None, None, 1.0);
             for (norm_of, group) in [
                 (&layer.attention_norm, ModuleGroup::Qkv),
                 (&layer.attention_out_norm, ModuleGroup::Out),
@@ -95,7 +100,9 @@ impl CudaGradients {
                 (&layer.q_norm, ModuleGroup::Query),
                 (&layer.k_norm, ModuleGroup::Key),
             ] {
-                norm(norm_of.as_ref().and_then(|n| n.weight.trained()), group);
+                norm(norm_of.as_ref().and_then(|n| n.weight.trained()), Slot::Norm(i, group));
+                let bias = norm_of.as_ref().and_then(|n| n.bias.as_ref());
+                norm(bias.and_then(|b| b.trained()), Slot::NormBias(i, group));
             }
             for group in [ModuleGroup::Qkv, ModuleGroup::Out, ModuleGroup::GateUp, ModuleGroup::Down] {
                 let (mut row, mut low) = (0, 0);
@@ -134,16 +141,16 @@ impl CudaGradients {
 
     /// Adds all of them, or none if memory runs out.
     pub(super) fn add_all(&mut self, more: &[(Slot, Tensor)]) -> Result<(), Error> {
-        let sum = |(slot, more): &(Slot, Tensor)| {
-            Ok(match self.all.get(slot) {
+        // A norm before two blocks has two gradients.
+        let mut sums: HashMap<Slot, Tensor> = HashMap::new();
+        for (slot, more) in more {
+            let sum = match sums.get(slot).or_else(|| self.all.get(slot)) {
                 None => more.clone(),
                 Some(sum) => (sum + more)?,
-            })
-        };
-        let grads = more.iter().map(sum).collect::<Result<Vec<Tensor>, Error>>()?;
-        for ((slot, _), sum) in more.iter().zip(grads) {
-            self.all.insert(*slot, sum);
+            };
+            sums.insert(*slot, sum);
         }
+        self.all.extend(sums);
         Ok(())
     }
 
@@ -167,10 +174,10 @@ impl CudaGradients {
 /// The modules of a group.
 pub(super) fn modules_of(layer: &Layer, group: ModuleGroup) -> Vec<&Linear> {
     match group {
-        ModuleGroup::Qkv => vec![&layer.q, &layer.k, &layer.v],
+        ModuleGroup::Qkv => layer.qkv.iter().collect(),
         ModuleGroup::Query | ModuleGroup::Key => Vec::new(),
         ModuleGroup::Out => vec![&layer.o],
-        ModuleGroup::GateUp => vec![&layer.gate, &layer.up],
+        ModuleGroup::GateUp => layer.gate_up.iter().collect(),
         ModuleGroup::Down => vec![&layer.down],
     }
 }

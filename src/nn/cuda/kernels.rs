@@ -332,8 +332,10 @@ fn norm_back(
 }
 
 fn rotate(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: HeadShape, back: bool) -> Result<Tensor, Error> {
-    let Some(kind) = letter(qkv.dtype()) else { return (COMPOSED.rotate)(qkv, cos, sin, shape, back) };
     let (n, half) = cos.dims2()?;
+    let Some(kind) = letter(qkv.dtype()).filter(|_| 2 * half == shape.width) else {
+        return (COMPOSED.rotate)(qkv, cos, sin, shape, back);
+    };
     let all = shape.heads + 2 * shape.kv_heads;
     let (qkv, cos, sin) = (qkv.contiguous()?, cos.contiguous()?, sin.contiguous()?);
     shaped(&[(&qkv, &[n, all * 2 * half]), (&sin, &[n, half])])?;
@@ -425,12 +427,13 @@ fn logits_backward(logits: &Tensor, input: &LogitGradInput<'_>, to: DType) -> Re
 
 /// Whether attention's kernels support this.
 fn known(qkv: &Tensor, shape: HeadShape) -> bool {
-    qkv.dtype() == DType::BF16 && [64, 96, 128].contains(&shape.width)
+    let full = shape.cap.is_none() && shape.window.is_none();
+    full && qkv.dtype() == DType::BF16 && [64, 96, 128].contains(&shape.width)
 }
 
 /// The last arguments of attention's kernels.
 fn heads<'a>(shape: HeadShape) -> [Arg<'a>; 3] {
-    [Arg::Count(shape.heads), Arg::Count(shape.kv_heads), Arg::Real(1.0 / (shape.width as f64).sqrt())]
+    [Arg::Count(shape.heads), Arg::Count(shape.kv_heads), Arg::Real(shape.scale)]
 }
 
 fn attend(qkv: &Tensor, part: &Part, shape: HeadShape) -> Result<(Tensor, Tensor), Error> {

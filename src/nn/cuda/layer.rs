@@ -12,6 +12,7 @@ use super::gradients::{ModuleGroup, Slot, modules_of};
 use super::layout::Part;
 use super::leaf::{HeadShape, LeafOps};
 use super::linear::{FusedLinear, FusedTensors};
+use super::norm;
 use crate::model::error::Error;
 use crate::nn::decoder::{Decoder, Layer};
 use crate::nn::norm::Norm;
@@ -107,9 +108,17 @@ impl LayerModules {
     }
 }
 
-pub(super) fn shape(decoder: &Decoder) -> HeadShape {
+fn shape(decoder: &Decoder, layer: &Layer, part: &Part) -> HeadShape {
     let c = decoder.config();
-    HeadShape { heads: c.heads, kv_heads: c.kv_heads, width: c.head_dim }
+    let longest = part.segments.iter().map(|s| s.prefix.len() + s.own.len()).max().unwrap_or(0);
+    HeadShape {
+        heads: c.heads,
+        kv_heads: c.kv_heads,
+        width: c.head_dim,
+        scale: c.attention_scale(),
+        cap: c.layer.attention_cap,
+        window: layer.window.filter(|window| *window < longest),
+    }
 }
 
 /// x (tokens, H) in f32 to (tokens, H) in f32, and the activations for the backward.
@@ -122,20 +131,23 @@ pub(super) fn forward(
     x: &Tensor,
 ) -> Result<(Tensor, CudaActivations), Error> {
     let layer = &decoder.layers()[modules.index];
-    let (shape, dtype) = (shape(decoder), decoder.dtype());
+    let (shape, dtype) = (shape(decoder, layer, part), decoder.dtype());
     let activation = decoder.config().layer.activation;
-    let norm = |norm: &Norm, x: &Tensor| (ops.norm)(x, &norm.gamma()?, norm.eps, dtype);
+    let norm = |norm: &Norm, x: &Tensor| norm::forward(ops, norm, x, dtype);
     let through = |i: usize, x: &Tensor| modules.fused(layer, i).forward(ops, part, mode, x);
-    let input = |before: &Option<Norm>, x: &Tensor| match before {
+    let input = |before: Option<&Norm>, x: &Tensor| match before {
         Some(before) => norm(before, x),
         None => Ok(x.to_dtype(dtype)?),
     };
+    let before_mlp = layer.before_mlp(decoder.config().layer.shared_norm);
     // The residual connection, with the norm after the block if there is one; also returns that norm's input.
     let residual = |after: &Option<Norm>, x: &Tensor, more: Tensor| match after {
-        Some(after) => Ok::<_, Error>(((ops.add_f32)(x, &norm(after, &more)?)?, Some(more))),
-        None => Ok(((ops.add_f32)(x, &more)?, None)),
+        Some(after) => Ok::<_, Error>(((ops.add_f32)(x, &scaled(decoder, norm(after, &more)?)?)?, Some(more))),
+        None => Ok(((ops.add_f32)(x, &scaled(decoder, more)?)?, None)),
     };
-    let (plain, low_qkv) = through(0, &input(&layer.attention_norm, x)?)?;
+    let (plain, low_qkv) = through(0, &input(layer.attention_norm.as_ref(), x)?)?;
+    let plain = if decoder.config().layer.by_head { regrouped(&plain, shape, true)? } else { plain };
+    let plain = if decoder.config().layer.rope_pairs { reordered(&plain, shape, true)? } else { plain };
     let (normed, raw) = match (&layer.q_norm, &layer.k_norm) {
         (Some(q), Some(k)) => {
             let [queries, keys, values] = shape.split(&plain)?;
@@ -146,16 +158,45 @@ pub(super) fn forward(
         }
         _ => (plain, None),
     };
-    let qkv = if layer.rotates { (ops.rotate)(&normed, &part.cos, &part.sin, shape, false)? } else { normed.clone() };
+    let qkv = match layer.rope.and_then(|i| part.rope.get(i)) {
+        Some((cos, sin)) => (ops.rotate)(&normed, cos, sin, shape, false)?,
+        None => normed.clone(),
+    };
     drop(normed);
     let (out, lse) = (ops.attend)(&qkv, part, shape)?;
     let (more, low_o) = through(1, &out)?;
     let (mid, o_raw) = residual(&layer.attention_out_norm, x, more)?;
-    let (gate_up, low_gate_up) = through(2, &input(&layer.mlp_norm, &mid)?)?;
+    let parallel = decoder.config().layer.parallel;
+    let (gate_up, low_gate_up) = through(2, &input(before_mlp, if parallel { x } else { &mid })?)?;
+    // Without a gate the activation multiplies 1.
+    let gate_up =
+        if decoder.config().layer.gated { gate_up } else { Tensor::cat(&[&gate_up, &gate_up.ones_like()?], 1)? };
     let (more, low_down) = through(3, &(ops.gated)(&gate_up, activation)?)?;
     let (y, down_raw) = residual(&layer.mlp_out_norm, &mid, more)?;
     let low = [low_qkv, low_o, low_gate_up, low_down];
     Ok((y, CudaActivations { qkv, raw, out, lse, o_raw, down_raw, mid, gate_up, low }))
+}
+
+/// From head by head its query, key and value to all queries, keys and values, or back.
+fn regrouped(qkv: &Tensor, shape: HeadShape, apart: bool) -> Result<Tensor, Error> {
+    let (n, all) = qkv.dims2()?;
+    let (outer, inner) = if apart { (shape.heads, 3) } else { (3, shape.heads) };
+    Ok(qkv.reshape((n, outer, inner, shape.width))?.transpose(1, 2)?.contiguous()?.reshape((n, all))?)
+}
+
+/// Pairs (2i, 2i + 1) of each head of queries and keys as (i, i + half), or back; scores are sums over pairs, in whatever order.
+fn reordered(qkv: &Tensor, shape: HeadShape, apart: bool) -> Result<Tensor, Error> {
+    let (n, turned, half) = (qkv.dim(0)?, shape.queries() + shape.keys(), shape.width / 2);
+    let (outer, inner) = if apart { (half, 2) } else { (2, half) };
+    let heads = qkv.narrow(1, 0, turned)?.contiguous()?.reshape((n, shape.heads + shape.kv_heads, outer, inner))?;
+    let heads = heads.transpose(2, 3)?.contiguous()?.reshape((n, turned))?;
+    Ok(Tensor::cat(&[heads, qkv.narrow(1, turned, shape.keys())?], 1)?)
+}
+
+/// Multiplies what a block adds to the residual stream by its factor.
+fn scaled(decoder: &Decoder, x: Tensor) -> Result<Tensor, Error> {
+    let scale = decoder.config().layer.residual_scale;
+    Ok(if scale == 1.0 { x } else { (x * scale)? })
 }
 
 /// Heads (tokens, heads, width), reshaped to what the norm is over: each head, or all heads at once.
@@ -174,7 +215,7 @@ pub(super) fn backward(
     upstream: &Tensor,
 ) -> Result<(Tensor, Vec<(Slot, Tensor)>), Error> {
     let layer = &decoder.layers()[modules.index];
-    let (shape, dtype) = (shape(decoder), decoder.dtype());
+    let (shape, dtype) = (shape(decoder, layer, part), decoder.dtype());
     let made;
     let activations = if let Some(kept) = kept {
         &kept.activations
@@ -184,8 +225,11 @@ pub(super) fn backward(
     };
     let mut grads = Vec::new();
     let activation = decoder.config().layer.activation;
-    let input = |before: &Option<Norm>, x: &Tensor| match before {
-        Some(before) => (ops.norm)(x, &before.gamma()?, before.eps, dtype),
+    let before_mlp = layer.before_mlp(decoder.config().layer.shared_norm);
+    let shared = decoder.config().layer.shared_norm;
+    let mlp_group = if shared { ModuleGroup::Qkv } else { ModuleGroup::GateUp };
+    let input = |before: Option<&Norm>, x: &Tensor| match before {
+        Some(before) => norm::forward(ops, before, x, dtype),
         None => Ok(x.to_dtype(dtype)?),
     };
     let back = |i: usize, x: &Tensor, dy: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
@@ -193,22 +237,25 @@ pub(super) fn backward(
         modules.fused(layer, i).backward(ops, part, mode, position, (x, activations.low[i].as_ref()), dy, grads)
     };
     let norm_back = |n: &Norm, group, x: &Tensor, dy: &Tensor, on: Option<&Tensor>, grads: &mut Vec<(Slot, Tensor)>| {
-        let trained = n.weight.trained().is_some();
-        let (dx, dgamma) = (ops.norm_back)(x, &n.gamma()?, n.eps, dy, on, trained)?;
-        grads.extend(dgamma.map(|d| (Slot::Norm(modules.index, group), d)));
-        Ok::<_, Error>(dx)
+        let back = norm::backward(ops, n, x, dy, on)?;
+        grads.extend(back.dgamma.map(|d| (Slot::Norm(modules.index, group), d)));
+        grads.extend(back.dbias.map(|d| (Slot::NormBias(modules.index, group), d)));
+        Ok::<_, Error>(back.dx)
     };
     // Backward of the residual connection: dL/d of the block's output before its norm.
     let residual_back =
         |after: &Option<Norm>, group, raw: Option<&Tensor>, upstream: &Tensor, grads: &mut Vec<(Slot, Tensor)>| match (
             after, raw,
         ) {
-            (Some(after), Some(raw)) => Ok(norm_back(after, group, raw, upstream, None, grads)?.to_dtype(dtype)?),
-            _ => Ok::<_, Error>(upstream.to_dtype(dtype)?),
+            (Some(after), Some(raw)) => {
+                let upstream = scaled(decoder, upstream.clone())?;
+                Ok(norm_back(after, group, raw, &upstream, None, grads)?.to_dtype(dtype)?)
+            }
+            _ => Ok::<_, Error>(scaled(decoder, upstream.clone())?.to_dtype(dtype)?),
         };
     // dL/d of the stream before a block: that of the block's input through its norm, plus `on` of the skip connection.
     let input_back =
-        |before: &Option<Norm>, group, x: &Tensor, dh: &Tensor, on: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
+        |before: Option<&Norm>, group, x: &Tensor, dh: &Tensor, on: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
             match before {
                 Some(before) => norm_back(before, group, x, dh, Some(on), grads),
                 None => (ops.add_f32)(on, dh),
@@ -218,19 +265,28 @@ pub(super) fn backward(
         residual_back(&layer.mlp_out_norm, ModuleGroup::Down, activations.down_raw.as_ref(), upstream, &mut grads)?;
     let dinner = back(3, &(ops.gated)(&activations.gate_up, activation)?, &ddown, &mut grads)?;
     drop(ddown);
-    let dgate_up = (ops.gated_back)(&activations.gate_up, &dinner, activation)?;
+    let mut dgate_up = (ops.gated_back)(&activations.gate_up, &dinner, activation)?;
     drop(dinner);
-    let dh = back(2, &input(&layer.mlp_norm, &activations.mid)?, &dgate_up, &mut grads)?;
+    if !decoder.config().layer.gated {
+        dgate_up = dgate_up.narrow(1, 0, dgate_up.dim(1)? / 2)?.contiguous()?;
+    }
+    let parallel = decoder.config().layer.parallel;
+    let mlp_input = if parallel { x } else { &activations.mid };
+    let dh = back(2, &input(before_mlp, mlp_input)?, &dgate_up, &mut grads)?;
     drop(dgate_up);
-    let upstream = input_back(&layer.mlp_norm, ModuleGroup::GateUp, &activations.mid, &dh, upstream, &mut grads)?;
+    // In parallel the feed-forward's part does not go through attention.
+    let through_mlp = input_back(before_mlp, mlp_group, mlp_input, &dh, upstream, &mut grads)?;
+    let upstream = if parallel { upstream.clone() } else { through_mlp.clone() };
     drop(dh);
     let d_o =
         residual_back(&layer.attention_out_norm, ModuleGroup::Out, activations.o_raw.as_ref(), &upstream, &mut grads)?;
     let dout = back(1, &activations.out, &d_o, &mut grads)?;
     drop(d_o);
     let dturned = (ops.attend_back)(&activations.qkv, &activations.out, &activations.lse, &dout, part, shape)?;
-    let mut dqkv =
-        if layer.rotates { (ops.rotate)(&dturned, &part.cos, &part.sin, shape, true)? } else { dturned.clone() };
+    let mut dqkv = match layer.rope.and_then(|i| part.rope.get(i)) {
+        Some((cos, sin)) => (ops.rotate)(&dturned, cos, sin, shape, true)?,
+        None => dturned.clone(),
+    };
     drop((dout, dturned));
     if let (Some(q), Some(k), Some(raw)) = (&layer.q_norm, &layer.k_norm, &activations.raw) {
         let [queries, keys, _] = shape.split(raw)?;
@@ -243,7 +299,14 @@ pub(super) fn backward(
             (one(q, ModuleGroup::Query, &queries, &dqueries)?, one(k, ModuleGroup::Key, &keys, &dkeys)?);
         dqkv = Tensor::cat(&[dqueries, dkeys, dvalues.reshape((part.tokens(), ()))?], 1)?;
     }
-    let dh = back(0, &input(&layer.attention_norm, x)?, &dqkv, &mut grads)?;
-    let dx = input_back(&layer.attention_norm, ModuleGroup::Qkv, x, &dh, &upstream, &mut grads)?;
+    if decoder.config().layer.rope_pairs {
+        dqkv = reordered(&dqkv, shape, false)?;
+    }
+    if decoder.config().layer.by_head {
+        dqkv = regrouped(&dqkv, shape, false)?;
+    }
+    let before = layer.attention_norm.as_ref();
+    let dh = back(0, &input(before, x)?, &dqkv, &mut grads)?;
+    let dx = input_back(before, ModuleGroup::Qkv, x, &dh, &through_mlp, &mut grads)?;
     Ok((dx, grads))
 }

@@ -41,10 +41,8 @@ pub(super) struct Part {
     /// The segments as blocks for attention's kernels.
     #[cfg(feature = "cuda")]
     pub(super) blocks: Blocks,
-    /// Cosines of each token's position, (tokens, head_dim/2), f32.
-    pub(super) cos: Tensor,
-    /// Sines, as the cosines.
-    pub(super) sin: Tensor,
+    /// Cosines and sines of each token's position, (tokens, rotary/2), f32, from each RoPE table.
+    pub(super) rope: Vec<(Tensor, Tensor)>,
     /// Ranges of packed positions, with each one's start in the padded batch, which seeds dropout masks.
     pub(super) padded: Vec<(Range<usize>, usize)>,
 }
@@ -57,7 +55,8 @@ impl DeviceLayout {
     pub(super) fn new(decoder: &Decoder, batch: &Batch, share: bool) -> Result<Self, Error> {
         let at = BatchLayout::new(decoder, batch, share)?;
         let device = decoder.device();
-        let (n, half) = (at.tokens(), decoder.config().head_dim / 2);
+        let (n, half) = (at.tokens(), decoder.rotary().half());
+        let table = |values: &[f32]| Tensor::from_slice(values, (n, half), device);
         let indices = |x: &[usize]| indices(x, device);
         let ends = at.families.iter().skip(1).copied().chain([n]);
         let whole = Part {
@@ -66,8 +65,7 @@ impl DeviceLayout {
             #[cfg(feature = "cuda")]
             blocks: Blocks::new(&at.segments, device)?,
             segments: at.segments.clone(),
-            cos: Tensor::from_slice(&at.cos, (n, half), device)?,
-            sin: Tensor::from_slice(&at.sin, (n, half), device)?,
+            rope: at.rope.iter().map(|(cos, sin)| Ok((table(cos)?, table(sin)?))).collect::<Result<_, Error>>()?,
             padded: at.padded.iter().map(|(start, end, at)| (*start..*end, *at)).collect(),
         };
         Ok(Self {
@@ -92,14 +90,16 @@ impl DeviceLayout {
         let inside = |r: &&AttentionSegment| places.contains(&r.own.start);
         let shifted = |s: &AttentionSegment| AttentionSegment { prefix: moved(&s.prefix), own: moved(&s.own) };
         let segments: Vec<AttentionSegment> = self.whole.segments.iter().filter(inside).map(shifted).collect();
+        let cut = |(cos, sin): &(Tensor, Tensor)| {
+            Ok((cos.narrow(0, start, places.len())?, sin.narrow(0, start, places.len())?))
+        };
         let padded = self.whole.padded.iter().filter(|(r, _)| places.contains(&r.start) && !r.is_empty());
         Ok(Part {
             whole: false,
             #[cfg(feature = "cuda")]
             blocks: Blocks::new(&segments, self.ids.device())?,
             segments,
-            cos: self.whole.cos.narrow(0, start, places.len())?,
-            sin: self.whole.sin.narrow(0, start, places.len())?,
+            rope: self.whole.rope.iter().map(cut).collect::<Result<_, Error>>()?,
             padded: padded.map(|(r, at)| (moved(r), *at)).collect(),
             places,
         })
@@ -123,8 +123,7 @@ impl Part {
             blocks: Blocks::new(&segments, device)?,
             places,
             segments,
-            cos: none.clone(),
-            sin: none,
+            rope: vec![(none.clone(), none)],
             padded: Vec::new(),
         })
     }

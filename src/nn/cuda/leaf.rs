@@ -9,7 +9,7 @@ use crate::model::layer::Activation;
 use candle_core::{DType, Device, Tensor};
 
 /// The heads of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct HeadShape {
     /// Query heads.
     pub(super) heads: usize,
@@ -17,9 +17,21 @@ pub(super) struct HeadShape {
     pub(super) kv_heads: usize,
     /// Width of a head.
     pub(super) width: usize,
+    /// Factor on the scores.
+    pub(super) scale: f64,
+    /// Soft cap on the scores.
+    pub(super) cap: Option<f64>,
+    /// How many tokens a query attends to at most, where some row is longer.
+    pub(super) window: Option<usize>,
 }
 
 impl HeadShape {
+    /// Full attention of heads of this width, scaled by its root.
+    #[cfg(test)]
+    pub(super) fn full(heads: usize, kv_heads: usize, width: usize) -> Self {
+        Self { heads, kv_heads, width, scale: 1.0 / (width as f64).sqrt(), cap: None, window: None }
+    }
+
     /// Width of a token's queries.
     pub(super) fn queries(self) -> usize {
         self.heads * self.width

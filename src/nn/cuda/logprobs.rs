@@ -1,25 +1,26 @@
 //! Token log-probs in chunks of logits, and the scalar head; forward and backward.
 //!
 //! With p the softmax of the logits `z = inv_temp · W·h`, `dlogp/dh = inv_temp · (W[y] − Σ_v p_v W_v)`: the forward
-//! saves this `u` instead of the logits, and the backward is `g · u`. If the head is trained or the entropy has a
-//! gradient, the logits are recomputed.
+//! saves this `u` instead of the logits, and the backward is `g · u`. If the head is trained, the logits have a soft cap or the
+//! entropy has a gradient, the logits are recomputed.
 
 use super::gradients::{CudaGradients, Slot};
 use super::layout::DeviceLayout;
 use super::leaf::{LeafOps, LogitGradInput};
+use super::norm;
 use crate::model::error::Error;
 use crate::nn::contract::{RowGradient, RowScores, TokenScores, padded};
 use crate::nn::decoder::Decoder;
+use crate::nn::logit_curve::{capped, slope};
 use crate::nn::memory::logits_chunk;
 use candle_core::{DType, Tensor};
 
-/// `u` of each scored token, (n, H) in f32, unless the head is trained.
+/// `u` of each scored token, (n, H) in f32, unless the head is trained or the logits have a soft cap.
 pub(super) struct CudaSavedLogprobs(Option<Tensor>);
 
 /// The hidden states after the final norm at positions `at`, (n, H).
 pub(super) fn states(ops: &LeafOps, decoder: &Decoder, last: &Tensor, at: &Tensor) -> Result<Tensor, Error> {
-    let norm = decoder.last_norm();
-    (ops.norm)(&last.index_select(at, 0)?, &norm.gamma()?, norm.eps, decoder.dtype())
+    norm::forward(ops, decoder.last_norm(), &last.index_select(at, 0)?, decoder.dtype())
 }
 
 /// The scores of every scored token and valued position; with `train` also what the backward needs. The pass's only
@@ -33,7 +34,7 @@ pub(super) fn forward(
 ) -> Result<(TokenScores, CudaSavedLogprobs), Error> {
     let dtype = decoder.dtype();
     let n = layout.places.from.len();
-    let kept = train && decoder.trained_head().is_none();
+    let kept = train && decoder.trained_head().is_none() && decoder.logits().cap.is_none();
     let (mut stats_parts, mut u) = (Vec::new(), Vec::new());
     if n > 0 {
         let head = decoder.head()?;
@@ -43,7 +44,7 @@ pub(super) fn forward(
         for first in (0..n).step_by(rows) {
             let rows = rows.min(n - first);
             let target = layout.target.narrow(0, first, rows)?;
-            let logits = (ops.product_f32)(&state.narrow(0, first, rows)?, &columns)?;
+            let logits = capped(decoder.logits(), &(ops.product_f32)(&state.narrow(0, first, rows)?, &columns)?)?;
             let stats = (ops.logit_stats)(&logits, &target, layout.places.inv_temp, dtype)?;
             drop(logits);
             if kept {
@@ -116,13 +117,13 @@ pub(super) fn backward(
         let state = states(ops, decoder, last, &layout.valued)?.to_dtype(DType::F32)?;
         grads.add_all(&[(Slot::Score, g.t()?.matmul(&state)?)])?;
     }
-    let norm = decoder.last_norm();
-    let trained = norm.weight.trained().is_some();
-    let (dx, dgamma) = (ops.norm_back)(last, &norm.gamma()?, norm.eps, &dstate, None, trained)?;
-    if let Some(dgamma) = dgamma {
-        grads.add_all(&[(Slot::LastNorm, dgamma)])?;
+    let back = norm::backward(ops, decoder.last_norm(), last, &dstate, None)?;
+    for (slot, gradient) in [(Slot::LastNorm, back.dgamma), (Slot::LastNormBias, back.dbias)] {
+        if let Some(gradient) = gradient {
+            grads.add_all(&[(slot, gradient)])?;
+        }
     }
-    Ok(dx)
+    Ok(back.dx)
 }
 
 /// dL/d(states after the final norm) from dL/dlogits, which a trained head needs too.
@@ -159,7 +160,11 @@ fn backward_through_logits(
             entropy: Some(&e).filter(|_| entropy[here].iter().any(|e| *e != 0.0)),
             inv_temp: layout.places.inv_temp,
         };
-        let dlogits = (ops.logits_backward)(&(ops.product_f32)(&state, &columns)?, &input, dtype)?;
+        let logits = capped(decoder.logits(), &(ops.product_f32)(&state, &columns)?)?;
+        let mut dlogits = (ops.logits_backward)(&logits, &input, dtype)?;
+        if let Some(slope) = slope(decoder.logits(), &logits)? {
+            dlogits = (dlogits * slope.to_dtype(dtype)?)?;
+        }
         dstate = dstate.index_add(&layout.from.narrow(0, first, rows)?, &(ops.product_f32)(&dlogits, &head)?, 0)?;
         if decoder.trained_head().is_some() {
             let slot = if decoder.config().tied { Slot::Embedding } else { Slot::Head };

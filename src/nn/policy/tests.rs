@@ -263,7 +263,7 @@ fn recomputing_layers_equals_plain_backpropagation() {
         let pass = Pass { grad: true, ..Pass::plain(true) };
         let d = policy.decoder();
         let (ids, scored) = PaddedBatch::pack(d, &batch).unwrap();
-        let rope = d.rope_and_mask(0, ids.dim(1).unwrap()).unwrap();
+        let rope = d.rope_and_mask(&[ids.dim(1).unwrap()], ids.dim(1).unwrap()).unwrap();
         let mut x = d.embed(&ids, true).unwrap();
         for i in 0..d.depth() {
             x = d.layer(i, &x, &rope, &pass).unwrap();

@@ -9,22 +9,38 @@
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::layer::Activation;
-use crate::model::tune::LINEARS;
 use crate::nn::decoder::{Decoder, Layer};
 use crate::nn::frozen;
 use crate::nn::inference;
+use crate::nn::linear::Linear;
+use crate::nn::logit_curve::bent;
 use crate::nn::norm::Norm;
 use crate::nn::pass::Pass;
-use candle_core::{D, Device, Tensor};
+use crate::nn::rotary::RowPosition;
+use candle_core::{D, Device, Shape, Tensor};
 
-/// RoPE tables and the causal mask of a range of positions.
+/// RoPE tables and the causal masks of a range of positions.
 pub(in crate::nn) struct RopeAndMask {
-    /// (T, head_dim/2).
-    cos: Tensor,
-    /// (T, head_dim/2).
-    sin: Tensor,
-    /// (T, S): 0 where a query attends to a key, −∞ where not; none for a single query that attends to all.
-    mask: Option<Tensor>,
+    /// Cosines and sines of each RoPE table: (T, rotary/2), or (B, 1, T, rotary/2) where rows have different frequencies.
+    tables: Vec<(Tensor, Tensor)>,
+    masks: Masks,
+}
+
+/// (T, S): 0 where a query attends to a key, −∞ where not; none for a single query that attends to all.
+#[derive(Clone)]
+struct Masks {
+    full: Option<Tensor>,
+    /// That of layers with a window.
+    windowed: Option<Tensor>,
+}
+
+impl RopeAndMask {
+    /// Those of `count` rows from `first` on.
+    pub(in crate::nn) fn rows(&self, first: usize, count: usize) -> Result<Self, Error> {
+        let cut = |t: &Tensor| if t.rank() == 4 { t.narrow(0, first, count) } else { Ok(t.clone()) };
+        let tables = self.tables.iter().map(|(cos, sin)| Ok((cut(cos)?, cut(sin)?))).collect::<Result<_, Error>>()?;
+        Ok(Self { tables, masks: self.masks.clone() })
+    }
 }
 
 /// The KV cache of the tokens so far, with DoRA's factors, which do not change from token to token.
@@ -40,7 +56,7 @@ struct LayerCache {
     /// As the keys.
     values: Tensor,
     /// DoRA's factors of the linear modules, as the adapter was when the cache was made.
-    dora_scales: [Option<Tensor>; LINEARS.len()],
+    dora_scales: Vec<Option<Tensor>>,
 }
 
 impl Cache {
@@ -90,40 +106,83 @@ impl Decoder {
         self.last_norm().forward(x, pass)
     }
 
-    /// RoPE tables and mask of `len` positions from `start` on.
-    pub(in crate::nn) fn rope_and_mask(&self, start: usize, len: usize) -> Result<RopeAndMask, Error> {
-        let (cos, sin) = self.rotary(start..start + len)?;
-        let seen = start + len;
-        let mask = if len == 1 { None } else { Some(self.mask(len, seen, |i, j| j <= start + i)?) };
-        Ok(RopeAndMask { cos, sin, mask })
+    /// RoPE tables and masks of rows of these lengths, padded to `len`.
+    pub(in crate::nn) fn rope_and_mask(&self, lengths: &[usize], len: usize) -> Result<RopeAndMask, Error> {
+        let rotary = self.rotary();
+        let long: Vec<bool> = lengths.iter().map(|n| rotary.is_long(*n)).collect();
+        let row = |long: bool| (0..len).map(move |at| RowPosition { at, long });
+        let half = rotary.half();
+        let tables = if long.windows(2).all(|pair| pair[0] == pair[1]) {
+            self.tables(|| row(long.first().copied().unwrap_or(false)), (len, half))?
+        } else {
+            self.tables(|| long.iter().flat_map(|long| row(*long)), (long.len(), 1, len, half))?
+        };
+        Ok(RopeAndMask { tables, masks: self.masks(len, len, |i, j| j <= i, |i, j| i - j)? })
+    }
+
+    /// The same of the next `len` positions of rows that have `start` tokens.
+    fn rope_and_mask_after(&self, start: usize, len: usize) -> Result<RopeAndMask, Error> {
+        let long = self.rotary().is_long(start + len);
+        if start > 0 && long != self.rotary().is_long(start) {
+            return Err(Error::Invalid(format!(
+                "a row that grows beyond {start} tokens needs the frequencies of long rows from its first token on; start it again"
+            )));
+        }
+        let positions = || (start..start + len).map(move |at| RowPosition { at, long });
+        let tables = self.tables(positions, (len, self.rotary().half()))?;
+        let mut masks = self.masks(len, start + len, |i, j| j <= start + i, |i, j| start + i - j)?;
+        if len == 1 {
+            masks.full = None;
+        }
+        Ok(RopeAndMask { tables, masks })
     }
 
     /// As [`Decoder::rope_and_mask`] for `len` positions of several documents, which begin at `starts`: positions restart
     /// with each, and none attends to another.
     pub(in crate::nn) fn packed_rope_and_mask(&self, starts: &[usize], len: usize) -> Result<RopeAndMask, Error> {
         let first = |i: usize| starts.iter().rev().find(|s| **s <= i).copied().unwrap_or(0);
-        let (cos, sin) = self.rotary((0..len).map(|i| i - first(i)))?;
-        let mask = Some(self.mask(len, len, |i, j| j <= i && j >= first(i))?);
-        Ok(RopeAndMask { cos, sin, mask })
+        let end = |i: usize| starts.iter().find(|s| **s > i).copied().unwrap_or(len);
+        let position = |i: usize| RowPosition { at: i - first(i), long: self.rotary().is_long(end(i) - first(i)) };
+        let tables = self.tables(|| (0..len).map(position), (len, self.rotary().half()))?;
+        Ok(RopeAndMask { tables, masks: self.masks(len, len, |i, j| j <= i && j >= first(i), |i, j| i - j)? })
     }
 
-    /// Cosines and sines, (T, head_dim/2), of these positions.
-    fn rotary(&self, positions: impl Iterator<Item = usize>) -> Result<(Tensor, Tensor), Error> {
-        let angles = self.angles(positions);
-        let half = self.config().head_dim / 2;
-        let shape = (angles.len() / half.max(1), half);
-        let table = |f: fn(f64) -> f64| -> Result<Tensor, Error> {
-            let values: Vec<f64> = angles.iter().map(|a| f(*a)).collect();
-            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype())?.to_device(self.device())?)
+    /// Cosines and sines of these positions from each RoPE table.
+    fn tables<I: Iterator<Item = RowPosition>>(
+        &self,
+        positions: impl Fn() -> I,
+        shape: impl Into<Shape>,
+    ) -> Result<Vec<(Tensor, Tensor)>, Error> {
+        let shape = shape.into();
+        let tensor = |values: Vec<f64>| -> Result<Tensor, Error> {
+            Ok(Tensor::from_vec(values, &shape, &Device::Cpu)?.to_dtype(self.dtype())?.to_device(self.device())?)
         };
-        Ok((table(f64::cos)?, table(f64::sin)?))
+        let table = |i: usize| {
+            let (cos, sin) = self.rotary().table(i, positions(), |x| x);
+            Ok((tensor(cos)?, tensor(sin)?))
+        };
+        (0..self.rotary().count()).map(table).collect()
     }
 
-    /// (len, seen): 0 where query i attends to key j, −∞ where not.
-    fn mask(&self, len: usize, seen: usize, sees: impl Fn(usize, usize) -> bool) -> Result<Tensor, Error> {
-        let value = |k: usize| if sees(k / seen, k % seen) { 0.0 } else { f32::NEG_INFINITY };
-        let mask: Vec<f32> = (0..len * seen).map(value).collect();
-        Ok(Tensor::from_vec(mask, (len, seen), self.device())?.to_dtype(self.dtype())?)
+    /// The masks of `len` queries and `seen` keys, where `sees` says which keys a query has before it, and `back` how many
+    /// tokens before it they are.
+    fn masks(
+        &self,
+        len: usize,
+        seen: usize,
+        sees: impl Fn(usize, usize) -> bool,
+        back: impl Fn(usize, usize) -> usize,
+    ) -> Result<Masks, Error> {
+        let mask = |window: usize| {
+            let value = |k: usize| {
+                let (i, j) = (k / seen, k % seen);
+                if sees(i, j) && back(i, j) < window { 0.0 } else { f32::NEG_INFINITY }
+            };
+            let mask: Vec<f32> = (0..len * seen).map(value).collect();
+            Ok::<_, Error>(Tensor::from_vec(mask, (len, seen), self.device())?.to_dtype(self.dtype())?)
+        };
+        let windowed = self.config().window.map(mask).transpose()?;
+        Ok(Masks { full: Some(mask(usize::MAX)?), windowed })
     }
 
     /// An empty cache for `rows` rows of at most `capacity` tokens, valid until the decoder's next update.
@@ -146,14 +205,14 @@ impl Decoder {
     pub fn step(&self, ids: &Tensor, cache: &mut Cache, adapter: bool) -> Result<Tensor, Error> {
         let (_, t) = ids.dims2()?;
         let pass = Pass::plain(adapter);
-        let rope = self.rope_and_mask(cache.len, t)?;
+        let rope = self.rope_and_mask_after(cache.len, t)?;
         let mut x = self.embed(ids, false)?;
         for (layer, layer_cache) in self.layers().iter().zip(&cache.layers) {
             x = layer.forward(&x, &rope, &pass, self.config(), Some((layer_cache, cache.len)))?;
         }
         cache.len += t;
         let last = x.narrow(1, t - 1, 1)?.squeeze(1)?.contiguous()?;
-        Ok(self.norm(&last, &pass)?.matmul(&self.head()?.t()?)?)
+        bent(self.logits(), &self.norm(&last, &pass)?.matmul(&self.head()?.t()?)?)
     }
 }
 
@@ -182,10 +241,47 @@ impl Layer {
             };
             Ok(y.reshape((b, t, heads, c.head_dim))?.transpose(1, 2)?.contiguous()?)
         };
-        let turned = |y: Tensor| if self.rotates { rotate(&y, rope, pass) } else { Ok(y) };
-        let q = turned(split(self.q.forward(&h, pass, dora_scale(0))?, c.heads, self.q_norm.as_ref())?)?;
-        let k = turned(split(self.k.forward(&h, pass, dora_scale(1))?, c.kv_heads, self.k_norm.as_ref())?)?;
-        let v = split(self.v.forward(&h, pass, dora_scale(2))?, c.kv_heads, None)?;
+        // Outputs of modules that read one input, in parts of these widths; module `i` is the first.
+        let through = |modules: &[Linear], i: usize, h: &Tensor, widths: &[usize]| -> Result<Vec<Tensor>, Error> {
+            let run = |(n, module): (usize, &Linear)| module.forward(h, pass, dora_scale(i + n));
+            let all = modules.iter().enumerate().map(run).collect::<Result<Vec<_>, _>>()?;
+            let [one] = &all[..] else { return Ok(all) };
+            if widths.len() == 1 {
+                return Ok(all);
+            }
+            let mut first = 0;
+            let part = |width: &usize| {
+                first += width;
+                Ok(one.narrow(D::Minus1, first - width, *width)?.contiguous()?)
+            };
+            widths.iter().map(part).collect()
+        };
+        let turned = |y: Tensor| match self.rope.and_then(|i| rope.tables.get(i)) {
+            Some(table) => rotate(&y, table, pass),
+            None => Ok(y),
+        };
+        let widths = [c.q_width(), c.kv_width(), c.kv_width()];
+        let [query, key, value] = if c.layer.by_head {
+            // Head by head its query, key and value.
+            let all = self.qkv[0].forward(&h, pass, dora_scale(0))?.reshape((b, t, c.heads, 3, c.head_dim))?;
+            let part = |i: usize| Ok(all.narrow(3, i, 1)?.contiguous()?.reshape((b, t, c.q_width()))?);
+            three((0..3).map(part).collect::<Result<_, Error>>()?)?
+        } else {
+            three(through(&self.qkv, 0, &h, &widths)?)?
+        };
+        // Pairs (2i, 2i + 1) of each head as (i, i + half): scores are sums over pairs, in whatever order.
+        let in_order = |y: Tensor| {
+            if !c.layer.rope_pairs {
+                return Ok::<_, Error>(y);
+            }
+            let width = y.dim(D::Minus1)?;
+            let pairs = y.reshape((b, t, width / c.head_dim, c.head_dim / 2, 2))?.transpose(3, 4)?.contiguous()?;
+            Ok(pairs.reshape((b, t, width))?)
+        };
+        let (query, key) = (in_order(query)?, in_order(key)?);
+        let q = turned(split(query, c.heads, self.q_norm.as_ref())?)?;
+        let k = turned(split(key, c.kv_heads, self.k_norm.as_ref())?)?;
+        let v = split(value, c.kv_heads, None)?;
         let (k, v) = match cached {
             None => (k, v),
             Some((layer_cache, filled)) => {
@@ -194,15 +290,33 @@ impl Layer {
                 (layer_cache.keys.narrow(2, 0, filled + t)?, layer_cache.values.narrow(2, 0, filled + t)?)
             }
         };
-        let a = attend(&q, &k, &v, rope, pass)?;
+        let mask = if self.window.is_some() { &rope.masks.windowed } else { &rope.masks.full };
+        let a = attend(&q, &k, &v, mask.as_ref(), c, pass)?;
         let a = a.transpose(1, 2)?.reshape((b, t, c.heads * c.head_dim))?;
-        let a = normed(&self.attention_out_norm, self.o.forward(&a, pass, dora_scale(3))?)?;
-        let x = (x + a)?;
-        let h = normed(&self.mlp_norm, x.clone())?;
-        let gate = activated(&self.gate.forward(&h, pass, dora_scale(4))?, c.layer.activation)?;
-        let inner = (gate * self.up.forward(&h, pass, dora_scale(5))?)?;
-        Ok((&x + normed(&self.mlp_out_norm, self.down.forward(&inner, pass, dora_scale(6))?)?)?)
+        let o = self.qkv.len();
+        let down = o + 1 + self.gate_up.len();
+        let scaled = |y: Tensor| match c.layer.residual_scale {
+            1.0 => Ok(y),
+            scale => y.affine(scale, 0.0),
+        };
+        let a = normed(&self.attention_out_norm, self.o.forward(&a, pass, dora_scale(o))?)?;
+        let mid = (x + scaled(a)?)?;
+        let before = self.before_mlp(c.layer.shared_norm);
+        let h = if c.layer.parallel { x.clone() } else { mid.clone() };
+        let h = before.map_or(Ok(h.clone()), |norm| norm.forward(&h, pass))?;
+        let widths = if c.layer.gated { &[c.ff, c.ff][..] } else { &[c.ff] };
+        let inner = match &through(&self.gate_up, o + 1, &h, widths)?[..] {
+            [gate, up] => (activated(gate, c.layer.activation)? * up)?,
+            [only] => activated(only, c.layer.activation)?,
+            _ => return Err(Error::Invalid("gate and up are missing; this is a bug".into())),
+        };
+        Ok((&mid + scaled(normed(&self.mlp_out_norm, self.down.forward(&inner, pass, dora_scale(down))?)?)?)?)
     }
+}
+
+/// Queries, keys and values.
+fn three(parts: Vec<Tensor>) -> Result<[Tensor; 3], Error> {
+    parts.try_into().map_err(|_| Error::Invalid("queries, keys or values are missing; this is a bug".into()))
 }
 
 /// The function on the feed-forward's gate.
@@ -219,28 +333,38 @@ fn activated(x: &Tensor, activation: Activation) -> Result<Tensor, Error> {
     })
 }
 
-/// Rotary positions (Su et al. 2021) in the half-split order of Hugging Face: x (B, heads, T, hd).
-fn rotate(x: &Tensor, rope: &RopeAndMask, pass: &Pass) -> Result<Tensor, Error> {
-    if !pass.grad {
-        return inference::rope(x, &rope.cos, &rope.sin);
+/// Rotary positions (Su et al. 2021) in the half-split order of Hugging Face: x (B, heads, T, hd), of which the first numbers
+/// of a head are rotated, as many as twice the tables' width.
+fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor), pass: &Pass) -> Result<Tensor, Error> {
+    let (width, half) = (x.dim(D::Minus1)?, cos.dim(D::Minus1)?);
+    if 2 * half < width {
+        let turned = rotate(&x.narrow(D::Minus1, 0, 2 * half)?.contiguous()?, &(cos.clone(), sin.clone()), pass)?;
+        let rest = x.narrow(D::Minus1, 2 * half, width - 2 * half)?;
+        return Ok(Tensor::cat(&[turned, rest], D::Minus1)?.contiguous()?);
     }
-    let half = x.dim(D::Minus1)? / 2;
+    if !pass.grad && cos.rank() == 2 {
+        return inference::rope(x, cos, sin);
+    }
     let (first, second) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
     let times = |x: &Tensor, c: &Tensor| x.contiguous()?.apply_op1(frozen::Times { constant: c.clone() });
-    let left = (times(&first, &rope.cos)? - times(&second, &rope.sin)?)?;
-    let right = (times(&second, &rope.cos)? + times(&first, &rope.sin)?)?;
+    let left = (times(&first, cos)? - times(&second, sin)?)?;
+    let right = (times(&second, cos)? + times(&first, sin)?)?;
     Ok(Tensor::cat(&[left, right], D::Minus1)?)
 }
 
 /// Scaled dot-product attention. q (B, heads, T, hd), k and v (B, kv_heads, S, hd): the queries that share a key head are
 /// stacked along T, so that keys and values are never copied per query head.
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor, rope: &RopeAndMask, pass: &Pass) -> Result<Tensor, Error> {
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, c: &Config, pass: &Pass) -> Result<Tensor, Error> {
     let (b, heads, t, hd) = q.dims4()?;
     let (kv, s) = (k.dim(1)?, k.dim(2)?);
     let group = heads / kv;
     let q = q.reshape((b, kv, group * t, hd))?;
-    let scores = q.matmul(&k.t()?)?.affine(1.0 / (hd as f64).sqrt(), 0.0)?;
-    let scores = match &rope.mask {
+    let scores = q.matmul(&k.t()?)?.affine(c.attention_scale(), 0.0)?;
+    let scores = match c.layer.attention_cap {
+        None => scores,
+        Some(cap) => scores.affine(1.0 / cap, 0.0)?.tanh()?.affine(cap, 0.0)?,
+    };
+    let scores = match mask {
         None => scores,
         Some(mask) => {
             let scores = scores.reshape((b, kv, group, t, s))?.apply_op1(frozen::Plus { constant: mask.clone() })?;

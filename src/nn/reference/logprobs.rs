@@ -10,13 +10,15 @@ use crate::nn::contract::{RowGradient, RowScores, TokenScores, padded};
 use crate::nn::decoder::Decoder;
 use crate::nn::divergence::{CHUNK, log_softmax, read, wide};
 use crate::nn::inference;
+use crate::nn::logit_curve::{capped, slope};
 use crate::nn::pass::Pass;
 use candle_core::{D, DType, Tensor, Var};
 
 /// dL/d(last layer's output), (B·T, H); adds the gradients of both heads and the final norm.
 ///
 /// With p = softmax of the logits z, dlogp/dz = onehot − p, so the gradient of the state after the final norm is
-/// `g·(W[target] − p·W)`, and the head's is Σ g·(onehot − p)ᵀ·state. The entropy's is dH/dz = −p⊙(log p + H).
+/// `g·(W[target] − p·W)`, and the head's is Σ g·(onehot − p)ᵀ·state. The entropy's is dH/dz = −p⊙(log p + H). With a cap on the
+/// logits, dlogp/dz is multiplied by the cap's slope first.
 pub(super) fn backward(
     decoder: &Decoder,
     graph: &mut Graph,
@@ -48,7 +50,9 @@ pub(super) fn backward(
         let g = column(&logp[start..end])?;
         let x = Var::from_tensor(&flat.index_select(&from, 0)?)?;
         let state = decoder.norm(x.as_tensor(), pass)?;
-        let logits = tempered(wide(&state.detach().matmul(&weight.t()?)?)?, s.inv_temp)?;
+        let capped = capped(decoder.logits(), &wide(&state.detach().matmul(&weight.t()?)?)?)?;
+        let slope = slope(decoder.logits(), &capped)?;
+        let logits = tempered(capped, s.inv_temp)?;
         let p = inference::softmax(&logits)?;
         let bent = if entropy[start..end].iter().any(|e| *e != 0.0) {
             let log_p = log_softmax(&logits)?;
@@ -58,16 +62,28 @@ pub(super) fn backward(
             None
         };
         let through = |dlogits: &Tensor| wide(&dlogits.to_dtype(dtype)?.matmul(&weight)?);
-        let mut du = (wide(&weight.index_select(&target, 0)?)? - through(&p)?)?.broadcast_mul(&g)?;
-        if let Some(bent) = &bent {
-            du = (du + through(bent)?)?;
-        }
-        if let Some(head) = trained {
+        let dlogits = || -> Result<Tensor, Error> {
             let ones = g.contiguous()?;
             let mut dlogits = p.broadcast_mul(&g.neg()?)?.scatter_add(&target.reshape((n, 1))?, &ones, 1)?;
-            if let Some(bent) = bent {
+            if let Some(bent) = &bent {
                 dlogits = (dlogits + bent)?;
             }
+            Ok(match &slope {
+                Some(slope) => (dlogits * slope)?,
+                None => dlogits,
+            })
+        };
+        let du = if slope.is_some() {
+            through(&dlogits()?)?
+        } else {
+            let du = (wide(&weight.index_select(&target, 0)?)? - through(&p)?)?.broadcast_mul(&g)?;
+            match &bent {
+                Some(bent) => (du + through(bent)?)?,
+                None => du,
+            }
+        };
+        if let Some(head) = trained {
+            let dlogits = dlogits()?;
             let dw = dlogits.to_dtype(dtype)?.t()?.matmul(&state.detach())?;
             graph.add(head, &wide(&dw)?)?;
         }
@@ -98,7 +114,7 @@ pub(super) fn forward(decoder: &Decoder, last: &Tensor, s: &PaddedBatch, pass: &
         let end = (start + CHUNK).min(s.from.len());
         let from = Tensor::new(&s.from[start..end], last.device())?;
         let state = decoder.norm(&flat.index_select(&from, 0)?, pass)?;
-        let logits = tempered(wide(&state.matmul(&weight)?)?, s.inv_temp)?;
+        let logits = tempered(capped(decoder.logits(), &wide(&state.matmul(&weight)?)?)?, s.inv_temp)?;
         measure(&logits, &s.target[start..end], &mut all)?;
     }
     if !s.valued.is_empty() {

@@ -20,7 +20,9 @@ pub(in crate::nn) struct PaddedBatch {
     pub(in crate::nn) value_counts: Vec<usize>,
     /// Starts of the documents, if one row holds several.
     starts: Vec<usize>,
-    /// 1 / temperature.
+    /// Tokens of each row.
+    lengths: Vec<usize>,
+    /// The logits' factor / temperature.
     pub(in crate::nn) inv_temp: f64,
 }
 
@@ -36,7 +38,8 @@ impl PaddedBatch {
             valued: Vec::new(),
             value_counts: Vec::new(),
             starts: Vec::new(),
-            inv_temp: 1.0 / batch.temperature,
+            lengths: batch.rows.iter().map(|row| row.ids.len()).collect(),
+            inv_temp: decoder.logits().factor() / batch.temperature,
         };
         if let Some(packed) = batch.rows.iter().find(|r| r.starts.len() > 1) {
             scored.starts.clone_from(&packed.starts);
@@ -62,7 +65,7 @@ impl PaddedBatch {
         if self.starts.len() > 1 {
             decoder.packed_rope_and_mask(&self.starts, len)
         } else {
-            decoder.rope_and_mask(0, len)
+            decoder.rope_and_mask(&self.lengths, len)
         }
     }
 }

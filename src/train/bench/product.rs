@@ -5,7 +5,7 @@
 use crate::domain::{median, quantile};
 use crate::model::config::Config;
 use crate::model::error::Error;
-use crate::model::tune::{LINEARS, Tune};
+use crate::model::tune::Tune;
 use crate::protocol::{Flops, ProductFigures};
 use crate::train::data::Example;
 use candle_core::{DType, Device, Tensor};
@@ -96,7 +96,7 @@ impl ProductLimit {
         };
         let mut linear = 0.0;
         for spec in c.linears() {
-            linear += seconds(LINEARS[spec.index], spec.width, spec.out)? * c.layers as f64;
+            linear += seconds(spec.target(), spec.width, spec.out)? * c.layers as f64;
         }
         let head = seconds("head", c.hidden, c.vocab)?;
         Ok(Self { figures, linear, head, passes: passes(tune) })
@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn lora() -> Tune {
-        let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
+        let targets = crate::model::LINEARS.iter().map(|t| (*t).to_owned()).collect();
         Tune::Lora(LoraSpec {
             r: 16,
             alpha: 32.0,

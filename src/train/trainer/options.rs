@@ -3,7 +3,7 @@
 use crate::domain::{EngineKind, Hyperparameters, ParamError, Params, TrainerParams, TuneKind};
 use crate::model::error::Error;
 use crate::model::trained::Trained;
-use crate::model::tune::{LINEARS, LoraSpec, Tune};
+use crate::model::tune::{FUSED, LINEARS, LoraSpec, Tune};
 use crate::nn::decoder::Decoder;
 use crate::nn::policy::Policy;
 use crate::protocol::{RunSpec, Task, TrainSpec};
@@ -57,13 +57,14 @@ pub(crate) fn tune(params: &TrainerParams) -> Tune {
     }
     let named = |name: &str| params.lora_target_modules.iter().any(|module| module == name);
     let wanted = |name: &&&str| named("all-linear") || named(name);
+    let fused = FUSED.iter().map(|(name, _)| *name).filter(|name| named(name));
     Tune::Lora(LoraSpec {
         r: params.lora_r,
         alpha: params.lora_alpha,
         rslora: params.use_rslora,
         dora: params.use_dora,
         dropout: params.lora_dropout,
-        targets: LINEARS.iter().filter(wanted).map(|name| (*name).to_owned()).collect(),
+        targets: LINEARS.iter().filter(wanted).copied().chain(fused).map(str::to_owned).collect(),
         seed: params.seed,
         modules: BTreeMap::new(),
     })

@@ -123,7 +123,7 @@ fn row_kernels_equal_the_composed_operations() {
         let got = host.run(name, [n, 1, 64], &[width], &[eps], &arrays);
         near(name, &got[4], &(COMPOSED.norm_back)(&x, &gamma, eps, &dy, on, false).unwrap().0);
     }
-    let shape = HeadShape { heads: 4, kv_heads: 2, width: 6 };
+    let shape = HeadShape::full(4, 2, 6);
     for (dtype, name) in [(b, "turn_b"), (f, "turn_f")] {
         let (x, cos, sin) = (noise(7, &[n, 48], dtype), noise(8, &[n, 3], f), noise(9, &[n, 3], f));
         for back in [false, true] {
@@ -230,7 +230,7 @@ fn attention_kernels_equal_the_composed_operation() {
     let tensor = |x: Vec<u32>| Tensor::new(x, &Device::Cpu).unwrap();
     let (all, of_keys) = (tensor(queries.concat()), tensor(keys.concat()));
     for (width, heads, kv_heads) in [(64, 4, 2), (128, 2, 1)] {
-        let shape = HeadShape { heads, kv_heads, width };
+        let shape = HeadShape::full(heads, kv_heads, width);
         let (wide, stride) = (heads * width, (heads + 2 * kv_heads) * width);
         let (qkv, dout) = (noise(30, &[n, stride], DType::BF16), noise(31, &[n, wide], DType::BF16));
         let (counts, scale) = ([heads, kv_heads], [1.0 / (width as f64).sqrt()]);
@@ -351,7 +351,7 @@ fn every_kernel_propagates_nan() {
     let part = Part::of(segments.clone(), &Device::Cpu).unwrap();
     let queries = blocks::queries(&segments);
     let all = Tensor::new(queries.concat(), &Device::Cpu).unwrap();
-    let (shape, stride) = (HeadShape { heads, kv_heads, width }, (heads + 2 * kv_heads) * width);
+    let (shape, stride) = (HeadShape::full(heads, kv_heads, width), (heads + 2 * kv_heads) * width);
     let clean = noise(30, &[n, stride], b);
     let sees = |query: usize, key: usize| {
         let own = segments.iter().find(|s| s.own.contains(&query)).unwrap();

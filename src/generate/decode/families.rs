@@ -1,0 +1,295 @@
+//! Every family and variant against `transformers`, on the tiny random models of tests/fixtures/families (`make.py` makes them):
+//! both generations of config.json, log-probs and gradients of all weights and of an adapter on every path, greedy tokens of the
+//! packed decoder, and merging.
+
+use super::*;
+use crate::domain::Sampler;
+use crate::model::layer::LayerPattern;
+use crate::model::merge::{self, Precision};
+use crate::model::weights::Weights;
+use crate::model::{LINEARS, LanguageModel, LoraSpec, Trained, Tune};
+use crate::nn::random::stream;
+use crate::nn::toy::flat;
+use crate::nn::{Batch, Decoder, Policy, Row, RowGradient};
+use crate::protocol::{ModelRef, RunEvent};
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn facts() -> Value {
+    serde_json::from_str(&std::fs::read_to_string(fixtures().join("families/cases.json")).unwrap()).unwrap()
+}
+
+/// A model of the fixture, with what `transformers` computes.
+struct Case {
+    name: String,
+    facts: Value,
+    config: Config,
+    tensors: HashMap<String, Tensor>,
+}
+
+fn cases() -> Vec<Case> {
+    let all = facts()["cases"].as_object().unwrap().clone();
+    let of = |(name, facts): (String, Value)| {
+        let config = parsed(&facts["config"]);
+        let path = fixtures().join(format!("families/{name}.safetensors"));
+        let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+        Case { name, facts, config, tensors }
+    };
+    all.into_iter().map(of).collect()
+}
+
+fn parsed(config: &Value) -> Config {
+    Config::parse(&config.to_string(), Path::new("config.json")).unwrap()
+}
+
+/// The same with its layers' patterns as lists, as which the classes write them.
+fn listed(config: &Value) -> Config {
+    let mut config = parsed(config);
+    for pattern in [&mut config.layer.windows, &mut config.layer.rope] {
+        *pattern = LayerPattern::Listed((0..config.layers).map(|i| pattern.has(i)).collect());
+    }
+    config
+}
+
+fn numbers<T: serde::de::DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+impl Case {
+    /// Tensors whose names begin so, by the rest of the name.
+    fn under(&self, prefix: &str) -> HashMap<String, Tensor> {
+        let named = |(name, t): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), t.clone()));
+        self.tensors.iter().filter_map(named).collect()
+    }
+
+    fn weights(&self) -> HashMap<String, Tensor> {
+        let mut all = self.tensors.clone();
+        all.retain(|name, _| !name.contains("gradient.") && !name.starts_with("adapter."));
+        all
+    }
+
+    fn decoder(&self, tune: &Tune) -> Decoder {
+        let mut weights = Weights::memory(self.weights(), Path::new("toy"), &Device::Cpu, DType::F32);
+        let decoder = Decoder::new(&self.config, &mut weights, tune).unwrap();
+        if *tune == adapter() {
+            let values = self.under("adapter.");
+            assert_eq!(values.len(), decoder.trainables().len(), "{}", self.name);
+            for (name, var) in decoder.trainables() {
+                var.set(&values[name]).unwrap();
+            }
+        }
+        decoder
+    }
+
+    fn batch(&self) -> Batch {
+        let rows: Vec<Vec<u32>> = numbers(&self.facts["rows"]);
+        let row = |ids: Vec<u32>| {
+            let scored = (1..ids.len()).collect();
+            Row::new(ids, scored)
+        };
+        Batch::new(rows.into_iter().map(row).collect())
+    }
+
+    /// The folder that `transformers` would save, with the tiny tokenizer.
+    fn save(&self, dir: &Path, config: &Value, rename: impl Fn(&str) -> String) {
+        std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+        for file in ["tokenizer.json", "tokenizer_config.json"] {
+            std::fs::copy(fixtures().join("tiny-llama").join(file), dir.join(file)).unwrap();
+        }
+        let tensors: HashMap<String, Tensor> = self.weights().into_iter().map(|(name, t)| (rename(&name), t)).collect();
+        candle_core::safetensors::save(&tensors, dir.join("model.safetensors")).unwrap();
+    }
+}
+
+fn adapter() -> Tune {
+    let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
+    Tune::Lora(LoraSpec { r: 2, alpha: 4.0, rslora: false, dora: false, dropout: 0.0, targets, seed: 1, modules: BTreeMap::new() })
+}
+
+/// Every path that computes in f32.
+fn paths(decoder: impl Fn() -> Decoder) -> [(&'static str, Policy); 3] {
+    [
+        ("reference", Policy::reference(decoder())),
+        ("fast", Policy::new(decoder()).unwrap()),
+        ("accelerator", Policy::gpu(decoder()).unwrap()),
+    ]
+}
+
+#[test]
+fn both_generations_of_config_and_the_classes_defaults_are_read_alike() {
+    let facts = facts();
+    for (name, case) in facts["cases"].as_object().unwrap() {
+        assert_eq!(listed(&case["config"]), listed(&case["older"]), "{name}");
+    }
+    let defaults = facts["defaults"].as_object().unwrap();
+    for (kind, pair) in defaults {
+        assert_eq!(listed(&pair["given"]), listed(&pair["made"]), "{kind}");
+    }
+    let tested = |kind: &&str| defaults.contains_key(*kind);
+    let known: Vec<&str> = crate::model::family::FAMILIES.iter().map(|family| family.name()).collect();
+    // Qwen3 has its own test beside its configuration.
+    assert!(known.iter().filter(|kind| **kind != "qwen3").all(tested), "{known:?}");
+}
+
+#[test]
+fn log_probs_and_gradients_equal_transformers() {
+    for case in cases() {
+        for (tune, logps, prefix) in [(Tune::Full, "logps", "gradient."), (adapter(), "adapted", "adapter_gradient.")] {
+            let want: Vec<Vec<f64>> = numbers(&case.facts[logps]);
+            let gradients = case.under(prefix);
+            let mut k = 0.0;
+            let g: Vec<RowGradient> = want
+                .iter()
+                .map(|row| {
+                    let next = |_: &f64| {
+                        k += 1.0;
+                        (1.7_f64 * k).sin()
+                    };
+                    row.iter().map(next).collect::<Vec<_>>().into()
+                })
+                .collect();
+            for (path, mut policy) in paths(|| case.decoder(&tune)) {
+                let at = format!("{} {logps} {path}", case.name);
+                let (scores, tape) = policy.score_train(&case.batch()).unwrap();
+                for (row, want) in scores.rows.iter().zip(&want) {
+                    for (got, want) in row.logp.iter().zip(want) {
+                        assert!((got - want).abs() < 1e-4 * (1.0 + want.abs()), "{at}: {got} and not {want}");
+                    }
+                }
+                policy.backward(tape, &g).unwrap();
+                let made = policy.take_gradients().unwrap();
+                let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+                let largest = gradients.values().map(|t| norm(&flat(t))).fold(0.0, f64::max);
+                assert_eq!(gradients.len(), policy.trainables().len(), "{at}");
+                for (i, (name, _)) in policy.trainables().iter().enumerate() {
+                    let want = flat(gradients.get(name).unwrap_or_else(|| panic!("{at}: no gradient of {name}")));
+                    let got = made.get(i).map_or(vec![0.0; want.len()], flat);
+                    let off: Vec<f64> = want.iter().zip(&got).map(|(a, b)| a - b).collect();
+                    let most = 1e-4 * norm(&want).max(1e-2 * largest);
+                    assert!(norm(&off) <= most, "{at}: {name} is off by {} of {}", norm(&off), norm(&want));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn greedy_tokens_equal_transformers() {
+    for case in cases() {
+        let (prompt, want): (Vec<u32>, Vec<u32>) = (numbers(&case.facts["prompt"]), numbers(&case.facts["greedy"]));
+        let packed = PackedDecoder::of(&case.decoder(&Tune::None), false).unwrap();
+        let read = {
+            let mut weights = Weights::memory(case.weights(), Path::new("toy"), &Device::Cpu, DType::F32);
+            PackedDecoder::read(&case.config, &mut weights).unwrap()
+        };
+        for decode in [&packed, &read] {
+            let mut queue = Queue::new(3, &[]);
+            let sampler = Sampler { temperature: 0.0, max_new_tokens: want.len(), ..Sampler::default() };
+            // Two candidates share the prompt; another prompt runs beside them.
+            queue.push(PromptRequest {
+                number: 0,
+                prompt: prompt.clone(),
+                rngs: vec![stream(1, 0), stream(1, 1)],
+                sampler,
+            });
+            queue.push(PromptRequest { number: 1, prompt: prompt[3..].to_vec(), rngs: vec![stream(1, 2)], sampler });
+            while queue.step(decode).unwrap() > 0 {}
+            for made in queue.take(0).unwrap() {
+                assert_eq!(made.ids, want, "{}", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_merged_folder_is_the_base_with_its_adapter() {
+    for case in cases() {
+        let home = tempfile::tempdir().unwrap();
+        let [base, ckpt, out] = ["base", "ckpt", "out"].map(|name| home.path().join(name));
+        std::fs::create_dir(&base).unwrap();
+        std::fs::create_dir(&ckpt).unwrap();
+        case.save(&base, &case.facts["older"], str::to_owned);
+        let model = LanguageModel::open(&base).unwrap();
+        let decoder = case.decoder(&adapter());
+        Trained::write(&ckpt, &adapter(), decoder.trainables()).unwrap();
+        let from = ModelRef { name: "base".into(), path: base.display().to_string() };
+        let mut events: Vec<RunEvent> = Vec::new();
+        merge::to_hf(&from, &ckpt, &out, Precision::Exact, &mut events).unwrap();
+        let merged = LanguageModel::open(&out).unwrap();
+        assert_eq!(merged.config, model.config);
+        let merged = Policy::new(merged.decoder(&Device::Cpu, &Tune::None).unwrap()).unwrap();
+        let want: Vec<Vec<f64>> = numbers(&case.facts["adapted"]);
+        for (row, want) in merged.score(&case.batch(), true).unwrap().rows.iter().zip(&want) {
+            for (got, want) in row.logp.iter().zip(want) {
+                assert!((got - want).abs() < 2e-4 * (1.0 + want.abs()), "{}: {got} and not {want}", case.name);
+            }
+        }
+    }
+}
+
+/// Gemma 3's whole model, as transformers 5 and 4 name the tensors of its text model.
+#[test]
+fn the_text_part_of_a_whole_model_is_read_and_the_rest_is_said() {
+    let case = cases().into_iter().find(|case| case.name == "gemma3").unwrap();
+    let mut text = case.facts["config"].clone();
+    let whole = text.as_object_mut().unwrap();
+    let (eos, bos) = (whole.remove("eos_token_id").unwrap(), whole.remove("bos_token_id").unwrap());
+    let config = serde_json::json!({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"],
+        "text_config": text, "vision_config": {"hidden_size": 4}, "eos_token_id": eos, "bos_token_id": bos});
+    let part = |name: &str| match name.strip_prefix("model.") {
+        Some(rest) => format!("model.language_model.{rest}"),
+        None => name.to_owned(),
+    };
+    let inside = |name: &str| format!("language_model.{name}");
+    for (rename, vision) in
+        [(&part as &dyn Fn(&str) -> String, "model.vision_tower.patch"), (&inside, "vision_tower.patch")]
+    {
+        let home = tempfile::tempdir().unwrap();
+        let [base, ckpt, out] = ["base", "ckpt", "out"].map(|name| home.path().join(name));
+        std::fs::create_dir(&base).unwrap();
+        std::fs::create_dir(&ckpt).unwrap();
+        case.save(&base, &config, rename);
+        let file = base.join("model.safetensors");
+        let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+        tensors.insert(vision.to_owned(), Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap());
+        candle_core::safetensors::save(&tensors, &file).unwrap();
+        let model = LanguageModel::open(&base).unwrap();
+        assert!(model.notes.iter().any(|note| note.contains("1 tensors of its other parts")), "{:?}", model.notes);
+        assert_eq!(model.config, Config { tied: model.config.tied, ..case.config.clone() });
+        let policy = Policy::new(model.decoder(&Device::Cpu, &adapter()).unwrap()).unwrap();
+        let want: Vec<Vec<f64>> = numbers(&case.facts["logps"]);
+        let got = policy.score(&case.batch(), false).unwrap();
+        assert!((got.rows[1].logp[30] - want[1][30]).abs() < 1e-4);
+        Trained::write(&ckpt, &adapter(), policy.trainables()).unwrap();
+        let from = ModelRef { name: "base".into(), path: base.display().to_string() };
+        let mut events: Vec<RunEvent> = Vec::new();
+        merge::to_hf(&from, &ckpt, &out.join("hf"), Precision::Exact, &mut events).unwrap();
+        let merged = LanguageModel::open(&out.join("hf")).unwrap();
+        assert_eq!((&merged.config, merged.notes.len()), (&model.config, 0));
+        merge::to_peft(&from, &ckpt, &out.join("peft")).unwrap();
+        let held = candle_core::safetensors::load(out.join("peft/adapter_model.safetensors"), &Device::Cpu).unwrap();
+        assert!(held.contains_key("base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight"));
+    }
+}
+
+#[test]
+fn a_target_that_the_model_does_not_have_is_named_with_those_that_it_has() {
+    let all = cases();
+    let of = |name: &str| all.iter().find(|case| case.name == name).unwrap();
+    for (name, target, modules) in [
+        ("phi3", "q_proj", "qkv_proj, o_proj, gate_up_proj, down_proj"),
+        ("granite", "qkv_proj", "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"),
+    ] {
+        let Tune::Lora(mut spec) = adapter() else { panic!("an adapter") };
+        spec.targets = vec!["o_proj".into(), target.into()];
+        let mut weights = Weights::memory(of(name).weights(), Path::new("toy"), &Device::Cpu, DType::F32);
+        let refused = Decoder::new(&of(name).config, &mut weights, &Tune::Lora(spec)).err().unwrap().to_string();
+        assert!(refused.contains(&format!("`{target}`")) && refused.contains(modules), "{refused}");
+    }
+}

@@ -1,0 +1,33 @@
+//! GPT-NeoX: LayerNorm, a feed-forward without a gate beside attention, and queries, keys and values head by head in one module.
+
+use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::layer::{Activation, LayerSpec, NormKind};
+use crate::model::rope::rotary_share;
+
+pub static FAMILY: Family = Family {
+    model_types: &["gpt_neox"],
+    models: "Pythia, GPT-NeoX 20B",
+    class: "GPTNeoXForCausalLM",
+    layer: || LayerSpec {
+        norm: NormKind::Layer,
+        activation: Activation::Gelu,
+        gated: false,
+        parallel: true,
+        by_head: true,
+        mlp_bias: true,
+        rotary_share: 0.25,
+        ..LayerSpec::default()
+    },
+    read: |f, layer| {
+        let bias = f.flag("attention_bias", true);
+        (layer.qkv_bias, layer.o_bias) = (bias, bias);
+        layer.parallel = f.flag("use_parallel_residual", true);
+        layer.rotary_share = rotary_share(f, "rotary_pct", 0.25)?;
+        Ok(())
+    },
+    // `GPTNeoXConfig` (`models/gpt_neox/configuration_gpt_neox.py`).
+    defaults: Defaults { theta_key: "rotary_emb_base", rms_eps: 1e-5, eps_key: "layer_norm_eps", ..Defaults::LLAMA },
+    embedding_scale: |_| 1.0,
+    names: TensorNames::NEOX,
+    gguf: GgufFamily::NONE,
+};

@@ -1,0 +1,26 @@
+//! Granite 3 and later dense ones: Llama with factors on embeddings, scores, residuals and logits.
+
+use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::layer::LayerSpec;
+
+pub static FAMILY: Family = Family {
+    model_types: &["granite"],
+    models: "Granite 3, dense",
+    class: "GraniteForCausalLM",
+    layer: LayerSpec::default,
+    read: |f, layer| {
+        let bias = f.flag("attention_bias", false);
+        (layer.qkv_bias, layer.o_bias) = (bias, bias);
+        layer.mlp_bias = f.flag("mlp_bias", false);
+        layer.embedding_multiplier = f.real("embedding_multiplier", 1.0)?;
+        layer.attention_scale = Some(f.real("attention_multiplier", 1.0)?);
+        layer.residual_scale = f.real("residual_multiplier", 1.0)?;
+        layer.logits.scale = 1.0 / f.real("logits_scaling", 1.0)?;
+        Ok(())
+    },
+    // `GraniteConfig` (`models/granite/configuration_granite.py`).
+    defaults: Defaults::LLAMA,
+    embedding_scale: |_| 1.0,
+    names: TensorNames::COMMON,
+    gguf: GgufFamily::NONE,
+};

@@ -1,0 +1,33 @@
+//! StableLM 2 and 3B: Llama with LayerNorm and a rope that rotates a quarter of each head.
+
+use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::layer::{LayerSpec, NormKind};
+use crate::model::rope::rotary_share;
+
+pub static FAMILY: Family = Family {
+    model_types: &["stablelm"],
+    models: "StableLM 2 1.6B and 3B",
+    class: "StableLmForCausalLM",
+    layer: || LayerSpec { norm: NormKind::Layer, rotary_share: 0.25, ..LayerSpec::default() },
+    read: |f, layer| {
+        layer.qkv_bias = f.flag("use_qkv_bias", false);
+        layer.rotary_share = rotary_share(f, "partial_rotary_factor", 0.25)?;
+        for key in ["use_parallel_residual", "qk_layernorm"] {
+            if f.flag(key, false) {
+                return Err(f.refuse(format!("`{key}`"), "only false is implemented for this family"));
+            }
+        }
+        Ok(())
+    },
+    // `StableLmConfig` (`models/stablelm/configuration_stablelm.py`).
+    defaults: Defaults {
+        kv_heads: Some(32),
+        context: 4096,
+        rms_eps: 1e-5,
+        eps_key: "layer_norm_eps",
+        ..Defaults::LLAMA
+    },
+    embedding_scale: |_| 1.0,
+    names: TensorNames::COMMON,
+    gguf: GgufFamily::NONE,
+};
