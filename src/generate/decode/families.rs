@@ -109,7 +109,16 @@ impl Case {
 
 fn adapter() -> Tune {
     let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    Tune::Lora(LoraSpec { r: 2, alpha: 4.0, rslora: false, dora: false, dropout: 0.0, targets, seed: 1, modules: BTreeMap::new() })
+    Tune::Lora(LoraSpec {
+        r: 2,
+        alpha: 4.0,
+        rslora: false,
+        dora: false,
+        dropout: 0.0,
+        targets,
+        seed: 1,
+        modules: BTreeMap::new(),
+    })
 }
 
 /// Every path that computes in f32.
