@@ -146,16 +146,8 @@ pub(super) fn pairs(
         } else {
             let id = PairId::new(format!("i{next}"));
             next += 1;
-            let side = |name: &str, answer: &GivenAnswer, model: &Option<String>| Completion {
-                id: CompletionId::new(format!("{id}.{name}")),
-                prompt: prompt.clone(),
-                model: model.clone().unwrap_or_else(|| file.to_owned()),
-                text: answer.text.clone(),
-                tokens: 0,
-                finish: Finish::Given,
-                sampler: None,
-                logprob: None,
-                turns: answer.turns.clone(),
+            let side = |name: &str, answer: &GivenAnswer, model: &Option<String>| {
+                imported_answer(answer, &id, name, &prompt, model.as_deref().unwrap_or(file))
             };
             let (a, b) = (side("a", &row.chosen, &row.models.0), side("b", &row.rejected, &row.models.1));
             let pair = Pair {
@@ -247,4 +239,25 @@ pub(super) fn ratings(
         added.rows += 1;
     }
     Ok(added)
+}
+
+/// An answer from a file as the side `name` of a pair; `model` wrote it.
+pub(super) fn imported_answer(
+    answer: &GivenAnswer,
+    pair: &PairId,
+    name: &str,
+    prompt: &PromptId,
+    model: &str,
+) -> Completion {
+    Completion {
+        id: CompletionId::new(format!("{pair}.{name}")),
+        prompt: prompt.clone(),
+        model: model.to_owned(),
+        text: answer.text.clone(),
+        tokens: 0,
+        finish: Finish::Given,
+        sampler: None,
+        logprob: None,
+        turns: answer.turns.clone(),
+    }
 }

@@ -7,7 +7,7 @@ use super::super::error::Result;
 use super::super::given::GivenAnswer;
 use super::super::log::LogWriter;
 use super::super::schema::{ImportedVote, ImportedVotes};
-use super::records::{Added, Prompts, next_number};
+use super::records::{Added, Prompts, imported_answer, next_number};
 use crate::domain::{
     Adjudication, Choice, Completion, CompletionId, Finish, Pair, PairId, PromptId, Rater, Session, Side, Verdict,
     hash64,
@@ -102,17 +102,7 @@ fn append_pair(
         if let Some(known) = key.as_ref().and_then(|key| shared.get(key)) {
             return Ok(known.clone());
         }
-        let completion = Completion {
-            id: CompletionId::new(format!("{id}.{name}")),
-            prompt: prompt.clone(),
-            model: model.clone().unwrap_or_else(|| file.to_owned()),
-            text: answer.text.clone(),
-            tokens: 0,
-            finish: Finish::Given,
-            sampler: None,
-            logprob: None,
-            turns: answer.turns.clone(),
-        };
+        let completion = imported_answer(answer, id, name, &prompt, model.as_deref().unwrap_or(file));
         let of = completion.id.clone();
         writer.append(&SessionRecord::Completed(completion.into()))?;
         if let Some(key) = key {
