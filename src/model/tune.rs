@@ -37,7 +37,7 @@ pub struct LoraSpec {
     pub dora: bool,
     /// Dropout probability of A's inputs in training.
     pub dropout: f64,
-    /// Which of [`LINEARS`] and [`FUSED`] get an adapter.
+    /// Which of [`LINEARS`] and their fused forms (`FUSED`) get an adapter.
     pub targets: Vec<String>,
     /// Seed of A's initialisation and of dropout.
     pub seed: u64,

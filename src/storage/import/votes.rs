@@ -9,8 +9,7 @@ use super::super::log::LogWriter;
 use super::super::schema::{ImportedVote, ImportedVotes};
 use super::records::{Added, Prompts, imported_answer, next_number};
 use crate::domain::{
-    Adjudication, Choice, Completion, CompletionId, Finish, Pair, PairId, PromptId, Rater, Session, Side, Verdict,
-    hash64,
+    Adjudication, Choice, CompletionId, Pair, PairId, PromptId, Rater, Session, Side, Verdict, hash64,
 };
 use crate::protocol::SessionRecord;
 use std::collections::{HashMap, VecDeque};
