@@ -17,8 +17,7 @@ pub(crate) static JUDGE: JudgeKind = JudgeKind {
         let Some(run) = &inputs.implicit else {
             return Err(Error::Invalid(format!("the run of {} is missing: evaluate again", spec.name())));
         };
-        let scorer =
-            ImplicitScorer::open(&run.spec, &run.checkpoint, run.init.as_deref(), &run.rendering, device)?;
+        let scorer = ImplicitScorer::open(&run.spec, &run.checkpoint, run.init.as_deref(), &run.rendering, device)?;
         Ok(Box::new(ScoredReferee::new(Box::new(move |prompt, answer| scorer.score(prompt, answer)))))
     }),
 };
