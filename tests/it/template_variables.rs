@@ -137,3 +137,13 @@ fn what_is_no_variable_is_refused_in_one_sentence() {
     refused(&["train", "s", "dpo", "--set", "enable_thinkin=false"], "did you mean `enable_thinking`?");
     refused(&["train", "s", "dpo", "--set", "chat_template_kwargs=[1]"], "expected a JSON object");
 }
+
+#[test]
+fn a_variable_with_the_name_of_an_option_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    session(dir.path());
+    let out = run(dir.path(), &["sample", "s", "--set", "max_new_tokens=8"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && said.contains("write --max-new-tokens 8"), "{said}");
+    assert!(!dir.path().join("sessions/s/runs/sample-1").exists(), "nothing was launched");
+}

@@ -1,7 +1,7 @@
 //! `sample` and `train`: launching runs and following them.
 
 use super::super::cli::{SampleArgs, TrainArgs};
-use super::super::error::Result;
+use super::super::error::{Error, Result};
 use super::super::estimate::estimate;
 use super::super::plan::{self, SampleOrder, TrainOrder};
 use super::super::{adapters, models, out, supervisor, system};
@@ -10,10 +10,12 @@ use super::follow;
 use crate::domain::{RunId, Sampler, adapter_base_note, counted};
 use crate::protocol::{Estimate, RunSpec, Task, TrainSpec};
 use crate::storage::{DataFile, RunDir, SessionDir};
+use clap::Args;
 use serde_json::json;
 
 /// Launches a sampling run.
 pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
+    refuse_options(&args.template.set)?;
     let dir = SessionDir::find(&context.home, &args.session)?;
     let sampler = Sampler {
         temperature: args.temperature,
@@ -37,6 +39,20 @@ pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
     spec.inputs.chat_template_kwargs = args.template.variables();
     let run = supervisor::launch(&dir, None, &spec, &data)?;
     launched(context, &dir, &run, args.detach)
+}
+
+/// Refuses a variable with the name of an option: `train` sets options by `--set`, and here it would change nothing.
+fn refuse_options(set: &[(String, serde_json::Value)]) -> Result<()> {
+    let command = SampleArgs::augment_args(clap::Command::new("sample"));
+    for (name, value) in set {
+        let long = name.replace('_', "-");
+        if command.get_arguments().any(|option| option.get_long() == Some(&long)) {
+            let what =
+                format!("--set sets variables of the chat template, and `{name}` is an option: write --{long} {value}");
+            return Err(Error::Usage(what));
+        }
+    }
+    Ok(())
 }
 
 /// Launches a training run.
