@@ -100,6 +100,27 @@ fn vectors_stay_f32_and_a_tied_head_is_left_out() {
 }
 
 #[test]
+fn what_the_file_cannot_say_is_refused_or_noted() {
+    let yarn =
+        json!({"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0, "original_max_position_embeddings": 64});
+    let long = json!({"rope_type": "longrope", "short_factor": vec![1.0; 4], "long_factor": vec![2.0; 4], "factor": 2.0, "rope_theta": 10000.0,
+        "original_max_position_embeddings": 64});
+    for (name, scaling) in [("yarn", yarn), ("longrope", long)] {
+        let dir = tempfile::tempdir().unwrap();
+        let base = changed(dir.path(), &[("rope_parameters", scaling)]);
+        let (ckpt, _) = checkpoint(dir.path(), &base, &lora());
+        let out = dir.path().join("out");
+        let said = to_gguf(&base, &ckpt, &out, "f32", &mut Vec::<RunEvent>::new()).unwrap_err().to_string();
+        assert!(said.contains(name) && said.contains("--format hf") && !out.exists(), "{said}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let base = changed(dir.path(), &[("model_type", json!("mistral")), ("sliding_window", json!(16))]);
+    let (ckpt, _) = checkpoint(dir.path(), &base, &lora());
+    let (_, notes) = written(&base, &ckpt, &dir.path().join("out"), "f32");
+    assert!(notes.iter().any(|note| note.contains("last 16 tokens")), "{notes:?}");
+}
+
+#[test]
 fn a_model_that_was_a_file_keeps_its_metadata() {
     let dir = tempfile::tempdir().unwrap();
     let (ckpt, _) = checkpoint(dir.path(), &tiny(), &lora());
