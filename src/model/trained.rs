@@ -132,16 +132,7 @@ mod tests {
         let model = LanguageModel::open(&dir).unwrap();
         let spec = |seed, r| {
             let targets = vec!["q_proj".to_owned(), "down_proj".to_owned()];
-            Tune::Lora(LoraSpec {
-                r,
-                alpha: 8.0,
-                rslora: true,
-                dora: false,
-                dropout: 0.0,
-                targets,
-                seed,
-                modules: std::collections::BTreeMap::new(),
-            })
+            Tune::Lora(LoraSpec { targets, rslora: true, seed, ..LoraSpec::plain(r, 8.0) })
         };
         let a = model.decoder(&Device::Cpu, &spec(1, 4)).unwrap();
         let b = model.decoder(&Device::Cpu, &spec(2, 4)).unwrap();

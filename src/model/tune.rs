@@ -57,6 +57,21 @@ pub struct ModuleRank {
 }
 
 impl LoraSpec {
+    /// LoRA of one rank on each of [`LINEARS`], without dropout.
+    #[must_use]
+    pub fn plain(r: usize, alpha: f64) -> Self {
+        Self {
+            r,
+            alpha,
+            rslora: false,
+            dora: false,
+            dropout: 0.0,
+            targets: LINEARS.map(str::to_owned).into(),
+            seed: 1,
+            modules: BTreeMap::new(),
+        }
+    }
+
     /// The factor on B·A.
     #[must_use]
     pub fn scale(&self) -> f64 {

@@ -175,16 +175,7 @@ mod tests {
         let lora = |targets: &[&str]| {
             let dora = targets.len() > 2;
             let targets = targets.iter().map(|t| (*t).to_owned()).collect();
-            Tune::Lora(crate::model::LoraSpec {
-                r: 4,
-                alpha: 8.0,
-                rslora: false,
-                dora,
-                dropout: 0.0,
-                targets,
-                seed: 1,
-                modules: std::collections::BTreeMap::new(),
-            })
+            Tune::Lora(crate::model::LoraSpec { targets, dora, ..crate::model::LoraSpec::plain(4, 8.0) })
         };
         for tune in [lora(&crate::model::LINEARS), lora(&["k_proj", "down_proj"]), Tune::Full, Tune::None] {
             let decoder = model.decoder(&Device::Cpu, &tune).unwrap();
@@ -199,18 +190,7 @@ mod tests {
             "num_hidden_layers":30,"intermediate_size":1536,"vocab_size":49152,"tie_word_embeddings":true}"#;
         let c = Config::parse(text, Path::new("smollm2")).unwrap();
         assert_eq!(c.parameters(), 134_515_008);
-        let targets = crate::model::LINEARS.iter().map(|t| (*t).to_owned()).collect();
-        let dora = false;
-        let lora = crate::model::LoraSpec {
-            r: 16,
-            alpha: 32.0,
-            rslora: false,
-            dora,
-            dropout: 0.0,
-            targets,
-            seed: 1,
-            modules: std::collections::BTreeMap::new(),
-        };
+        let lora = crate::model::LoraSpec::plain(16, 32.0);
         let tune = Tune::Lora(lora);
         for (length, measured) in [(140, 938.0), (320, 1095.0), (1024, 2242.0)] {
             let pairs = [PassSize { rows: 2, length, scored: 2 * length, tokens: 2 * length }; 4];

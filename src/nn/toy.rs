@@ -2,7 +2,7 @@
 
 use crate::model::family::{Defaults, Family, GgufFamily, TensorNames};
 use crate::model::layer::{Activation, LayerPattern, LayerSpec, LogitCurve, NormKind, NormPlacement, QkNorm};
-use crate::model::{Config, LINEARS, LoraSpec, Tune, Weights};
+use crate::model::{Config, LoraSpec, Tune, Weights};
 use crate::model::{RopeScaling, RopeSpec};
 use crate::nn::policy::{Batch, Policy, Row, RowGradient, TokenScores};
 use crate::nn::{Decoder, stream, uniform};
@@ -209,17 +209,7 @@ impl Toy {
 
 /// An adapter on every linear module; with `dora` also rank-stabilised.
 pub(crate) fn lora(dora: bool, dropout: f64) -> Tune {
-    let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    Tune::Lora(LoraSpec {
-        r: 3,
-        alpha: 5.0,
-        rslora: dora,
-        dora,
-        dropout,
-        targets,
-        seed: 11,
-        modules: std::collections::BTreeMap::new(),
-    })
+    Tune::Lora(LoraSpec { rslora: dora, dora, dropout, seed: 11, ..LoraSpec::plain(3, 5.0) })
 }
 
 /// Arbitrary gradients of a batch's scores.

@@ -8,7 +8,7 @@ use super::chat_json::messages;
 use super::given::GivenAnswer;
 use super::meaning::{question, sound_pair};
 use super::record::RowFields;
-use super::schema::{ImportedVotes, Refusal};
+use super::schema::{ImportedPair, ImportedVotes, Refusal};
 use crate::domain::{Choice, PromptBody, Side, Strength};
 use serde_json::Value;
 
@@ -270,6 +270,21 @@ pub(super) fn unjudged(prompt: PromptBody, tags: Vec<String>, answers: TwoAnswer
     sound_pair(&prompt, &answers.texts.0, &answers.texts.1)?;
     let (a, b) = ((answers.texts.0, answers.models.0), (answers.texts.1, answers.models.1));
     Ok(ImportedVotes { prompt, tags, a, b, ..ImportedVotes::default() })
+}
+
+/// A preference that names neither models nor strength.
+pub(super) fn plain_pair(
+    row: &RowFields<'_>,
+    prompt: PromptBody,
+    chosen: GivenAnswer,
+    rejected: GivenAnswer,
+) -> Result<ImportedPair, Refusal> {
+    sound_pair(&prompt, &chosen, &rejected)?;
+    if chosen.says_the_same(&rejected) {
+        return Err(Refusal::Equal);
+    }
+    let (tags, models) = (tags_of(row)?, (None, None));
+    Ok(ImportedPair { prompt, tags, chosen, rejected, models, strength: None, margin: None, said: Vec::new() })
 }
 
 #[cfg(test)]

@@ -127,17 +127,7 @@ fn measure_a_training_step_on_four_pairs_of_smollm2() {
     let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/oasst_pairs.jsonl");
     let Ok(data) = std::fs::read_to_string(&data) else { return };
     let model = LanguageModel::open(&path).unwrap();
-    let targets = tiebreak::model::LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    let tune = Tune::Lora(LoraSpec {
-        r: 16,
-        alpha: 32.0,
-        rslora: false,
-        dora: false,
-        dropout: 0.0,
-        targets,
-        seed: 1,
-        modules: std::collections::BTreeMap::new(),
-    });
+    let tune = Tune::Lora(LoraSpec::plain(16, 32.0));
     let mut policy = Policy::new(model.decoder(&candle_core::Device::Cpu, &tune).unwrap()).unwrap();
     let text = |v: &Value| v.as_str().or_else(|| v[0]["content"].as_str()).unwrap_or_default().to_owned();
     let mut rows = Vec::new();

@@ -7,14 +7,14 @@ use crate::domain::Sampler;
 use crate::model::layer::LayerPattern;
 use crate::model::merge::{self, Precision};
 use crate::model::weights::Weights;
-use crate::model::{LINEARS, LanguageModel, LoraSpec, Trained, Tune};
+use crate::model::{LanguageModel, LoraSpec, Trained, Tune};
 use crate::nn::random::stream;
 use crate::nn::toy::flat;
 use crate::nn::{Batch, Decoder, Policy, Row, RowGradient};
 use crate::protocol::{ModelRef, RunEvent};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 fn fixtures() -> PathBuf {
@@ -108,17 +108,7 @@ impl Case {
 }
 
 fn adapter() -> Tune {
-    let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    Tune::Lora(LoraSpec {
-        r: 2,
-        alpha: 4.0,
-        rslora: false,
-        dora: false,
-        dropout: 0.0,
-        targets,
-        seed: 1,
-        modules: BTreeMap::new(),
-    })
+    Tune::Lora(LoraSpec::plain(2, 4.0))
 }
 
 /// Every path that computes in f32.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::{PromptBody, Sampler};
-use crate::model::{LINEARS, LanguageModel, LoraSpec, Tune, Weights};
+use crate::model::{LanguageModel, LoraSpec, Tune, Weights};
 use crate::nn::decoder::Decoder;
 use crate::nn::random::{stream, uniform};
 use candle_core::{DType, Device, Tensor};
@@ -84,17 +84,7 @@ fn logits_are_the_decoders_for_every_family_and_adapter() {
         let read = PackedDecoder::read(&config, &mut weights()).unwrap();
         assert!(worst(&want, &made(&read, &prompt, &next)) < 1e-4, "{kind}");
         for (dora, rslora) in [(false, false), (true, false), (false, true)] {
-            let targets = LINEARS.map(String::from).to_vec();
-            let spec = LoraSpec {
-                r: 4,
-                alpha: 8.0,
-                rslora,
-                dora,
-                dropout: 0.0,
-                targets,
-                seed: 1,
-                modules: std::collections::BTreeMap::new(),
-            };
+            let spec = LoraSpec { rslora, dora, ..LoraSpec::plain(4, 8.0) };
             let decoder = Decoder::new(&config, &mut weights(), &Tune::Lora(spec)).unwrap();
             let mut rng = stream(2, 0);
             for (_, var) in decoder.trainables() {

@@ -1,7 +1,7 @@
 //! Command R7B: Cohere with windows in three of four layers, which alone have rope.
 
 use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
-use crate::model::layer::{LayerPattern, LayerSpec, NormKind};
+use crate::model::layer::{LayerPattern, LayerSpec};
 use serde_json::Value;
 
 pub static FAMILY: Family = Family {
@@ -9,13 +9,9 @@ pub static FAMILY: Family = Family {
     models: "Command R7B",
     class: "Cohere2ForCausalLM",
     layer: || LayerSpec {
-        norm: NormKind::Centred,
-        parallel: true,
-        shared_norm: true,
-        rope_pairs: true,
         windows: LayerPattern::ExceptEvery(4),
         rope: LayerPattern::ExceptEvery(4),
-        ..LayerSpec::default()
+        ..(super::cohere::FAMILY.layer)()
     },
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::PromptBody;
-use crate::model::{LINEARS, LoraSpec};
+use crate::model::LoraSpec;
 use crate::nn::{Batch, Policy, Row, stream, uniform};
 
 pub(super) fn tiny() -> ModelRef {
@@ -28,17 +28,7 @@ pub(super) fn lora() -> Tune {
 }
 
 pub(super) fn adapter(rslora: bool, dora: bool) -> Tune {
-    let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    Tune::Lora(LoraSpec {
-        r: 4,
-        alpha: 6.0,
-        rslora,
-        dora,
-        dropout: 0.0,
-        targets,
-        seed: 1,
-        modules: std::collections::BTreeMap::new(),
-    })
+    Tune::Lora(LoraSpec { rslora, dora, ..LoraSpec::plain(4, 6.0) })
 }
 
 pub(super) fn batch() -> Batch {

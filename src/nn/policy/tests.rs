@@ -38,17 +38,7 @@ fn made(config: &Config, tune: &Tune) -> Policy {
 }
 
 fn lora(dropout: f64) -> Tune {
-    let targets = crate::model::LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    Tune::Lora(LoraSpec {
-        r: 2,
-        alpha: 3.0,
-        rslora: false,
-        dora: false,
-        dropout,
-        targets,
-        seed: 11,
-        modules: std::collections::BTreeMap::new(),
-    })
+    Tune::Lora(LoraSpec { dropout, seed: 11, ..LoraSpec::plain(2, 3.0) })
 }
 
 fn dora(dropout: f64) -> Tune {

@@ -3,10 +3,10 @@
 //! Older files have `query`, `response`, `history` and `system` in place of `messages`. A rejected response answers the same question
 //! as the last preferred one.
 
-use super::super::answers::tags_of;
+use super::super::answers::plain_pair;
 use super::super::chat_json::messages;
 use super::super::given::GivenAnswer;
-use super::super::meaning::{question, sound_pair, split_answer, surround};
+use super::super::meaning::{question, split_answer, surround};
 use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedPair, Reader, Reads, Refusal};
 use crate::domain::{Conversation, PromptBody};
@@ -49,19 +49,5 @@ fn row(record: &Record) -> Result<ImportedPair, Refusal> {
     } else {
         GivenAnswer::of("rejected_response", row.get("rejected_response"))?
     };
-    sound_pair(&prompt, &chosen, &rejected)?;
-    if chosen.says_the_same(&rejected) {
-        return Err(Refusal::Equal);
-    }
-    let (strength, margin) = (None, None);
-    Ok(ImportedPair {
-        prompt,
-        tags: tags_of(&row)?,
-        chosen,
-        rejected,
-        models: (None, None),
-        strength,
-        margin,
-        said: Vec::new(),
-    })
+    plain_pair(&row, prompt, chosen, rejected)
 }

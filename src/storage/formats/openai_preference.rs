@@ -1,8 +1,8 @@
 //! Imports OpenAI's and Together's preferences: `input` with `messages` and `tools`, `preferred_output`, `non_preferred_output`.
 
-use super::super::answers::tags_of;
+use super::super::answers::plain_pair;
 use super::super::given::GivenAnswer;
-use super::super::meaning::{question, sound_pair};
+use super::super::meaning::question;
 use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedPair, Reader, Reads, Refusal};
 
@@ -27,19 +27,5 @@ fn row(record: &Record) -> Result<ImportedPair, Refusal> {
     let prompt = question(&input, false)?;
     let side = |name: &str| GivenAnswer::of(name, row.get(name));
     let (chosen, rejected) = (side("preferred_output")?, side("non_preferred_output")?);
-    sound_pair(&prompt, &chosen, &rejected)?;
-    if chosen.says_the_same(&rejected) {
-        return Err(Refusal::Equal);
-    }
-    let (strength, margin) = (None, None);
-    Ok(ImportedPair {
-        prompt,
-        tags: tags_of(&row)?,
-        chosen,
-        rejected,
-        models: (None, None),
-        strength,
-        margin,
-        said: Vec::new(),
-    })
+    plain_pair(&row, prompt, chosen, rejected)
 }

@@ -168,17 +168,7 @@ mod tests {
     }
 
     fn lora() -> Tune {
-        let targets = crate::model::LINEARS.iter().map(|t| (*t).to_owned()).collect();
-        Tune::Lora(LoraSpec {
-            r: 16,
-            alpha: 32.0,
-            rslora: false,
-            dora: false,
-            dropout: 0.0,
-            targets,
-            seed: 1,
-            modules: std::collections::BTreeMap::new(),
-        })
+        Tune::Lora(LoraSpec::plain(16, 32.0))
     }
 
     /// A prompt of 256 tokens with answers of 256 and 192.
