@@ -175,7 +175,7 @@ mod tests {
         let lora = |targets: &[&str]| {
             let dora = targets.len() > 2;
             let targets = targets.iter().map(|t| (*t).to_owned()).collect();
-            Tune::Lora(crate::model::LoraSpec { targets, dora, ..crate::model::LoraSpec::plain(4, 8.0) })
+            Tune::Lora(crate::model::LoraSpec { dora, targets, ..crate::model::LoraSpec::plain(4, 8.0) })
         };
         for tune in [lora(&crate::model::LINEARS), lora(&["k_proj", "down_proj"]), Tune::Full, Tune::None] {
             let decoder = model.decoder(&Device::Cpu, &tune).unwrap();
