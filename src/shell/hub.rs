@@ -22,5 +22,5 @@ mod repo;
 mod snapshot;
 
 pub use data::get as get_data;
-pub use model::get as get_model;
+pub use model::{get as get_model, get_if_there as get_model_if_there, in_cache as model_in_cache};
 pub use name::{HubName, looks_like};

@@ -23,7 +23,9 @@ impl Place {
         let files: Vec<_> = names.map(|name| (name, read(name))).into();
         let mut files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
         files.extend([("pytorch_model.bin", &b"pickle"[..]), ("onnx/model.onnx", b"onnx")]);
-        place.hub.with("models/acme/tiny", &files);
+        for name in ["models/acme/tiny", "models/HuggingFaceTB/SmolLM2-135M-Instruct"] {
+            place.hub.with(name, &files);
+        }
         place
     }
 
@@ -297,4 +299,19 @@ fn a_dataset_comes_by_configuration_and_split_with_the_command_that_imports_it()
     assert!(none.contains("it has the splits train, test"), "{none}");
     let offline = place.run_with(&["data", "get", "acme/prefs:train"], &[("HF_HUB_OFFLINE", "1")]);
     assert!(offline.status.success(), "{}", said(&offline.stderr));
+}
+
+#[test]
+fn the_model_of_the_tour_comes_from_the_hub_as_any_other_and_has_its_short_name() {
+    let place = Place::new();
+    let done = place.run(&["models", "get", "smollm2"]);
+    assert!(done.status.success(), "{}", said(&done.stderr));
+    let folder = place.cache().join("models--HuggingFaceTB--SmolLM2-135M-Instruct/snapshots").join(COMMIT);
+    assert!(said(&done.stdout).contains(&folder.display().to_string()), "{}", said(&done.stdout));
+    // The name finds it, without the hub.
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    let shown = place.run_with(&["models", "show", "smollm2"], &offline);
+    assert!(shown.status.success() && said(&shown.stdout).contains("LlamaForCausalLM"), "{}", said(&shown.stderr));
+    let again = place.run_with(&["models", "get", "smollm2"], &offline);
+    assert!(again.status.success(), "{}", said(&again.stderr));
 }

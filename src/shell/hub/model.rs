@@ -36,22 +36,44 @@ pub struct ModelFiles {
 /// # Errors
 /// When it cannot be had whole, in one sentence with the remedy.
 pub fn get(name: &HubName) -> Result<ModelFiles> {
+    Ok(get_or_fault(name)?)
+}
+
+/// As [`get`]; the inner error says why the hub does not have it now, so that it may come from elsewhere.
+///
+/// # Errors
+/// Any other.
+pub fn get_if_there(name: &HubName) -> Result<Result<ModelFiles, String>> {
+    match get_or_fault(name) {
+        Ok(found) => Ok(Ok(found)),
+        Err(HubFault::Unreachable(why) | HubFault::Passing(why) | HubFault::Missing(why)) => Ok(Err(why)),
+        Err(HubFault::Failed(error)) => Err(error),
+    }
+}
+
+/// A model that lies whole in the cache: its folder or file.
+#[must_use]
+pub fn in_cache(name: &HubName) -> Option<PathBuf> {
+    let place = HubPlace::from_env().ok()?;
+    Some(cached(&place, &name.at(RepoType::Model), name).ok()?.ok()?.path)
+}
+
+fn get_or_fault(name: &HubName) -> Result<ModelFiles, HubFault> {
     let place = HubPlace::from_env()?;
     let repo = name.at(RepoType::Model);
     if place.offline {
-        return cached(&place, &repo, name)?.map_err(|why| {
-            Error::failed(format!("{why}, and HF_HUB_OFFLINE is set: unset it and run `{}` again", command(name)))
-        });
+        let offline = |why| format!("{why}, and HF_HUB_OFFLINE is set: unset it and run `{}` again", command(name));
+        return cached(&place, &repo, name)?.map_err(|why| Error::failed(offline(why)).into());
     }
     let client = HubClient::new(&place);
     let HubListing { commit, files } = match client.list(&repo) {
         Ok(listing) => listing,
         Err(HubFault::Unreachable(why)) => {
-            let Ok(found) = cached(&place, &repo, name)? else { return Err(Error::failed(why)) };
+            let Ok(found) = cached(&place, &repo, name)? else { return Err(HubFault::Unreachable(why)) };
             out::note(&format!("{why}; taking commit {} from the cache", found.commit));
             return Ok(found);
         }
-        Err(fault) => return Err(fault.into()),
+        Err(fault) => return Err(fault),
     };
     let files = safe(&name.repo, files);
     let ModelChoice { files, weights } = choose(&name.repo, &files, name.file.as_deref())?;
