@@ -103,13 +103,15 @@ impl RowCache {
 
 /// Outputs of linear modules with the same input x, (rows, out) each.
 fn linear(parts: &[&PackedLinear], x: &[f32]) -> Vec<Vec<f32>> {
-    let matrices: Vec<&Matrix> = parts.iter().map(|l| &l.weight).collect();
+    // The adapters read the same input: one product for all.
+    let adapters = parts.iter().filter_map(|l| l.lora.as_ref());
+    let matrices: Vec<&Matrix> = parts.iter().map(|l| &l.weight).chain(adapters.map(|lora| &lora.a)).collect();
     let mut out = multiply(&matrices, x);
+    let mut low = out.split_off(parts.len()).into_iter();
     for (part, y) in parts.iter().zip(&mut out) {
         let width = part.weight.out();
         if let Some(lora) = &part.lora {
-            let low = multiply(&[&lora.a], x).concat();
-            let up = multiply(&[&lora.b], &low).concat();
+            let up = multiply(&[&lora.b], &low.next().unwrap_or_default()).concat();
             leaf::scale_add(y, lora.scale, &up);
             if let Some(dora_scale) = &lora.dora_scale {
                 leaf::scale_columns(y, width, dora_scale);
