@@ -13,8 +13,12 @@ use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
-/// From this width on, the help has two columns.
-const TWO_COLUMNS: u16 = 110;
+/// Columns of the help where its two parts do not fit side by side.
+const ONE_COLUMN: u16 = 76;
+/// Blank columns after the longest line of a part of the help.
+const COLUMN_GAP: u16 = 2;
+/// Columns of a sheet's edges and the blanks inside them.
+const SHEET_EDGES: u16 = 4;
 /// Columns for keys in the help.
 const KEYS: u16 = 13;
 /// Columns for names in the palette.
@@ -39,7 +43,7 @@ pub fn draw(buf: &mut Buffer, area: Rect, model: &Model) {
 /// Clears and frames a sheet in the middle of `area`; returns its inner area.
 fn sheet(buf: &mut Buffer, area: Rect, width: u16, height: u16, title: &str) -> Rect {
     // On a narrow terminal, remains of text beside the sheet would only distract.
-    let width = if area.width < NARROW { area.width } else { width + 4 };
+    let width = if area.width < NARROW { area.width } else { width + SHEET_EDGES };
     let (w, h) = (width.min(area.width), (height + 2).min(area.height));
     buf.set_style(area, DIM);
     let at = Rect { x: area.x + (area.width - w) / 2, y: area.y + (area.height - h) / 3, width: w, height: h };
@@ -76,29 +80,36 @@ fn row(area: Rect, y: u16) -> Rect {
 
 fn help(buf: &mut Buffer, area: Rect, help: &Help) {
     let sections = &help.tables;
-    let two = area.width >= TWO_COLUMNS && sections.len() > 1;
-    let columns: Vec<Vec<(String, &str, bool)>> = {
-        let lines = |part: &[Table]| {
-            let mut out = Vec::new();
-            for (i, table) in part.iter().enumerate() {
-                if i > 0 {
-                    out.push((String::new(), "", false));
-                }
-                out.push((table.title.to_owned(), "", true));
-                out.extend(table.actions().into_iter().map(|(keys, row)| (keys, row.help, false)));
+    let lines = |part: &[Table]| {
+        let mut out: Vec<(String, &str, bool)> = Vec::new();
+        for (i, table) in part.iter().enumerate() {
+            if i > 0 {
+                out.push((String::new(), "", false));
             }
-            out
-        };
-        if two { vec![lines(&sections[..1]), lines(&sections[1..])] } else { vec![lines(sections)] }
+            out.push((table.title.to_owned(), "", true));
+            out.extend(table.actions().into_iter().map(|(keys, row)| (keys, row.help, false)));
+        }
+        out
     };
-    let tallest = columns.iter().map(Vec::len).max().unwrap_or(0);
-    let width = if two { 116.min(area.width.saturating_sub(4)) } else { 76 };
+    // Side by side only where every line fits.
+    let (first, others) = sections.split_at(sections.len().min(1));
+    let beside = [lines(first), lines(others)];
+    let needs = beside.each_ref().map(|lines| lines.iter().map(|line| cells(line.1)).max().unwrap_or(0) as u16);
+    let wide = needs.map(|text| KEYS + text + COLUMN_GAP);
+    let width = wide[0] + wide[1];
+    let (columns, width): (Vec<_>, u16) = if width + SHEET_EDGES <= area.width && !others.is_empty() {
+        (beside.into_iter().zip(wide).collect(), width)
+    } else {
+        (vec![(lines(sections), ONE_COLUMN)], ONE_COLUMN)
+    };
+    let tallest = columns.iter().map(|(lines, _)| lines.len()).max().unwrap_or(0);
     let inner = sheet(buf, area, width, tallest as u16, "keys");
     let rows = usize::from(inner.height);
     let scroll = help.scroll.min(tallest.saturating_sub(rows));
-    let each = inner.width / columns.len() as u16;
-    for (c, lines) in columns.iter().enumerate() {
-        let x = inner.x + c as u16 * each;
+    let mut next = inner.x;
+    for (lines, wide) in &columns {
+        let (x, each) = (next, (*wide).min(inner.right().saturating_sub(next)));
+        next += wide;
         for (i, (keys, what, title)) in lines.iter().skip(scroll).take(rows).enumerate() {
             let y = inner.y + i as u16;
             if *title {
