@@ -125,6 +125,13 @@ pub enum Effect {
         /// Identifies it in the answer.
         ticket: u64,
     },
+    /// Read the open session's log and those of these runs for a replay. Answer with [`super::Msg::TimelineRead`].
+    ReadTimeline {
+        /// Identifies it in the answer.
+        ticket: u64,
+        /// The runs, in the order of the screens.
+        runs: Vec<RunId>,
+    },
     /// Compute what an evaluation found, on its log up to record `upto`. Answer with [`super::Msg::EvalReportReady`]; a newer
     /// request replaces an older one.
     EvalReport {

@@ -202,6 +202,13 @@ pub enum Msg {
         /// The figures, or why there are none.
         answer: Result<Box<crate::domain::AgreementReport>, String>,
     },
+    /// The answer to [`super::Effect::ReadTimeline`].
+    TimelineRead {
+        /// The request's ticket.
+        ticket: u64,
+        /// The logs in one sequence, or why they could not be read.
+        answer: Result<Box<super::screen::replay::Timeline>, String>,
+    },
     /// The answer to [`super::Effect::PreviewPairs`].
     PairsPreviewed {
         /// The request's ticket.

@@ -24,7 +24,7 @@ pub struct RunView {
     pub spec: Option<RunSpec>,
     /// The state folded from its log.
     pub state: RunState,
-    /// Its records in order, for replay.
+    /// Its records in order.
     pub records: Vec<Envelope<RunEvent>>,
     /// Whether a process holds its lock; none before that was checked.
     pub alive: Option<bool>,
@@ -122,8 +122,6 @@ pub struct OpenSession {
     pub integrity: Integrity,
     /// The folded state, unsaved records included.
     pub session: Session,
-    /// The records of the session's own log, for replay.
-    pub records: Vec<Envelope<SessionRecord>>,
     /// Its runs in order of launch.
     pub runs: Vec<RunView>,
     /// Whether a process carries out each loop, as far as that was said.
@@ -160,6 +158,8 @@ impl OpenSession {
     /// The session before its records arrive.
     #[must_use]
     pub fn new(opened: Opened) -> Self {
+        let mut outbox = Outbox::default();
+        outbox.hold();
         Self {
             name: opened.name,
             path: opened.path,
@@ -169,11 +169,10 @@ impl OpenSession {
             loaded: false,
             integrity: Integrity::default(),
             session: Session::default(),
-            records: Vec::new(),
             runs: Vec::new(),
             live_loops: BTreeMap::new(),
             growing: GrowingPairs::default(),
-            outbox: Outbox::default(),
+            outbox,
             queue: Vec::new(),
             done: 0,
             scored: 0,
@@ -211,21 +210,28 @@ impl OpenSession {
         self.runs.iter().find(|run| run.id == *id)
     }
 
-    /// Takes over the log as it was at opening, folded beside the screen.
-    pub fn take_log(&mut self, log: LogFold) {
-        if !self.records.is_empty() || self.session != Session::default() {
-            return self.fold(log.records);
-        }
+    /// Takes over the log as it was at opening, folded beside the screen, and sends what was held until then.
+    pub fn take_log(&mut self, log: LogFold) -> Vec<Effect> {
         for spec in log.launched {
             let id = spec.id.clone();
             self.run_mut(&id).spec = Some(spec);
         }
-        (self.session, self.records, self.known) = (log.session, log.records, log.numbers);
+        (self.session, self.known) = (log.session, log.numbers);
+        // What came before the log did.
+        for event in self.runs.iter().flat_map(|run| &run.records).filter_map(Envelope::known) {
+            apply_run_event(&mut self.session, event);
+        }
+        for (seq, record) in self.outbox.unsaved() {
+            apply_record(&mut self.session, seq, self.now_ms, record);
+        }
         self.requeue();
+        self.outbox.release();
+        self.outbox.flush()
     }
 
     /// Folds records of the session's own log; skips those already folded.
     pub fn fold(&mut self, records: Vec<Envelope<SessionRecord>>) {
+        self.outbox.release();
         let mut changed = false;
         for envelope in records {
             if self.known.contains(envelope.n) {
@@ -243,7 +249,6 @@ impl OpenSession {
                 }
             }
             self.known.insert(envelope.n);
-            self.records.push(envelope);
         }
         if changed {
             self.requeue();
@@ -327,14 +332,12 @@ impl OpenSession {
     }
 
     /// Handles the acknowledgement of a record that is on disk with this sequence number.
-    pub fn acknowledge(&mut self, ticket: u64, seq: u64, now_ms: u64) -> Vec<Effect> {
+    pub fn acknowledge(&mut self, ticket: u64, seq: u64) -> Vec<Effect> {
         let Some(sent) = self.outbox.acknowledge(ticket, seq) else { return Vec::new() };
         if sent.record.can_be_undone() {
             self.session.renumber(sent.provisional, seq);
         }
-        if self.known.insert(seq) {
-            self.records.push(Envelope { n: seq, m: 0, w: now_ms, data: Ok(sent.record) });
-        }
+        self.known.insert(seq);
         self.outbox.flush()
     }
 

@@ -92,6 +92,8 @@ pub struct Outbox {
     numbers: SeqMap,
     /// The writer's last error, and when it retries.
     delay: Option<(String, u64)>,
+    /// Whether nothing may be sent yet.
+    held: bool,
 }
 
 impl Outbox {
@@ -102,9 +104,27 @@ impl Outbox {
         PROVISIONAL + self.last
     }
 
+    /// Keeps all records until [`Outbox::release`]: while the log is being read, so that nothing of it is in both.
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Lets [`Outbox::flush`] send records.
+    pub fn release(&mut self) {
+        self.held = false;
+    }
+
+    /// The records that are not on disk, with their provisional numbers, in the order of the keys.
+    pub fn unsaved(&self) -> impl Iterator<Item = (u64, &SessionRecord)> {
+        self.entries.iter().map(|entry| (PROVISIONAL + entry.ticket, &entry.record))
+    }
+
     /// Sends the records not sent yet.
     pub fn flush(&mut self) -> Vec<Effect> {
         let mut out = Vec::new();
+        if self.held {
+            return out;
+        }
         for entry in self.entries.iter_mut().filter(|entry| entry.state == EntryState::Waiting) {
             entry.state = EntryState::Sent;
             out.push(Effect::Append { ticket: entry.ticket, record: entry.record.clone() });

@@ -116,11 +116,10 @@ fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
             return effects;
         }
         Msg::LogRead(log) => {
-            if let Some(open) = &mut model.open {
-                open.take_log(*log);
-            }
+            let mut effects = model.open.as_mut().map(|open| open.take_log(*log)).unwrap_or_default();
             model.touch();
-            return refresh(model);
+            effects.extend(refresh(model));
+            return effects;
         }
         Msg::Records(records) => {
             if let Some(open) = &mut model.open {
@@ -181,9 +180,8 @@ fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
             return refresh(model);
         }
         Msg::Acknowledged { ticket, seq } => {
-            let now = model.now_ms;
             model.touch();
-            return model.open.as_mut().map_or_else(Vec::new, |open| open.acknowledge(ticket, seq, now));
+            return model.open.as_mut().map_or_else(Vec::new, |open| open.acknowledge(ticket, seq));
         }
         Msg::Writable => {
             if let Some(open) = &mut model.open {
@@ -219,6 +217,7 @@ fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::WorkerLog { .. }
         | Msg::EstimateReady { .. }
         | Msg::AgreementReady { .. }
+        | Msg::TimelineRead { .. }
         | Msg::PairsPreviewed { .. }
         | Msg::PairsAdded(_)
         | Msg::PathCompleted { .. }

@@ -1,4 +1,4 @@
-//! A session's own log as far as it was read: its records, the state they fold to, and their numbers.
+//! A session's own log as far as it was read: the state that its records fold to, and their numbers.
 //!
 //! Owns the fold of many records, so that a thread beside the screen can do it. Refuses to read files and to judge damage.
 
@@ -45,8 +45,6 @@ impl NumberSet {
 pub struct LogFold {
     /// The state its records fold to.
     pub session: Session,
-    /// Its records in order.
-    pub records: Vec<Envelope<SessionRecord>>,
     /// Their numbers.
     pub numbers: NumberSet,
     /// The runs launched in it, in order.
@@ -56,7 +54,6 @@ pub struct LogFold {
 impl LogFold {
     /// Folds the records that come next, each of which the reader returns once.
     pub fn add(&mut self, records: Vec<Envelope<SessionRecord>>) {
-        self.records.reserve(records.len());
         for envelope in records {
             if let Some(record) = envelope.known() {
                 apply_record(&mut self.session, envelope.n, envelope.w, record);
@@ -65,7 +62,6 @@ impl LogFold {
                 }
             }
             self.numbers.insert(envelope.n);
-            self.records.push(envelope);
         }
     }
 }

@@ -120,11 +120,11 @@ pub enum SessionRecord {
     Taught {
         /// What it is for.
         set: TextSet,
-        /// The text.
-        row: SftRow,
+        /// The text. Boxed, as the next kind: of the frequent kinds a long log has hundreds of thousands, and each is moved often.
+        row: Box<SftRow>,
     },
     /// An answer with a thumb up or down was imported.
-    Rated(RatedRow),
+    Rated(Box<RatedRow>),
     /// A file states by how much the preferred answer of an imported pair is better; a later record replaces it.
     MarginStated {
         /// The pair.

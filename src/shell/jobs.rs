@@ -23,10 +23,11 @@ use super::plan::{self, SampleOrder, TrainOrder};
 use super::reply::Replies;
 use super::supervisor::{self, Deadline};
 use super::{servers, tails};
+use crate::app::screen::replay::Timeline;
 use crate::app::{EvalRequest, Msg, PairRequest, SampleRequest, ScoreRequest, TrainRequest};
 use crate::domain::{RunId, agreement_report};
 use crate::protocol::{RunCommand, RunSpec, SessionRecord};
-use crate::storage::{DataFile, Home};
+use crate::storage::{DataFile, Home, SessionDir};
 use context::{ToWriter, spawn};
 use score::ScoringJob;
 use std::fmt;
@@ -81,6 +82,13 @@ pub enum Job {
     Agreement {
         /// Identifies the question in the answer.
         ticket: u64,
+    },
+    /// Read the logs for a replay.
+    Timeline {
+        /// Identifies the question in the answer.
+        ticket: u64,
+        /// The runs whose logs belong to it.
+        runs: Vec<RunId>,
     },
     /// Render the first rows of a run with their masks.
     Masks {
@@ -233,6 +241,10 @@ impl Jobs {
                 self.agreement(context, ticket);
                 Ok(())
             }
+            Job::Timeline { ticket, runs } => {
+                self.timeline(context, ticket, runs);
+                Ok(())
+            }
             Job::Import(path) => {
                 self.import(context.opening, path);
                 Ok(())
@@ -289,6 +301,14 @@ impl Jobs {
         });
     }
 
+    fn timeline(&self, context: JobContext, ticket: u64, runs: Vec<RunId>) {
+        let replies = self.replies.clone();
+        run_in_background(&self.replies, "replay", move || {
+            let answer = read_timeline(&context.dir, &runs).map(Box::new).map_err(|e| e.to_string());
+            replies.of(context.opening, Msg::TimelineRead { ticket, answer });
+        });
+    }
+
     fn import(&self, opening: u64, path: PathBuf) {
         let (replies, to_writer) = (self.replies.clone(), Arc::clone(&self.to_writer));
         run_in_background(&self.replies, "import", move || match intake::read(&path, None, None) {
@@ -296,6 +316,16 @@ impl Jobs {
             Err(error) => drop(replies.of(opening, Msg::Failed(error.to_string()))),
         });
     }
+}
+
+/// The session's log and those of these runs in one sequence.
+///
+/// # Errors
+/// When a log cannot be read.
+pub fn read_timeline(dir: &SessionDir, runs: &[RunId]) -> Result<Timeline> {
+    let events = |id: &RunId| Ok((id.clone(), dir.run(id)?.tail().finish()?));
+    let runs = runs.iter().map(events).collect::<Result<Vec<_>>>()?;
+    Ok(Timeline::merge(dir.tail().finish()?, runs))
 }
 
 /// Questions of one kind: the newest is answered, older ones are cancelled.

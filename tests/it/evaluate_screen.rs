@@ -1,6 +1,7 @@
 //! The evaluate screen: its states, the items side by side, the way of losses to the label queue, and the form.
 
 use crate::support::{BEGIN_MS, Desk, envelopes, pairs};
+use tiebreak::app::screen::replay::Timeline;
 use tiebreak::app::{Effect, EvalEstimate, EvalRequest, Goal, Msg, Show, SuiteFiles, update};
 use tiebreak::domain::{
     Comparison, Contestant, EvalAnswer, Finding, Finish, ItemKey, Measurement, Metrics, Num, Params, Plan, PromptBody,
@@ -411,7 +412,12 @@ fn keys_pause_stop_and_resume_the_run() {
 fn a_replay_shows_the_figures_as_they_were() {
     let mut desk = opened(vec![(evaluation("eval-1"), finished(log(40, 40)), false)]);
     let effects = tiebreak::app::follow(&mut desk.model, tiebreak::app::Next::go(Goal::with("replay", Show::Default)));
-    assert!(effects.is_empty());
+    let [Effect::ReadTimeline { ticket, runs }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(*runs, [RunId::new("eval-1")]);
+    let spec = evaluation("eval-1");
+    let logs = vec![(spec.id.clone(), envelopes(&finished(log(40, 40))))];
+    let timeline = Timeline::merge(envelopes(&[SessionRecord::Launched(Box::new(spec))]), logs);
+    desk.send(Msg::TimelineRead { ticket: *ticket, answer: Ok(Box::new(timeline)) });
     desk.effects();
     desk.keys("end");
     desk.pass(300);

@@ -3,6 +3,7 @@
 use insta::assert_snapshot;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use tiebreak::app::screen::replay::Timeline;
 use tiebreak::app::{Code, Effect, Goal, Key, Model, Msg, Opened, Show, Theme, update};
 use tiebreak::domain::{
     Choice, Completion, CompletionId, Finding, Finish, Metrics, Pair, PairId, Params, Plan, Prompt, PromptBody,
@@ -296,15 +297,25 @@ fn open_with(
             rater: Rater::new("me"),
         }),
     );
-    send(&mut model, Msg::Records(session.rows));
+    send(&mut model, Msg::Records(session.rows.clone()));
+    let mut logs = Vec::new();
     for (spec, log, alive) in runs {
         let run = spec.id.clone();
+        logs.push((run.clone(), log.rows.clone()));
         send(&mut model, Msg::RunFound(Box::new(spec)));
         send(&mut model, Msg::RunRecords { run: run.clone(), records: log.rows });
         send(&mut model, Msg::RunAlive { run, alive });
     }
     if loaded {
         send(&mut model, Msg::SessionLoaded);
+    }
+    let asked = effects.iter().find_map(|effect| match effect {
+        Effect::ReadTimeline { ticket, .. } => Some(*ticket),
+        _ => None,
+    });
+    if let Some(ticket) = asked {
+        let answer = Ok(Box::new(Timeline::merge(session.rows, logs)));
+        effects.extend(update(&mut model, Msg::TimelineRead { ticket, answer }));
     }
     (model, effects)
 }

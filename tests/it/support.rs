@@ -9,8 +9,8 @@ use tiebreak::domain::{
     Session,
 };
 use tiebreak::protocol::{
-    DataSnapshot, Envelope, Inputs, Integrity, ModelCard, ModelRef, Plan, RunEvent, RunSpec, SampleSpec, SessionMeta,
-    SessionRecord, Task, apply_record,
+    DataSnapshot, Envelope, Inputs, Integrity, LogFold, ModelCard, ModelRef, Plan, RunEvent, RunSpec, SampleSpec,
+    SessionMeta, SessionRecord, Task, apply_record,
 };
 use tiebreak::ui;
 
@@ -57,8 +57,7 @@ impl Desk {
         desk.log = records;
         desk.model.goal = Some(("story-tone".into(), Goal::to("label")));
         desk.send(Msg::SessionOpened(opened("story-tone")));
-        let records = envelopes(&desk.log);
-        desk.send(Msg::Records(records));
+        desk.send(log_read(&desk.log));
         desk.send(Msg::SessionLoaded);
         desk
     }
@@ -214,6 +213,13 @@ pub fn opened(name: &str) -> Opened {
 }
 
 /// Records with sequence numbers and times, as in a log.
+/// The message that brings a session's log at opening.
+pub fn log_read(records: &[SessionRecord]) -> Msg {
+    let mut log = LogFold::default();
+    log.add(envelopes(records));
+    Msg::LogRead(Box::new(log))
+}
+
 pub fn envelopes<T: Clone>(records: &[T]) -> Vec<Envelope<T>> {
     let number = |i: usize| i as u64 + 1;
     let envelope = |(i, record): (usize, &T)| Envelope {

@@ -1,7 +1,7 @@
 //! The state machine, driven by keys: verdicts on disk, undo and redo, a slow and a failing disk, the keymap, and the
 //! path from an empty machine to a session.
 
-use crate::support::{Desk, cards, key, models, opened, pairs, sampling};
+use crate::support::{Desk, cards, key, log_read, models, opened, pairs, sampling};
 use std::collections::HashSet;
 use tiebreak::app::{ActiveScreen, Effect, Goal, Msg, Next, Popup, ROUTES, SaveState, all_keys, keymap, update};
 use tiebreak::domain::{Choice, CompletionId, Num, Rater, RunId, Seen, Side, Strength, hash64};
@@ -153,6 +153,25 @@ fn saved_shows_only_after_the_acknowledgement() {
     desk.effects();
     desk.keys("q");
     assert_eq!(desk.effects(), [Effect::Quit]);
+}
+
+#[test]
+fn what_is_done_while_the_log_is_read_is_kept_and_sent_after_it() {
+    let mut desk = Desk::new(80, 24);
+    desk.model.goal = Some(("story-tone".into(), Goal::to("label")));
+    desk.send(Msg::SessionOpened(opened("story-tone")));
+    let open = desk.model.open.as_mut().unwrap();
+    let kind = SessionRecord::CriterionSet { name: "kind".into(), sentence: Some("Which is kinder?".into()) };
+    assert!(open.write(&kind).is_empty(), "nothing is sent before the log is read");
+    assert_eq!(saved(&desk), SaveState::Saving(1));
+    desk.log = pairs(2);
+    let read = log_read(&desk.log);
+    desk.send(read);
+    desk.send(Msg::SessionLoaded);
+    assert_eq!(desk.log.last(), Some(&kind));
+    assert_eq!(saved(&desk), SaveState::Saved);
+    let session = &desk.model.open.as_ref().unwrap().session;
+    assert_eq!((session.pairs().len(), session.criteria().len()), (2, 1));
 }
 
 #[test]

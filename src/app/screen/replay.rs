@@ -1,6 +1,7 @@
 //! A session played back: its logs, folded up to a cursor.
 //!
-//! Owns the playhead. Keeps nothing but the logs and the cursor, so the replay shows what the screen showed.
+//! Owns the playhead. Keeps nothing but the logs, which it asks for when it opens, and the cursor, so the replay shows what the
+//! screen showed.
 
 mod timeline;
 
@@ -43,6 +44,10 @@ pub enum ReplayView {
 pub struct ReplayScreen {
     /// The session's timeline; none until its logs are read.
     pub timeline: Option<Timeline>,
+    /// Why there is none.
+    pub unread: Option<String>,
+    /// The ticket of the request for it.
+    reading: Option<u64>,
     /// Whether it plays.
     pub playing: bool,
     /// The speed, 1 for real time.
@@ -67,6 +72,8 @@ impl Default for ReplayScreen {
     fn default() -> Self {
         Self {
             timeline: None,
+            unread: None,
+            reading: None,
             playing: false,
             speed: 1.0,
             head: 0.0,
@@ -170,12 +177,13 @@ impl Screen for ReplayScreen {
     /// The replay covers what the logs held when it opened.
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
         let Some(open) = &shared.open else { return Vec::new() };
-        if self.timeline.is_none() && open.loaded {
-            let runs = open.runs.iter().map(|r| (r.id.clone(), r.records.clone())).collect();
-            self.timeline = Some(Timeline::merge(open.records.clone(), runs));
-            shared.touch();
+        if self.reading.is_some() || !open.loaded {
+            return Vec::new();
         }
-        Vec::new()
+        let runs = open.runs.iter().map(|run| run.id.clone()).collect();
+        let ticket = shared.next_ticket();
+        self.reading = Some(ticket);
+        vec![Effect::ReadTimeline { ticket, runs }]
     }
 
     fn tick(&mut self, shared: &mut Shared, _before_ms: u64) -> Vec<Effect> {
@@ -185,13 +193,23 @@ impl Screen for ReplayScreen {
         self.compute(shared)
     }
 
-    /// The figures of the evaluation at the cursor.
+    /// The timeline, and the figures of the evaluation at the cursor.
     fn on_reply(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
-        if let Msg::EvalReportReady { ticket, answer } = msg
-            && self.asked.is_some_and(|(asked, _)| asked == ticket)
-        {
-            self.report = Some(answer);
-            shared.touch();
+        match msg {
+            Msg::TimelineRead { ticket, answer } if self.reading == Some(ticket) => {
+                match answer {
+                    Ok(timeline) => self.timeline = Some(*timeline),
+                    Err(error) => self.unread = Some(error),
+                }
+                // Reading took time that is not played.
+                self.moved_ms = shared.clock_ms;
+                shared.touch();
+            }
+            Msg::EvalReportReady { ticket, answer } if self.asked.is_some_and(|(asked, _)| asked == ticket) => {
+                self.report = Some(answer);
+                shared.touch();
+            }
+            _ => {}
         }
         Vec::new()
     }

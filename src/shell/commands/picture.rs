@@ -10,6 +10,7 @@ use super::super::error::Result;
 use super::super::eval_jobs::plan_estimate;
 use super::super::evaluation::{CONTEST, others, standings_of};
 use super::super::job_context::JobContext;
+use super::super::jobs::read_timeline;
 use super::super::suite_folder::{suite_files, suite_folder};
 use super::super::{models, pairing, paths, supervisor};
 use crate::app::{Code, Effect, Goal, Key, Model, Msg, Opened, ROUTES, Show, Theme, update};
@@ -111,6 +112,9 @@ fn answer(home: &Home, dir: &SessionDir, effect: Effect) -> Result<Option<Msg>> 
         Effect::QueryDevice => Msg::DeviceKnown(effects::device()),
         Effect::Agreement { ticket } => {
             Msg::AgreementReady { ticket, answer: Ok(Box::new(agreement_report(&dir.state()?.0))) }
+        }
+        Effect::ReadTimeline { ticket, runs } => {
+            Msg::TimelineRead { ticket, answer: Ok(Box::new(read_timeline(dir, &runs)?)) }
         }
         Effect::EvalReport { ticket, run, upto: None } => {
             let run = dir.run(&run)?;

@@ -204,7 +204,7 @@ pub(super) fn texts(
         let id = PairId::new(format!("t{next}"));
         next += 1;
         let row = SftRow { id, prompt_id: body.prompt().derived_id(), body: body.clone() };
-        writer.append(&SessionRecord::Taught { set, row })?;
+        writer.append(&SessionRecord::Taught { set, row: Box::new(row) })?;
         added.rows += 1;
     }
     Ok(added)
@@ -227,7 +227,7 @@ pub(super) fn ratings(
         }
         let id = PairId::new(format!("r{next}"));
         next += 1;
-        writer.append(&SessionRecord::Rated(RatedRow {
+        writer.append(&SessionRecord::Rated(Box::new(RatedRow {
             cut: false,
             id,
             prompt_id: row.prompt.derived_id(),
@@ -235,7 +235,7 @@ pub(super) fn ratings(
             completion: row.completion.text.clone(),
             good: row.good,
             turns: row.completion.turns.clone(),
-        }))?;
+        })))?;
         added.rows += 1;
     }
     Ok(added)

@@ -35,7 +35,13 @@ pub fn header(model: &Model, screen: &ReplayScreen) -> (Vec<String>, Line<'stati
 /// Draws the body; returns the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) -> Line<'static> {
     let Some(line) = &screen.timeline else {
-        centred(buf, area, &["reading the session …".into()]);
+        let lines = match &screen.unread {
+            Some(error) => {
+                wrap(error, usize::from(area.width.saturating_sub(4))).into_iter().map(|line| error[line].into()).collect()
+            }
+            None => vec!["reading the session …".into()],
+        };
+        centred(buf, area, &lines);
         return Line::default();
     };
     if line.is_empty() {

@@ -58,7 +58,7 @@ pub struct Moment {
 }
 
 /// A saved session, folded up to a cursor.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Timeline {
     entries: Vec<TimelineEntry>,
     /// Time of each entry in milliseconds from the first, idle time cut.
