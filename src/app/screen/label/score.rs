@@ -106,21 +106,24 @@ pub fn sampler(open: &OpenSession, keys: &KeyBindings) -> String {
     let Some(run) = open.runs.iter().rev().find(|run| run.is_sampling()) else { return String::new() };
     let ahead = open.queue.len().saturating_sub(1);
     let total = run.state.plan.as_ref().map_or(0, |plan| plan.total_steps);
-    let progress = if total > 0 { format!(" {} of {total}", run.state.step) } else { String::new() };
+    // How far it is, where that is known, before or after other words.
+    let step = (total > 0).then(|| format!("{} of {total}", run.state.step));
+    let so_far = step.as_ref().map_or_else(String::new, |step| format!("{step} · "));
+    let at = step.map_or_else(String::new, |step| format!(" at {step}"));
     let watch = keys.key("label", "watch");
     match run.status() {
         RunStatus::Starting => "sampler: starting".into(),
         RunStatus::Running => match &run.state.stage {
             // The first answers are under way: the model is loaded, whatever the last record says.
             Some(_) if run.state.step == 0 && open.growing.pairs().next().is_some() => {
-                format!("sampler:{progress} · writing {}", counted(open.growing.pairs().count(), "pair"))
+                format!("sampler: {so_far}writing {}", counted(open.growing.pairs().count(), "pair"))
             }
             Some(stage) if run.state.step == 0 => format!("sampler: {}", stage.name),
-            _ => format!("sampler:{progress} · {} ahead", counted(ahead, "pair")),
+            _ => format!("sampler: {so_far}{} ahead", counted(ahead, "pair")),
         },
-        RunStatus::Paused => format!("sampler: paused at{progress}"),
+        RunStatus::Paused => format!("sampler: paused{at}"),
         RunStatus::Failed(_) => format!("sampler: failed, {watch} shows why"),
-        RunStatus::Lost => format!("sampler: lost at{progress}, {watch} shows why"),
+        RunStatus::Lost => format!("sampler: lost{at}, {watch} shows why"),
         RunStatus::Finished | RunStatus::Stopped => String::new(),
     }
 }
