@@ -1,0 +1,111 @@
+//! Fuzzing without libFuzzer: the entry functions of `tests/fuzz` over valid inputs, over every input that once failed, and
+//! over random changes of both.
+//!
+//! `TIEBREAK_FUZZ_SECONDS=600 cargo test --test it fuzz::long -- --ignored --nocapture` goes on for so long;
+//! `TIEBREAK_FUZZ_ENTRY` names one reader. An input that fails is written to the folder `tiebreak-fuzz` of the temporary
+//! folder; with its cure it belongs into `tests/fuzz/failed/READER`.
+
+use crate::chance::{Chance, change};
+use crate::entries::{ENTRIES, Entry};
+use crate::support::count;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The longest that one input may take in a debug build.
+const LONGEST: Duration = Duration::from_secs(20);
+/// The most memory that the process may hold, in MiB.
+const LARGEST_MIB: u64 = 3072;
+
+fn held_mib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+/// Inputs that failed before their cure.
+fn failed(entry: &Entry) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/failed").join(entry.name);
+    let mut found: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path()).collect();
+    found.sort();
+    found.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// Runs one input; the input's file and the reason where it fails.
+fn tried(entry: &Entry, bytes: &[u8]) -> Result<Duration, String> {
+    let began = Instant::now();
+    let (done, watched) = std::sync::mpsc::channel::<()>();
+    let kept = keep(entry, bytes, "running");
+    // A reader that hangs ends the process: its input is kept.
+    let watch = std::thread::spawn(move || {
+        if watched.recv_timeout(3 * LONGEST) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            std::process::abort();
+        }
+    });
+    let outcome = std::panic::catch_unwind(|| (entry.run)(bytes));
+    drop(done);
+    watch.join().unwrap();
+    fs::remove_file(&kept).unwrap();
+    let took = began.elapsed();
+    match outcome {
+        Ok(()) if took <= LONGEST => Ok(took),
+        Ok(()) => Err(format!("{} took {took:?}: {}", entry.name, keep(entry, bytes, "slow").display())),
+        Err(_) => Err(format!("{} panicked: {}", entry.name, keep(entry, bytes, "panic").display())),
+    }
+}
+
+fn keep(entry: &Entry, bytes: &[u8], why: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join("tiebreak-fuzz").join(std::process::id().to_string());
+    fs::create_dir_all(&folder).unwrap();
+    let number = if why == "running" { 0 } else { tiebreak::storage::wall_ms() };
+    let path = folder.join(format!("{}-{why}-{number}", entry.name));
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn run(entry: &Entry, seconds: f64, least: usize, seed: u64) -> String {
+    let mut chance = Chance(seed);
+    let mut seeds = (entry.seeds)();
+    assert!(!seeds.is_empty(), "{} has no input to begin with", entry.name);
+    for bytes in &seeds {
+        tried(entry, bytes).unwrap();
+    }
+    for (path, bytes) in failed(entry) {
+        tried(entry, &bytes).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        seeds.push(bytes);
+    }
+    let (began, mut inputs, mut slowest, mut failures) = (Instant::now(), seeds.len(), Duration::ZERO, Vec::new());
+    while inputs < least || began.elapsed().as_secs_f64() < seconds {
+        let mut bytes = seeds[chance.below(seeds.len())].clone();
+        let other = chance.below(seeds.len());
+        change(&mut bytes, &seeds[other], &mut chance);
+        inputs += 1;
+        match tried(entry, &bytes) {
+            Ok(took) => slowest = slowest.max(took),
+            Err(why) => failures.push(why),
+        }
+        assert!(failures.len() < 20, "{failures:#?}");
+        if inputs.is_multiple_of(64) {
+            assert!(held_mib() < LARGEST_MIB, "{}: {} MiB held after {inputs} inputs", entry.name, held_mib());
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+    format!("{}: {inputs} inputs, slowest {} ms, seed {seed}", entry.name, slowest.as_millis())
+}
+
+#[test]
+fn no_reader_panics_hangs_or_grows_on_changed_files() {
+    for entry in ENTRIES {
+        run(entry, 0.0, 60, 11);
+    }
+}
+
+#[test]
+#[ignore = "runs as long as TIEBREAK_FUZZ_SECONDS says, for each reader"]
+fn long_fuzz() {
+    let only = std::env::var("TIEBREAK_FUZZ_ENTRY").ok();
+    let (seconds, seed) = (count("TIEBREAK_FUZZ_SECONDS", 60), count("TIEBREAK_FUZZ_SEED", 1) as u64);
+    for entry in ENTRIES.iter().filter(|entry| only.as_deref().is_none_or(|name| name == entry.name)) {
+        println!("{}", run(entry, seconds as f64, 0, seed));
+    }
+}
