@@ -25,14 +25,16 @@ fn begin() {
     // A panic of a library that the program contains must not end the process; libFuzzer's hook would.
     let _ = std::panic::take_hook();
     std::panic::set_hook(Box::new(|panic| {
-        if !tiebreak::storage::panics_are_contained() {
+        if !tiebreak::domain::panics_are_contained() {
             eprintln!("{panic}");
         }
     }));
     let name = std::env::var("TIEBREAK_FUZZ_ENTRY").unwrap_or_default();
     let names: Vec<_> = entries::ENTRIES.iter().map(|entry| entry.name).collect();
-    let entry =
-        entries::ENTRIES.iter().find(|entry| entry.name == name).unwrap_or_else(|| panic!("set TIEBREAK_FUZZ_ENTRY to one of {}", names.join(", ")));
+    let entry = entries::ENTRIES
+        .iter()
+        .find(|entry| entry.name == name)
+        .unwrap_or_else(|| panic!("set TIEBREAK_FUZZ_ENTRY to one of {}", names.join(", ")));
     if let Some(folder) = std::env::var_os("TIEBREAK_FUZZ_SEEDS") {
         std::fs::create_dir_all(&folder).unwrap();
         for (at, seed) in (entry.seeds)().iter().enumerate() {
