@@ -94,7 +94,7 @@ fn files(folder: &str, ending: &str, largest: u64) -> Vec<Vec<u8>> {
 }
 
 /// The first lines of a file, up to so many bytes.
-fn head(bytes: Vec<u8>, most: usize) -> Vec<u8> {
+fn head(bytes: &[u8], most: usize) -> Vec<u8> {
     let mut end = 0;
     for line in bytes.split_inclusive(|b| *b == b'\n') {
         if end + line.len() > most {
@@ -212,13 +212,13 @@ fn first(all: Vec<Vec<u8>>) -> Vec<u8> {
 }
 
 fn logs() -> Vec<Vec<u8>> {
-    files("sessions", "events/000001.jsonl", 8 << 20).into_iter().map(|log| head(log, 20_000)).collect()
+    files("sessions", "events/000001.jsonl", 8 << 20).into_iter().map(|log| head(&log, 20_000)).collect()
 }
 
 fn run_logs() -> Vec<Vec<u8>> {
     let mut logs = files("sessions", "metrics/000001.jsonl", 8 << 20);
     logs.extend(files("tests/fixtures/sessions-2026-11-26", "metrics/000001.jsonl", 8 << 20));
-    logs.into_iter().map(|log| head(log, 8000)).collect()
+    logs.into_iter().map(|log| head(&log, 8000)).collect()
 }
 
 fn specs() -> Vec<Vec<u8>> {
@@ -530,7 +530,7 @@ fn packed(bytes: &[u8]) {
 
 fn packs() -> Vec<Vec<u8>> {
     let dir = desk("to-pack");
-    let session = session_at(&dir.join("sessions/s"), &head(first(logs()), 4000));
+    let session = session_at(&dir.join("sessions/s"), &head(&first(logs()), 4000));
     put(&dir, "sessions/s/runs/r-1/spec.json", &first(specs()));
     let to = dir.join("p.tar.gz");
     pack::pack(&session, &to, true).unwrap();

@@ -10,6 +10,7 @@ use crate::entries::{ENTRIES, Entry};
 use crate::support::count;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The longest that one input may take in a debug build.
@@ -31,22 +32,35 @@ fn failed(entry: &Entry) -> Vec<(PathBuf, Vec<u8>)> {
     found.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
+/// When the running input began, in milliseconds of the wall clock; 0 while none runs.
+static RUNNING_SINCE: AtomicU64 = AtomicU64::new(0);
+
+/// A reader that hangs ends the process: its input lies in the folder.
+fn watch() {
+    static WATCHER: std::sync::Once = std::sync::Once::new();
+    WATCHER.call_once(|| {
+        std::thread::spawn(|| {
+            loop {
+                std::thread::sleep(Duration::from_millis(500));
+                let since = RUNNING_SINCE.load(Ordering::SeqCst);
+                if since > 0 && tiebreak::storage::wall_ms().saturating_sub(since) > 3 * LONGEST.as_millis() as u64 {
+                    std::process::abort();
+                }
+            }
+        });
+    });
+}
+
 /// Runs one input; the input's file and the reason where it fails.
 fn tried(entry: &Entry, bytes: &[u8]) -> Result<Duration, String> {
-    let began = Instant::now();
-    let (done, watched) = std::sync::mpsc::channel::<()>();
+    watch();
     let kept = keep(entry, bytes, "running");
-    // A reader that hangs ends the process: its input is kept.
-    let watch = std::thread::spawn(move || {
-        if watched.recv_timeout(3 * LONGEST) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            std::process::abort();
-        }
-    });
+    let began = Instant::now();
+    RUNNING_SINCE.store(tiebreak::storage::wall_ms(), Ordering::SeqCst);
     let outcome = std::panic::catch_unwind(|| (entry.run)(bytes));
-    drop(done);
-    watch.join().unwrap();
-    fs::remove_file(&kept).unwrap();
+    RUNNING_SINCE.store(0, Ordering::SeqCst);
     let took = began.elapsed();
+    fs::remove_file(&kept).unwrap();
     match outcome {
         Ok(()) if took <= LONGEST => Ok(took),
         Ok(()) => Err(format!("{} took {took:?}: {}", entry.name, keep(entry, bytes, "slow").display())),
