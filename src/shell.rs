@@ -47,6 +47,7 @@ mod system;
 mod tails;
 mod writer;
 
+pub use config::UserSettings;
 pub use error::{Error, Result};
 pub use reports::{install, reports};
 

@@ -15,7 +15,6 @@ mod answers;
 mod chat_json;
 mod checkpoint;
 mod clock;
-mod contained;
 mod container;
 mod control;
 mod error;
@@ -46,7 +45,6 @@ mod unread;
 
 pub use checkpoint::{CheckpointDir, CheckpointSearch, sha256};
 pub use clock::{local_time, utc_time};
-pub use contained::panics_are_contained;
 pub use error::{Error, Result};
 #[cfg(test)]
 pub(crate) use fault::plan as faults;

@@ -16,5 +16,6 @@ mod source;
 pub use answers::{RemoteAnswer, ServerAnswers};
 pub use client::{Client, look_up, names};
 pub use fault::{FaultKind, ServerFault};
-pub use letters::{LetterServer, Letters};
+pub use letters::{LetterServer, Letters, letters_of};
+pub use reply::read_answer;
 pub(crate) use source::Servers;

@@ -325,11 +325,13 @@ impl Config {
     /// The number of parameters, a tied head counted once.
     #[must_use]
     pub fn parameters(&self) -> u64 {
-        let size = |shape: &Vec<usize>| shape.iter().product::<usize>();
-        let layer: usize = self.tensor_shapes().iter().map(|(.., shape)| size(shape)).sum();
-        let tables = if self.tied { 1 } else { 2 };
-        let last_norm = self.hidden * if self.norm_bias() { 2 } else { 1 };
-        (self.layers * layer + tables * self.vocab * self.hidden + last_norm) as u64
+        // Fields of a damaged file may be of any size.
+        let product = |sizes: &[usize]| sizes.iter().fold(1_u64, |all, n| all.saturating_mul(*n as u64));
+        let sum = |all: u64, n: u64| all.saturating_add(n);
+        let layer = self.tensor_shapes().iter().map(|(.., shape)| product(shape)).fold(0, sum);
+        let tables = product(&[if self.tied { 1 } else { 2 }, self.vocab, self.hidden]);
+        let last_norm = product(&[self.hidden, if self.norm_bias() { 2 } else { 1 }]);
+        [layer.saturating_mul(self.layers as u64), tables, last_norm].into_iter().fold(0, sum)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The errors of model, nn, generate, train and evaluate: each message says where, what, and the remedy if there is one.
 
+use crate::domain::sanitise;
 use std::io;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use std::path::Path;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read or written, or has the wrong content.
-    #[error("{path}: {why}")]
+    #[error("{path}: {}", shown(why))]
     File {
         /// The file.
         path: String,
@@ -21,7 +22,7 @@ pub enum Error {
         path: String,
     },
     /// A model needs something that is not implemented.
-    #[error("{path}: {what} is not supported; {known}")]
+    #[error("{path}: {} is not supported; {known}", shown(what))]
     Unsupported {
         /// The file.
         path: String,
@@ -31,7 +32,7 @@ pub enum Error {
         known: String,
     },
     /// A tensor's shape is not the configuration's.
-    #[error("{path}: the tensor {tensor} has shape {found:?}, but config.json asks for {expected:?}")]
+    #[error("{path}: the tensor {} has shape {found:?}, but config.json asks for {expected:?}", shown(tensor))]
     Shape {
         /// The file.
         path: String,
@@ -69,7 +70,7 @@ pub enum Error {
         hint: String,
     },
     /// A chat template cannot be parsed or rendered.
-    #[error("the chat template of {model}: {why}")]
+    #[error("the chat template of {model}: {}", shown(why))]
     Template {
         /// Whose template.
         model: String,
@@ -77,7 +78,7 @@ pub enum Error {
         why: String,
     },
     /// Text cannot be turned into tokens.
-    #[error("the tokenizer of {model}: {why}")]
+    #[error("the tokenizer of {model}: {}", shown(why))]
     Tokenizer {
         /// Whose tokenizer.
         model: String,
@@ -85,7 +86,7 @@ pub enum Error {
         why: String,
     },
     /// An invalid request; the message says what is wrong and what to do.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     Invalid(String),
     /// A run stopped itself before an update that would have been wrong.
     #[error("step {step}: {what} {remedy}")]
@@ -104,7 +105,7 @@ pub enum Error {
     #[error("the run's log: {0}")]
     Sink(String),
     /// The tensor library failed.
-    #[error("a tensor operation failed: {0}")]
+    #[error("a tensor operation failed: {}", shown(&.0.to_string()))]
     Tensor(#[from] candle_core::Error),
 }
 
@@ -156,7 +157,23 @@ impl Error {
 }
 
 /// Says which tensors are missing.
+/// The most characters of a file's own words in a message.
+const MOST_SHOWN: usize = 600;
+
+/// A file's own words in a message: without what a terminal obeys, and shortened in the middle where they are very long.
+fn shown(text: &str) -> String {
+    let text = sanitise(text);
+    let count = text.chars().count();
+    if count <= MOST_SHOWN {
+        return text;
+    }
+    let part = MOST_SHOWN / 2;
+    let (head, tail): (String, String) = (text.chars().take(part).collect(), text.chars().skip(count - part).collect());
+    format!("{head} … {tail}")
+}
+
 fn lacking(count: usize, first: &str) -> String {
+    let first = shown(first);
     match count {
         1 => format!("the tensor {first} is missing"),
         _ => format!("{count} tensors are missing, the first is {first}"),
@@ -166,6 +183,15 @@ fn lacking(count: usize, first: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_files_own_words_are_harmless_and_short() {
+        let error = Error::file(Path::new("m"), format!("names \u{1b}[2J{}", "x".repeat(100_000)));
+        let text = error.to_string();
+        assert!(text.starts_with("m: names \u{241b}[2Jxxx") && text.chars().count() < 700, "{text}");
+        let error = Error::Missing { path: "m".into(), count: 1, first: "\u{202e}a\u{7}".into() };
+        assert_eq!(error.to_string(), "m: the tensor a\u{2407} is missing; the download may be incomplete");
+    }
 
     #[test]
     fn one_missing_tensor_is_singular() {

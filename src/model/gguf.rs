@@ -146,7 +146,8 @@ impl Gguf {
     /// The number of parameters.
     #[must_use]
     pub fn parameters(&self) -> u64 {
-        self.tensors.values().map(|t| t.shape.iter().product::<usize>() as u64).sum()
+        let size = |shape: &[usize]| shape.iter().fold(1_u64, |all, n| all.saturating_mul(*n as u64));
+        self.tensors.values().map(|t| size(&t.shape)).fold(0, u64::saturating_add)
     }
 
     /// The configuration that the metadata describes.
@@ -395,7 +396,7 @@ fn header(bytes: &[u8]) -> Result<Header, String> {
     for _ in 0..tensor_count {
         let name = r.text()?;
         let dims = r.u32()?;
-        if dims > 4 {
+        if !(1..=4).contains(&dims) {
             return Err(format!("gives the tensor {name} {dims} dimensions"));
         }
         let mut shape = Vec::new();

@@ -9,6 +9,7 @@ use super::error::Error;
 use super::fields::{ids, json};
 use super::sentencepiece::{FollowingDecoder, SentencePiece, SpacePrefix};
 use super::special_tokens::{SpecialTokens, TokenFiles, with_newer_spaces};
+use crate::domain::contained;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
@@ -25,6 +26,9 @@ fn shared_numbers(spec: &[u8]) -> Option<Value> {
     let numbers: HashSet<u64> = vocab.values().filter_map(Value::as_u64).collect();
     (model["byte_fallback"] == true && numbers.len() < vocab.len()).then_some(model)
 }
+
+/// Numbers of tokens lie below this: the library goes through all of them to write a tokenizer, also those without a token.
+const NUMBERS: u32 = 1 << 24;
 
 /// What a person runs in a model's folder whose tokenizer is not read.
 const CONVERT: &str =
@@ -127,8 +131,16 @@ impl Tokenizer {
         config: &Config,
     ) -> Result<Self, Error> {
         let fail = |why: String| Error::Tokenizer { model: model.to_owned(), why };
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
+        // The library panics where its decoder is no valid JSON.
+        let mut inner = contained(|| tokenizers::Tokenizer::from_bytes(bytes))
+            .ok_or_else(|| fail("tokenizer.json is damaged: download it again".to_owned()))?
             .map_err(|e| fail(format!("tokenizer.json cannot be used: {e}")))?;
+        let highest = inner.get_vocab(true).into_iter().max_by_key(|(_, number)| *number);
+        if let Some((token, number)) = highest.filter(|(_, number)| *number >= NUMBERS) {
+            return Err(fail(format!(
+                "tokenizer.json gives the token `{token}` the number {number}, above any vocabulary: download it again"
+            )));
+        }
         // Saved truncation and padding settings would cut texts silently.
         inner.with_truncation(None).map_err(|e| fail(e.to_string()))?;
         inner.with_padding(None);

@@ -28,9 +28,11 @@ pub(super) fn ticket() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Creates a folder and its parents, private to the user.
+/// Creates a folder and its parents, private to the user. Their names are durable.
 pub(super) fn create_dir(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("create", path, e))
+    let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("create", path, e))?;
+    missing.into_iter().try_for_each(|dir| sync_dir(folder_of(dir)))
 }
 
 /// Fsyncs a folder, which makes the names in it durable.

@@ -15,7 +15,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -362,6 +362,9 @@ fn extract(from: &Path, to: &Path) -> Result<Packed> {
     for part in ["events", "runs"] {
         create_dir(&to.join(part))?;
     }
+    // The names of the files become durable before the session gets its own.
+    let folders: BTreeSet<PathBuf> = found.keys().filter_map(|name| Some(to.join(name).parent()?.to_owned())).collect();
+    folders.iter().try_for_each(|folder| sync_dir(folder))?;
     Ok(packed)
 }
 

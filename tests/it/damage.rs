@@ -1,5 +1,7 @@
 //! Damaged logs: acknowledged verdicts survive any damage, new verdicts are saved, and the damage is reported.
 
+mod flips;
+
 use crate::terminal::Pty;
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +19,7 @@ struct DamagedSession {
     home: tempfile::TempDir,
 }
 
-fn judged(i: usize) -> SessionRecord {
+pub fn judged(i: usize) -> SessionRecord {
     SessionRecord::Judged(Verdict {
         pair: PairId::new(format!("i{i}")),
         rater: Rater::new("ann"),

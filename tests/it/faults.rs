@@ -1,7 +1,16 @@
 //! The real binary in a real terminal with injected faults: a slow, full or failing disk, a clock set back, a log that
 //! blocks its reader. Every verdict reaches the log in the end.
+//!
+//! `faults.c` injects them and records what a process does to a folder. `faults/README.md` says what was found, and by which
+//! commands.
 
 #![cfg(target_os = "linux")]
+
+mod disk;
+mod kills;
+mod kth;
+mod power;
+mod trace;
 
 use crate::pty::session;
 use crate::terminal::Pty;
@@ -26,6 +35,14 @@ fn library() -> &'static Path {
         (dir, library)
     });
     library
+}
+
+/// How many verdicts the screen acknowledges: its count of labelled pairs while it says that all are saved.
+fn acknowledged(screen: &str) -> Option<usize> {
+    let header = screen.lines().next().filter(|line| line.contains("✓ saved"))?;
+    let words: Vec<&str> = header.split_whitespace().collect();
+    let of = words.windows(3).find(|three| three[1] == "of" && three[2].parse::<usize>().is_ok())?;
+    of[0].parse().ok()
 }
 
 /// A session on the labelling screen; a file controls the injected faults.

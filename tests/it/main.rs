@@ -15,14 +15,19 @@ mod architecture;
 mod blind_pass;
 mod bundled;
 mod cases;
+#[path = "../fuzz/chance.rs"]
+mod chance;
 mod cli;
 mod collection;
 mod copies;
 mod damage;
+#[path = "../fuzz/entries.rs"]
+mod entries;
 mod eval_judges;
 mod evaluate_screen;
 mod faults;
 mod forms;
+mod fuzz;
 mod gguf;
 mod growing;
 mod hints;

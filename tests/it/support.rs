@@ -373,3 +373,8 @@ pub fn models() -> Vec<ModelCard> {
         card("gpt2", "safetensors", "", 124_439_808, Some("the architecture GPT2LMHeadModel is not supported")),
     ]
 }
+
+/// A number from the environment: how long the long tests go on.
+pub fn count(name: &str, otherwise: usize) -> usize {
+    std::env::var(name).ok().map_or(otherwise, |text| text.parse().unwrap())
+}

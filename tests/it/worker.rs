@@ -47,7 +47,7 @@ fn created(session: &SessionDir, task: Task, data: &str) -> RunDir {
 }
 
 /// A DPO run on ten short pairs.
-fn training(sets: &[&str]) -> (TempDir, RunDir) {
+pub fn training(sets: &[&str]) -> (TempDir, RunDir) {
     let dir = tempfile::tempdir().unwrap();
     let rows = method("dpo").unwrap().rows();
     let mut params = Params::defaults(&rows);
@@ -100,7 +100,7 @@ fn sampling(prompts: usize) -> (TempDir, RunDir) {
     (dir, run)
 }
 
-fn command(run: &RunDir) -> Command {
+pub fn command(run: &RunDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tiebreak"));
     let log = fs::OpenOptions::new().create(true).append(true).open(run.worker_log()).unwrap();
     command.args(["worker", "run"]).arg(run.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -117,11 +117,11 @@ fn finish(run: &RunDir) {
     assert!(status.success(), "{status}: {}", fs::read_to_string(run.worker_log()).unwrap_or_default());
 }
 
-fn events(run: &RunDir) -> Vec<RunEvent> {
+pub fn events(run: &RunDir) -> Vec<RunEvent> {
     run.tail().poll().unwrap().into_iter().filter_map(|e| e.data.ok()).collect()
 }
 
-fn final_state(run: &RunDir) -> String {
+pub fn final_state(run: &RunDir) -> String {
     match events(run).last() {
         Some(RunEvent::Finished { state, .. }) => state.clone(),
         other => panic!("not finished: {other:?}"),

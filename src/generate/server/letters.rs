@@ -81,13 +81,10 @@ impl LetterServer {
             "top_logprobs": 20,
         });
         let value = self.json(&body)?;
-        let Some(choice) = value.pointer("/choices/0") else {
+        if value.pointer("/choices/0").is_none() {
             return Err(ServerFault::nonsense(&self.client.server().url, "a response without an answer in it"));
-        };
-        Ok(next_token(choice).and_then(|all| {
-            let of = |letter: &str| all.iter().filter(|(t, _)| t.trim() == letter).map(|(_, p)| p.exp()).sum::<f64>();
-            Letters::of(of("A"), of("B"))
-        }))
+        }
+        Ok(letters_of(&value))
     }
 
     fn in_words(&self, question: &str) -> Result<Letters, ServerFault> {
@@ -138,6 +135,14 @@ fn repeated<T>(server: &ServerRef, request: impl FnMut() -> Result<T, ServerFaul
     };
     // One request at a time: nothing to spread.
     with_retries(server.retries, || 1.0, wait, request)
+}
+
+/// The preference in a response with log-probs; none where it holds no probability of either letter.
+#[must_use]
+pub fn letters_of(response: &Value) -> Option<Letters> {
+    let all = next_token(response.pointer("/choices/0")?)?;
+    let of = |letter: &str| all.iter().filter(|(t, _)| t.trim() == letter).map(|(_, p)| p.exp()).sum::<f64>();
+    Letters::of(of("A"), of("B"))
 }
 
 /// The likeliest next tokens with their log-probs: in the form of chats, or in the older form of plain texts.

@@ -149,6 +149,16 @@ impl ServerReply {
     }
 }
 
+/// The text of a response body, and why it ended, as a run reads them.
+///
+/// # Errors
+/// When it is no answer: one sentence that names the remedy.
+pub fn read_answer(body: impl Read) -> Result<(String, Finish), ServerFault> {
+    let url = "the server";
+    let reply = ServerReply::read(url, body, |line| line, &mut |_| ())?;
+    Ok((reply.whole(), reply.finish(url)?))
+}
+
 /// A response whose body cannot be read to its end.
 fn broken(url: &str, e: &std::io::Error) -> ServerFault {
     if matches!(e.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock) {

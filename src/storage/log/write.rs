@@ -60,10 +60,7 @@ impl<T: LogRecord> LogWriter<T> {
     /// # Errors
     /// As [`LogWriter::open`].
     pub fn open_rotating(dir: &Path, quarantine: &Path, lock: &Lock, rotate_at: u64) -> Result<Self> {
-        if !dir.is_dir() {
-            create_dir(dir)?;
-            sync_dir(dir.parent().unwrap_or(dir))?;
-        }
+        create_dir(dir)?;
         let listing = Listing::of(dir)?;
         let mut seq = 0;
         let mut newest = None;
@@ -84,6 +81,7 @@ impl<T: LogRecord> LogWriter<T> {
             _ => {
                 let path = segment_path(dir, listing.next);
                 let len = begin::<T>(&path, &[], 0)?;
+                sync_dir(dir)?;
                 (listing.next, path, SegmentInfo { len, good: len, ..SegmentInfo::default() })
             }
         };
