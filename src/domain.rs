@@ -38,6 +38,7 @@ mod posed;
 mod rubric;
 mod run;
 mod run_state;
+mod safe_text;
 mod sampled;
 mod scorecard;
 mod select;
@@ -101,6 +102,7 @@ pub use posed::{BlindSet, EVALUATION, HUMAN, PosedPair, Revealed, giveaways};
 pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
+pub use safe_text::{is_shown, one_line, sanitise, shown_json, table_cell};
 pub use sampled::SampledHash;
 pub use scorecard::{
     EvalReport, FEWEST_LABELS, GateReport, JudgeReport, LLMBAR, LengthReport, MeasureReport, MeasureValues, OWN_LABELS,
@@ -123,7 +125,7 @@ pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, REWARD_MARGIN,
 pub use template_variables::{KNOWN_VARIABLES, RESERVED_VARIABLES, template_variables, variable_value};
 pub use text::{
     CORRECTION, Completion, Finish, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
-    counted, is_held_out, model_name, sanitise,
+    counted, is_held_out, model_name,
 };
 pub use thought::{Thought, answer_after_thoughts, ends_inside_thought, thoughts};
 pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};

@@ -26,6 +26,7 @@ mod forms;
 mod gguf;
 mod growing;
 mod hints;
+mod hostile;
 mod hub;
 mod ifeval;
 mod inputs;
