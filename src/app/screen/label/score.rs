@@ -119,6 +119,7 @@ pub fn sampler(open: &OpenSession, keys: &KeyBindings) -> String {
             _ => format!("sampler:{progress} · {} ahead", counted(ahead, "pair")),
         },
         RunStatus::Paused => format!("sampler: paused at{progress}"),
+        RunStatus::Suspended => format!("sampler: suspended at{progress}, {watch} shows it"),
         RunStatus::Failed(_) => format!("sampler: failed, {watch} shows why"),
         RunStatus::Lost => format!("sampler: lost at{progress}, {watch} shows why"),
         RunStatus::Finished | RunStatus::Stopped => String::new(),
