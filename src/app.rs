@@ -64,7 +64,7 @@ pub use markup::{Markup, TextStyle};
 pub use model::{Model, action_tables, all_keys};
 pub use msg::{LiveRun, Msg, Opened, SessionCard, Unmade};
 pub use names::PairNames;
-pub use open::{OpenSession, RunView};
+pub use open::{OpenSession, READ_ONLY_DISK, RunView};
 pub use outbox::{Outbox, SaveState, SeqMap};
 pub use palette::{CommandLine, Palette, PaletteEntry, Pick};
 pub use popup::{Confirm, Help, InputPurpose, OnYes, Popup, PopupAction, PopupAnswer, TextInput, find_rows};

@@ -12,7 +12,6 @@ mod bradley_terry;
 mod canonical;
 mod check;
 mod conclusion;
-mod contained;
 mod contest;
 mod conversation;
 mod dawid_skene;
@@ -39,6 +38,7 @@ mod posed;
 mod rubric;
 mod run;
 mod run_state;
+mod safe_text;
 mod sampled;
 mod scorecard;
 mod select;
@@ -65,8 +65,6 @@ pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use conclusion::Conclusion;
-pub(crate) use contained::contained;
-pub use contained::panics_are_contained;
 pub use contest::{Contestant, ItemKey};
 pub use conversation::{Conversation, JsonFields, Message, MessageFields, PairTurns, ReplyRef, readable_turns};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
@@ -104,6 +102,7 @@ pub use posed::{BlindSet, EVALUATION, HUMAN, PosedPair, Revealed, giveaways};
 pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
+pub use safe_text::{is_shown, one_line, sanitise, shown_json, table_cell};
 pub use sampled::SampledHash;
 pub use scorecard::{
     EvalReport, FEWEST_LABELS, GateReport, JudgeReport, LLMBAR, LengthReport, MeasureReport, MeasureValues, OWN_LABELS,
@@ -126,7 +125,7 @@ pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, REWARD_MARGIN,
 pub use template_variables::{KNOWN_VARIABLES, RESERVED_VARIABLES, template_variables, variable_value};
 pub use text::{
     CORRECTION, Completion, Finish, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
-    counted, is_held_out, model_name, sanitise,
+    counted, is_held_out, model_name,
 };
 pub use thought::{Thought, answer_after_thoughts, ends_inside_thought, thoughts};
 pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};

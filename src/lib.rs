@@ -9,9 +9,11 @@
 //! domain ← protocol ← { storage, model }      model ← nn ← generate ← train ← evaluate ← worker   (nn, generate use kernels)
 //! domain ← protocol ← app ← ui                shell on top of app, ui, storage
 //! domain ← demo                               train and shell use demo
+//! foreign                                     used by storage, model and what imports them
 //! ```
 //! * [`domain`]: the nouns and rules. Pure.
 //! * [`demo`]: the texts from which the embedded model learned. Pure.
+//! * [`foreign`]: files that a stranger may have made, opened with bounds.
 //! * [`protocol`]: the messages between processes and the records in files.
 //! * [`storage`]: session folders on disk: logs, repair, locks, checkpoints, import and export.
 //! * [`model`]: model files: configuration, weights, tokenizer, template, merging.
@@ -32,6 +34,7 @@ pub mod app;
 pub mod demo;
 pub mod domain;
 pub mod evaluate;
+pub mod foreign;
 pub mod generate;
 pub mod model;
 pub mod nn;

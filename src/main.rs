@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 /// Runs the hidden worker subcommand or the shell. Both report bugs in the same way.
 fn main() -> ExitCode {
+    // A file at its limit is an error of the write, as a full disk is, and not the end of the process.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
     let reports = tiebreak::shell::reports();
     let mut args = std::env::args_os();
     if args.nth(1).is_some_and(|arg| arg == "worker") {

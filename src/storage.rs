@@ -48,7 +48,9 @@ pub use clock::{local_time, utc_time};
 pub use error::{Error, Result};
 #[cfg(test)]
 pub(crate) use fault::plan as faults;
-pub use files::{Target, free_bytes, temp_dir, wall_ms, write_private, write_result};
+pub use files::{
+    Target, free_bytes, open_file, read_file, read_tail, read_text_file, temp_dir, wall_ms, write_private, write_result,
+};
 pub use growing::GrowingTail;
 pub use home::Home;
 pub use inbox::Inbox;

@@ -20,6 +20,7 @@ pub use frame::{Areas, areas, duration, rule};
 pub use svg::svg;
 
 use crate::app::{Model, cells};
+use crate::domain::is_shown;
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -35,6 +36,20 @@ pub fn paint(buf: &mut Buffer, area: Rect, model: &Model) {
     if area.is_empty() {
         return;
     }
+    draw(buf, area, model);
+    sanitise_cells(buf, area);
+}
+
+/// Takes out of every cell what must not be shown: the last place before a terminal, a picture or a test, whatever a screen drew.
+fn sanitise_cells(buf: &mut Buffer, area: Rect) {
+    for at in area.positions() {
+        let Some(cell) = buf.cell_mut(at).filter(|cell| !cell.symbol().chars().all(is_shown)) else { continue };
+        let shown: String = cell.symbol().chars().filter(|c| is_shown(*c)).collect();
+        cell.set_symbol(if shown.is_empty() { " " } else { &shown });
+    }
+}
+
+fn draw(buf: &mut Buffer, area: Rect, model: &Model) {
     match areas(area) {
         None => frame::too_small(buf, area),
         Some(areas) => {

@@ -14,7 +14,7 @@ pub fn writable(model: &mut Shared) -> bool {
     match model.open.as_ref().map(|open| open.read_only.clone()) {
         Some(None) => true,
         Some(Some(holder)) => {
-            model.warn(format!("read-only: {holder} holds this session; once it is closed there, you can write here"));
+            model.warn(super::open::read_only_sentence(&holder));
             false
         }
         None => {

@@ -144,6 +144,13 @@ pub enum Msg {
         /// Whether it is held.
         alive: bool,
     },
+    /// Whether the run's process is stopped by a signal.
+    RunSuspended {
+        /// The run.
+        run: RunId,
+        /// Whether it is.
+        suspended: bool,
+    },
     /// Whether a process carries out this loop.
     LoopAlive {
         /// The loop.

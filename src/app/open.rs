@@ -28,15 +28,32 @@ pub struct RunView {
     pub records: Vec<Envelope<RunEvent>>,
     /// Whether a process holds its lock; none before that was checked.
     pub alive: Option<bool>,
+    /// Whether that process is stopped by a signal.
+    pub suspended: bool,
     /// What is wrong with its log.
     pub integrity: Integrity,
+}
+
+/// What holds a session that lies where nothing can be written, in place of a process.
+pub const READ_ONLY_DISK: &str = "read-only disk";
+
+/// Why nothing can be written to a session that `holder` holds, and what to do.
+#[must_use]
+pub fn read_only_sentence(holder: &str) -> String {
+    if holder == READ_ONLY_DISK {
+        return "read-only: this session's folder cannot be written to; copy it to another place to write there".into();
+    }
+    format!("read-only: {holder} holds this session; close it there to write here")
 }
 
 impl RunView {
     /// Its lifecycle status.
     #[must_use]
     pub fn status(&self) -> RunStatus {
-        self.state.status(self.alive)
+        match self.state.status(self.alive) {
+            status if status.is_live() && self.suspended => RunStatus::Suspended,
+            status => status,
+        }
     }
 
     /// Whether it trained and ended with a checkpoint.
@@ -197,6 +214,7 @@ impl OpenSession {
                 state: RunState::default(),
                 records: Vec::new(),
                 alive: None,
+                suspended: false,
                 integrity: Integrity::default(),
             });
             self.runs.len() - 1

@@ -44,7 +44,7 @@ fn command(of: Option<(&OpenSession, &RunView)>, action: RunControl) -> Result<(
     let refuse = |why: String| Err(Blocked::Reason(why));
     let Some((open, run)) = of else { return refuse("no run yet".into()) };
     if let Some(holder) = &open.read_only {
-        return refuse(format!("read-only: {holder} holds this session; close it there to write here"));
+        return refuse(super::open::read_only_sentence(holder));
     }
     let (id, status) = (run.id.clone(), run.status());
     let command = |command: RunCommand, notice: String| Ok((notice, Effect::Command { run: id.clone(), command }));
@@ -69,6 +69,9 @@ fn command(of: Option<(&OpenSession, &RunView)>, action: RunControl) -> Result<(
         (RunControl::Resume, RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_)) => {
             Ok((format!("resuming {id}"), Effect::ResumeRun { run: id }))
         }
+        (_, RunStatus::Suspended) => refuse(format!(
+            "the process of {id} is stopped by a signal: `fg` in its shell, or `kill -CONT` on it, lets it go on"
+        )),
         (RunControl::Resume, status) => refuse(format!("{id} is {}: nothing to resume", status.word())),
         (_, status) => refuse(format!("{id} is {}: the run is not active", status.word())),
     }

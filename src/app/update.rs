@@ -165,6 +165,13 @@ fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.touch();
             return refresh(model);
         }
+        Msg::RunSuspended { run, suspended } => {
+            if let Some(open) = &mut model.open {
+                open.run_mut(&run).suspended = suspended;
+            }
+            model.touch();
+            return refresh(model);
+        }
         Msg::LoopAlive { name, alive } => {
             if let Some(open) = &mut model.open {
                 open.live_loops.insert(name, alive);
@@ -362,6 +369,14 @@ fn ignore_repeat(model: &mut Model, key: Key, guessed: bool) -> Vec<Effect> {
 fn press(model: &mut Model, key: Key) -> Vec<Effect> {
     if model.notice.as_ref().is_some_and(|notice| notice.tone == Tone::Info) {
         model.notice = None;
+    }
+    // These two help whatever lies on the screen: no popup has them.
+    let global = model.keys.section(EVERYWHERE, &GLOBAL_KEYS, &GLOBAL_KEYS);
+    let over_popups = |action: GlobalAction| matches!(action, GlobalAction::Redraw | GlobalAction::Suspend);
+    if !model.popups.is_empty()
+        && let Some(row) = global.iter().find(|row| row.key == key && key.ctrl && over_popups(row.action))
+    {
+        return anywhere(model, row.action);
     }
     if let Some(popup) = model.popups.pop() {
         return match popup.press(key, model.size) {

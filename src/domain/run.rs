@@ -3,7 +3,8 @@
 use super::ids::PairId;
 use serde::{Deserialize, Serialize};
 
-/// A run's status, folded from its log; only `Lost` also depends on the lock of its folder.
+/// A run's status, folded from its log; only `Lost` also depends on the lock of its folder, and `Suspended` on the
+/// process that holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
@@ -13,6 +14,8 @@ pub enum RunStatus {
     Running,
     /// Waiting between two steps, on command.
     Paused,
+    /// Its process is stopped by a signal (SIGSTOP, a shell's Ctrl-Z): it goes on when it gets SIGCONT.
+    Suspended,
     /// Reached its planned end.
     Finished,
     /// Ended early on command, with a checkpoint.
@@ -27,7 +30,7 @@ impl RunStatus {
     /// Whether its process should be alive.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        matches!(self, Self::Starting | Self::Running | Self::Paused)
+        matches!(self, Self::Starting | Self::Running | Self::Paused | Self::Suspended)
     }
 
     /// One word for headers and lists.
@@ -37,6 +40,7 @@ impl RunStatus {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Suspended => "suspended",
             Self::Finished => "finished",
             Self::Stopped => "stopped",
             Self::Failed(_) => "failed",

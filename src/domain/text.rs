@@ -1,4 +1,4 @@
-//! Prompts, completions and pairs, and the sanitiser that makes untrusted text safe to show.
+//! Prompts, completions and pairs.
 
 use super::conversation::{Conversation, JsonFields, Message, PairTurns, ReplyRef};
 use super::hash::{Fold64, hash64};
@@ -348,31 +348,6 @@ impl RatedRow {
     pub fn reply(&self) -> ReplyRef<'_> {
         ReplyRef { text: &self.completion, turns: &self.turns, cut: self.cut }
     }
-}
-
-/// Makes text from a model or a file safe for a terminal: every control character but newline and tab is made visible
-/// or removed, so that no escape sequence survives. Bidirectional overrides and tag characters are removed too. A tab
-/// becomes four spaces; CR LF becomes LF.
-#[must_use]
-pub fn sanitise(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\n' => out.push('\n'),
-            '\t' => out.push_str("    "),
-            '\r' if chars.peek() == Some(&'\n') => {}
-            '\r' => out.push('\n'),
-            // C0 controls and DEL have visible symbols from U+2400.
-            '\u{0}'..='\u{1f}' => out.push(char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}')),
-            '\u{7f}' => out.push('\u{2421}'),
-            '\u{80}'..='\u{9f}' => out.push('\u{fffd}'),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => {}
-            '\u{e0000}'..='\u{e007f}' | '\u{feff}' | '\u{2028}' | '\u{2029}' => {}
-            _ => out.push(c),
-        }
-    }
-    out
 }
 
 /// A model's name from its path: the last component without `.gguf`, or its folder's name where that is generic (`hf`,

@@ -12,6 +12,7 @@ use super::layer::{
 };
 use super::rope::{self, RopeBounds};
 pub use super::rope::{RopeScaling, RopeSpec};
+use crate::foreign;
 use serde_json::{Map, Value};
 use std::convert::Infallible;
 use std::path::Path;
@@ -246,7 +247,8 @@ impl Config {
     /// When the file is missing or malformed, or asks for something that is not implemented.
     pub fn read(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+        let text = foreign::read_text(&path, foreign::CONFIG)
+            .map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
         Self::parse(&text, &path)
     }
 

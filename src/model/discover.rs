@@ -10,6 +10,7 @@ use super::gguf::Gguf;
 use super::language_model::LanguageModel;
 use super::weights::{check_length, files};
 use crate::domain::model_name;
+use crate::foreign;
 use crate::protocol::{ModelCard, ModelRef, UnfinishedDownload};
 use candle_core::{DType, Device};
 use std::collections::BTreeSet;
@@ -182,7 +183,7 @@ fn hub(id: &str, snapshot: &Path, found: &mut Vec<(String, PathBuf)>) {
 fn unfinished(snapshot: &Path) -> Option<String> {
     const NAMED: usize = 3;
     let mark = snapshot.parent()?.parent()?.join(UnfinishedDownload::FILE);
-    let mark: UnfinishedDownload = serde_json::from_slice(&std::fs::read(mark).ok()?).ok()?;
+    let mark: UnfinishedDownload = serde_json::from_slice(&foreign::read(&mark, foreign::CONFIG).ok()?).ok()?;
     if snapshot.file_name()?.to_str()? != mark.commit {
         return None;
     }
@@ -215,7 +216,7 @@ fn with_remedy(why: String, id: &str, snapshot: &Path) -> String {
 /// The snapshot that `refs/main` names, else the last by name.
 fn snapshot(repo: &Path) -> Option<PathBuf> {
     let all = repo.join("snapshots");
-    if let Ok(revision) = std::fs::read_to_string(repo.join("refs/main")) {
+    if let Ok(revision) = foreign::read_text(&repo.join("refs/main"), foreign::CONFIG) {
         let path = all.join(revision.trim());
         if path.is_dir() {
             return Some(path);

@@ -1,7 +1,9 @@
 //! Reads the fields of a config.json, with errors that name file and field.
 
 use super::error::Error;
+use crate::foreign;
 use serde_json::{Map, Value};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// A parsed config.json.
@@ -104,12 +106,17 @@ pub(crate) fn ids(value: Option<&Value>) -> Vec<u32> {
     }
 }
 
-/// Reads a JSON file; none if it cannot be read.
+/// Reads a JSON file; none if there is none.
 pub(crate) fn json(path: &Path) -> Result<Option<Value>, Error> {
-    match std::fs::read_to_string(path) {
-        Err(_) => Ok(None),
-        Ok(text) => {
-            serde_json::from_str(&text).map(Some).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))
-        }
+    let Some(text) = text_if_there(path)? else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))
+}
+
+/// The text of a file of a model; none if there is none.
+pub(crate) fn text_if_there(path: &Path) -> Result<Option<String>, Error> {
+    match foreign::read_text(path, foreign::DOCUMENT) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(Error::file(path, format!("cannot be read: {e}"))),
     }
 }

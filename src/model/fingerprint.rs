@@ -9,12 +9,13 @@ use super::gguf::Gguf;
 use super::special_tokens::SpecialTokens;
 use super::template::Template;
 use super::weights::files as weight_files;
+use crate::foreign;
 use crate::protocol::{FileDigest, ModelInput};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{File, Metadata};
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -153,7 +154,7 @@ impl Fingerprints {
     fn hash(&self, path: &Path, done: &AtomicU64, ended: &AtomicBool) -> Result<FileDigest, Error> {
         let fail = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
         let before = stamp(path)?;
-        let mut file = File::open(path).map_err(fail)?;
+        let mut file = foreign::open(path).map_err(fail)?;
         let mut hash = Sha256::new();
         let mut piece = vec![0; PIECE.min(before.size as usize + 1)];
         loop {
@@ -176,7 +177,7 @@ impl Fingerprints {
     }
 
     fn cached(&self, stamp: &Stamp) -> Option<FileDigest> {
-        let text = std::fs::read(self.cache_file(stamp)?).ok()?;
+        let text = foreign::read(&self.cache_file(stamp)?, foreign::CONFIG).ok()?;
         let entry: Entry = serde_json::from_slice(&text).ok()?;
         (entry.stamp == *stamp).then_some(FileDigest { size: stamp.size, sha256: entry.sha256 })
     }
@@ -190,7 +191,9 @@ impl Fingerprints {
         };
         let Some(dir) = file_path.parent() else { return };
         let Ok(text) = serde_json::to_vec(entry) else { return };
-        let _ = std::fs::create_dir_all(dir).and_then(|()| tempfile_in(dir)).and_then(|(part, mut file)| {
+        // Private whatever the umask: a path says what a person works on.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        let _ = made.and_then(|()| tempfile_in(dir)).and_then(|(part, mut file)| {
             file.write_all(&text)?;
             std::fs::rename(part, &file_path)
         });

@@ -114,7 +114,7 @@ impl Gguf {
     /// # Errors
     /// When it is not a GGUF file, is truncated, or has an unsupported tensor type.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = std::fs::File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+        let file = crate::foreign::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
         // SAFETY: mapped read-only; changing a model's file while it is in use is outside the contract.
         #[expect(unsafe_code, reason = "mapping weights instead of copying them needs it")]
         let bytes = unsafe { memmap2::Mmap::map(&file) };

@@ -81,6 +81,7 @@ impl LanguageModel {
         let vocab = self.config.vocab;
         let opening = [Message::new("user", "a")];
         let opening = self.template.as_ref().and_then(|template| template.render(&opening, true).ok());
+        self.template.as_ref().map_or(Ok(()), Template::check)?;
         let opening = opening.map_or(Ok(Vec::new()), |text| self.tokenizer.encode(&text, false))?;
         let ends = self.tokenizer.stops().iter().chain(&opening).max().copied().unwrap_or(0) as usize;
         if self.tokenizer.base_size() > vocab || ends >= vocab {

@@ -17,6 +17,7 @@ use super::sink::Sink;
 use super::staged_folder::StagedFolder;
 use super::trained::{LORA_A, LORA_B, MAGNITUDE, SCORE, Trained, write_tensors};
 use super::tune::{LoraSpec, Tune};
+use crate::foreign;
 use crate::protocol::{ModelRef, RunEvent};
 use candle_core::{D, DType, Device, Tensor};
 use serde_json::{Value, json};
@@ -218,7 +219,8 @@ fn base_type(config: &Value) -> DType {
 fn hf_config(model: &LanguageModel) -> Result<Value, Error> {
     if model.path.is_dir() {
         let path = model.path.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+        let text = foreign::read_text(&path, foreign::CONFIG)
+            .map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
         let whole: Value =
             serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not valid JSON: {e}")))?;
         // Of a whole model only the text model is merged.

@@ -2,19 +2,21 @@
 //!
 //! Owns the Jinja environment: trimmed blocks, Python's methods, Python's formatting of values, `raise_exception`,
 //! `strftime_now`, `tojson`, and `{% generation %}` (which only marks text and is ignored). Templates are untrusted: a
-//! rendering has limited fuel, and nothing outside its arguments can be reached.
+//! rendering has limited fuel, text, time and memory, and nothing outside its arguments can be reached.
 
 use super::error::Error;
-use super::fields::json;
+use super::fields::{json, text_if_there};
 use super::python;
 use super::special_tokens::SpecialTokens;
+use super::template_guard::TemplateGuard;
 use super::template_names;
+use super::template_values::{printed, to_json};
 use crate::domain::{Conversation, JsonFields, Message, RESERVED_VARIABLES};
 use jiff::civil::DateTime;
-use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
-use serde::Serialize;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Instructions per rendering: enough for thousands of turns, but not for an endless loop.
 const FUEL: u64 = 4_000_000;
@@ -23,7 +25,16 @@ const FUEL: u64 = 4_000_000;
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// The longest text of a conversation, in bytes.
-const LONGEST_TEXT: usize = 64 << 20;
+pub(super) const LONGEST_TEXT: usize = 64 << 20;
+
+/// The longest source, in bytes: ten times the longest that is in use. Its nesting needs a stack.
+pub(super) const LONGEST_SOURCE: usize = 256 << 10;
+
+/// The longest format of a date, in bytes.
+const LONGEST_FORMAT: usize = 256;
+
+/// The longest message of the engine that is repeated, in characters.
+const LONGEST_MESSAGE: usize = 500;
 
 /// A text that takes no more than the limit.
 #[derive(Default)]
@@ -49,7 +60,8 @@ impl std::io::Write for CappedText {
 
 /// A model's chat template.
 pub struct Template {
-    env: Environment<'static>,
+    env: Arc<Environment<'static>>,
+    guard: TemplateGuard,
     model: String,
     special: SpecialTokens,
     source: String,
@@ -64,7 +76,7 @@ impl Template {
     /// When the template cannot be parsed.
     pub fn read(dir: &Path, special: &SpecialTokens) -> Result<Option<Self>, Error> {
         let model = dir.display().to_string();
-        if let Ok(source) = std::fs::read_to_string(dir.join("chat_template.jinja")) {
+        if let Some(source) = text_if_there(&dir.join("chat_template.jinja"))? {
             return Self::new(&source, &model, special).map(Some);
         }
         let config = json(&dir.join("tokenizer_config.json"))?;
@@ -98,6 +110,11 @@ impl Template {
     /// # Errors
     /// When it cannot be parsed.
     pub fn new(source: &str, model: &str, special: &SpecialTokens) -> Result<Self, Error> {
+        if source.len() > LONGEST_SOURCE {
+            let (has, most) = (source.len() >> 10, LONGEST_SOURCE >> 10);
+            let why = format!("it has {has} KiB, more than the limit of {most} KiB");
+            return Err(Error::Template { model: model.to_owned(), why });
+        }
         let mut env = Environment::new();
         let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         env.set_syntax(syntax.map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })?);
@@ -106,17 +123,18 @@ impl Template {
         env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         python::add_to(&mut env);
         env.set_formatter(|out, _, value| {
-            let text = if value.is_undefined() { String::new() } else { printed(value) };
-            out.write_str(&text).map_err(|_| minijinja::Error::new(ErrorKind::WriteFailure, "cannot write"))
+            out.write_str(&printed(value)?).map_err(|_| minijinja::Error::new(ErrorKind::WriteFailure, "cannot write"))
         });
         env.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
         env.add_filter("tojson", to_json);
-        env.add_template_owned("chat", without_generation(&python::newlines(source)))
-            .map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })?;
+        let (guard, text) = (TemplateGuard::default(), without_generation(&python::newlines(source)));
+        let parsed = guard.run(move || env.add_template_owned("chat", text).map(|()| env).map_err(|e| sentence(&e)));
+        let env = parsed.flatten().map_err(|why| Error::Template { model: model.to_owned(), why })?;
         let mut template = Self {
-            env,
+            env: Arc::new(env),
+            guard,
             model: model.to_owned(),
             special: special.clone(),
             source: source.to_owned(),
@@ -129,7 +147,7 @@ impl Template {
     /// Sets the time of `strftime_now`, for a run the date of its launch. The default is the local time when the template was
     /// read.
     pub fn set_date(&mut self, date: DateTime) {
-        self.env.add_function("strftime_now", move |format: String| strftime(&format, date));
+        Arc::make_mut(&mut self.env).add_function("strftime_now", move |format: String| strftime(&format, date));
     }
 
     /// Sets variables for every conversation that does not set them itself.
@@ -140,14 +158,17 @@ impl Template {
     /// The names that the template reads and that nothing here gives it: variables that a person may set.
     #[must_use]
     pub fn variables(&self) -> Vec<String> {
-        let Ok(template) = self.env.get_template("chat") else { return Vec::new() };
+        let env = self.env.clone();
+        let undeclared = self.guard.run(move || {
+            env.get_template("chat").map(|template| template.undeclared_variables(false)).unwrap_or_default()
+        });
         let given: Vec<&str> = self.env.globals().map(|(name, _)| name).collect();
         let own = |name: &String| {
             !given.contains(&name.as_str())
                 && !RESERVED_VARIABLES.contains(&name.as_str())
                 && !self.special.others.iter().any(|(known, _)| known == name)
         };
-        let names = template_names::variables(&self.source, template.undeclared_variables(false));
+        let names = template_names::variables(&self.source, undeclared.unwrap_or_default());
         names.into_iter().filter(own).collect()
     }
 
@@ -201,14 +222,28 @@ impl Template {
             ..others
         };
         let refused = |why: String| Error::Template { model: self.model.clone(), why };
-        let mut out = CappedText::default();
-        let rendered =
-            self.env.get_template("chat").and_then(|t| t.render_captured_to(arguments, &mut out).map(|_| ()));
-        if out.full {
-            return Err(refused(format!("its text is longer than the limit of {} MiB", LONGEST_TEXT >> 20)));
+        let env = self.env.clone();
+        let rendered = self.guard.run(move || {
+            let mut out = CappedText::default();
+            let done = env.get_template("chat").and_then(|t| t.render_captured_to(arguments, &mut out).map(|_| ()));
+            if out.full {
+                return Err(format!("its text is longer than the limit of {} MiB", LONGEST_TEXT >> 20));
+            }
+            done.map_err(|e| sentence(&e))?;
+            String::from_utf8(out.text).map_err(|e| e.to_string())
+        });
+        rendered.flatten().map_err(refused)
+    }
+
+    /// Why the template may not be used any more: a rendering did not end.
+    ///
+    /// # Errors
+    /// When that is so.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self.guard.stuck() {
+            Some(why) => Err(Error::Template { model: self.model.clone(), why: why.to_owned() }),
+            None => Ok(()),
         }
-        rendered.map_err(|e| refused(sentence(&e)))?;
-        String::from_utf8(out.text).map_err(|e| refused(e.to_string()))
     }
 
     /// The template's source.
@@ -220,7 +255,14 @@ impl Template {
 
 /// One sentence of a template error, with its line.
 fn sentence(e: &minijinja::Error) -> String {
-    let what = e.detail().map_or_else(|| e.kind().to_string(), str::to_owned);
+    let mut what = match e.kind() {
+        ErrorKind::OutOfFuel => "it computes too much for one conversation".to_owned(),
+        kind => e.detail().map_or_else(|| kind.to_string(), |text| text.chars().take(LONGEST_MESSAGE + 1).collect()),
+    };
+    if let Some((cut, _)) = what.char_indices().nth(LONGEST_MESSAGE) {
+        what.truncate(cut);
+        what.push('…');
+    }
     match e.line() {
         Some(line) => format!("line {line}: {what}"),
         None => what,
@@ -266,122 +308,13 @@ fn of_json(value: &serde_json::Value) -> Value {
     }
 }
 
-/// A value as Python's `str` prints it.
-fn printed(value: &Value) -> String {
-    match value.kind() {
-        ValueKind::String => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
-        _ => repr(value),
-    }
-}
-
-/// A value as Python's `repr` prints it.
-fn repr(value: &Value) -> String {
-    match value.kind() {
-        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.to_owned(),
-        ValueKind::None => "None".to_owned(),
-        ValueKind::String => {
-            let s = value.as_str().unwrap_or_default();
-            let quote = if s.contains('\'') && !s.contains('"') { '"' } else { '\'' };
-            let mut out = String::from(quote);
-            for c in s.chars() {
-                match c {
-                    '\\' => out.push_str("\\\\"),
-                    '\n' => out.push_str("\\n"),
-                    '\r' => out.push_str("\\r"),
-                    '\t' => out.push_str("\\t"),
-                    c if c == quote => out.extend(['\\', c]),
-                    c => out.push(c),
-                }
-            }
-            out.push(quote);
-            out
-        }
-        ValueKind::Seq => {
-            let items: Vec<String> = value.try_iter().into_iter().flatten().map(|v| repr(&v)).collect();
-            format!("[{}]", items.join(", "))
-        }
-        ValueKind::Map => {
-            let entry = |k: Value| format!("{}: {}", repr(&k), repr(&value.get_item(&k).unwrap_or_default()));
-            let items: Vec<String> = value.try_iter().into_iter().flatten().map(entry).collect();
-            format!("{{{}}}", items.join(", "))
-        }
-        _ => value.to_string(),
-    }
-}
-
-/// `tojson` as transformers defines it: Python's `json.dumps` without ASCII escapes; `indent` as there.
-#[expect(clippy::needless_pass_by_value, reason = "the engine hands a filter its options by value")]
-fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
-    let fail = |e: String| minijinja::Error::new(ErrorKind::InvalidOperation, format!("tojson: {e}"));
-    let indent: Option<usize> = options.get("indent")?;
-    let sort: Option<bool> = options.get("sort_keys")?;
-    let _: Option<bool> = options.get("ensure_ascii")?;
-    let separators: Option<Vec<String>> = options.get("separators")?;
-    options.assert_all_used()?;
-    let mut json = as_json(value);
-    if sort == Some(true) {
-        json.sort_all_objects();
-    }
-    let mut out = Vec::new();
-    let done = match indent {
-        None => {
-            let [item, key] = match separators.as_deref() {
-                None => [", ", ": "],
-                Some([item, key]) => [item.as_str(), key.as_str()],
-                Some(other) => return Err(fail(format!("separators are two texts, not {}", other.len()))),
-            };
-            json.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Separated { item, key }))
-        }
-        Some(n) => {
-            let width = " ".repeat(n.min(16));
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(width.as_bytes());
-            json.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
-        }
-    };
-    done.map_err(|e| fail(e.to_string()))?;
-    String::from_utf8(out).map_err(|e| fail(e.to_string()))
-}
-
-/// A value as JSON, its maps in their own order.
-fn as_json(value: &Value) -> serde_json::Value {
-    let items = || value.try_iter().into_iter().flatten();
-    match value.kind() {
-        ValueKind::Undefined | ValueKind::None => serde_json::Value::Null,
-        ValueKind::Bool => value.is_true().into(),
-        ValueKind::Number => match value.as_i64() {
-            Some(n) if value.is_integer() => n.into(),
-            _ => f64::try_from(value.clone()).map_or(serde_json::Value::Null, Into::into),
-        },
-        ValueKind::Seq | ValueKind::Iterable => items().map(|v| as_json(&v)).collect::<Vec<_>>().into(),
-        ValueKind::Map => {
-            let entry = |k: Value| (printed(&k), as_json(&value.get_item(&k).unwrap_or_default()));
-            serde_json::Value::Object(items().map(entry).collect())
-        }
-        _ => value.to_string().into(),
-    }
-}
-
-/// JSON on one line with the separators that `json.dumps` was given.
-struct Separated<'a> {
-    item: &'a str,
-    key: &'a str,
-}
-
-impl serde_json::ser::Formatter for Separated<'_> {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, w: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { w.write_all(self.item.as_bytes()) }
-    }
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, w: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { w.write_all(self.item.as_bytes()) }
-    }
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, w: &mut W) -> std::io::Result<()> {
-        w.write_all(self.key.as_bytes())
-    }
-}
-
 /// The text of a date and time by a format of C's `strftime`, as Python's `datetime.now().strftime` gives it: local time that
 /// names no zone.
 fn strftime(format: &str, date: DateTime) -> Result<String, minijinja::Error> {
+    if format.len() > LONGEST_FORMAT {
+        let why = format!("strftime_now: the format is longer than {LONGEST_FORMAT} bytes");
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, why));
+    }
     jiff::fmt::strtime::format(without_zone(format), date)
         .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {e}")))
 }
@@ -484,7 +417,7 @@ mod tests {
         let message = render("{{ raise_exception('roles must alternate') }}").unwrap_err().to_string();
         assert!(message.contains("roles must alternate") && message.contains("line 1"), "{message}");
         let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
-        assert!(render(endless).unwrap_err().to_string().contains("fuel"));
+        assert!(render(endless).unwrap_err().to_string().contains("computes too much"));
         assert!(render("{% if %}").is_err());
         let long = "{% set x = 'a' * 65536 %}{% for i in range(9999) %}{{ x }}{% endfor %}";
         assert!(render(long).unwrap_err().to_string().contains("longer than the limit of 64 MiB"));

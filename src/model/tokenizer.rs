@@ -9,7 +9,9 @@ use super::error::Error;
 use super::fields::{ids, json};
 use super::sentencepiece::{FollowingDecoder, SentencePiece, SpacePrefix};
 use super::special_tokens::{SpecialTokens, TokenFiles, with_newer_spaces};
-use crate::domain::contained;
+use super::tokenizer_growth::Growth;
+use crate::foreign;
+use crate::foreign::contained;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
@@ -29,6 +31,9 @@ fn shared_numbers(spec: &[u8]) -> Option<Value> {
 
 /// Numbers of tokens lie below this: the library goes through all of them to write a tokenizer, also those without a token.
 const NUMBERS: u32 = 1 << 24;
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    foreign::read(path, foreign::DOCUMENT).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
+}
 
 /// What a person runs in a model's folder whose tokenizer is not read.
 const CONVERT: &str =
@@ -37,7 +42,7 @@ const CONVERT: &str =
 /// The tokenizer.json of a folder that has another kind of tokenizer; `files` then names the tokens that only it names.
 fn converted(dir: &Path, files: &mut TokenFiles) -> Result<Vec<u8>, Error> {
     let path = dir.join("tokenizer.model");
-    let Ok(bytes) = std::fs::read(&path) else {
+    if !path.exists() {
         let other =
             ["vocab.json", "vocab.txt", "spiece.model", "tekken.json"].into_iter().find(|f| dir.join(f).is_file());
         return Err(Error::file(
@@ -47,7 +52,8 @@ fn converted(dir: &Path, files: &mut TokenFiles) -> Result<Vec<u8>, Error> {
                 None => "has no tokenizer.json; copy it from where the weights came from".to_owned(),
             },
         ));
-    };
+    }
+    let bytes = read(&path)?;
     let mut model = SentencePiece::parse(&bytes)
         .map_err(|why| Error::file(&path, format!("{why}; run in the model's folder: {CONVERT}")))?;
     if files.space_prefix == Some(false) {
@@ -86,6 +92,8 @@ pub struct Tokenizer {
     following: Option<FollowingDecoder>,
     /// The model as it was read, where letters share a number with their byte: the library would write one of the two.
     shared: Option<Value>,
+    /// How much longer its steps may make a text.
+    growth: Growth,
 }
 
 impl Tokenizer {
@@ -96,10 +104,14 @@ impl Tokenizer {
     pub fn read(dir: &Path, config: &Config) -> Result<Self, Error> {
         let mut files = TokenFiles::read(dir)?;
         let path = dir.join("tokenizer.json");
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) if files.newer_llama => with_newer_spaces(&bytes).unwrap_or(bytes),
-            Ok(bytes) => bytes,
-            Err(_) => converted(dir, &mut files)?,
+        let bytes = match path.exists() {
+            true => Some(read(&path)?),
+            false => None,
+        };
+        let bytes = match bytes {
+            Some(bytes) if files.newer_llama => with_newer_spaces(&bytes).unwrap_or(bytes),
+            Some(bytes) => bytes,
+            None => converted(dir, &mut files)?,
         };
         let generation = json(&dir.join("generation_config.json"))?;
         let mut stops = ids(generation.as_ref().and_then(|g| g.get("eos_token_id")));
@@ -162,7 +174,8 @@ impl Tokenizer {
         let pad = id(&special.pad).or(config.pad).unwrap_or(stops[0]);
         let following = FollowingDecoder::of(&inner);
         let shared = shared_numbers(bytes);
-        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad, following, shared })
+        let growth = Growth::of(bytes);
+        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad, following, shared, growth })
     }
 
     /// The tokens of `text`. `add_special` adds the tokenizer's own special tokens (mostly a BOS);
@@ -171,10 +184,8 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer fails.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, Error> {
-        let encoding = self
-            .inner
-            .encode_fast(text, add_special)
-            .map_err(|e| Error::Tokenizer { model: self.model.clone(), why: e.to_string() })?;
+        self.growth.check_reading(text.len()).map_err(|why| self.fail(why))?;
+        let encoding = self.library(|inner| inner.encode_fast(text, add_special))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -183,7 +194,28 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
-        self.inner.decode(ids, true).map_err(|e| Error::Tokenizer { model: self.model.clone(), why: e.to_string() })
+        self.check_writing(ids)?;
+        self.library(|inner| inner.decode(ids, true))
+    }
+
+    fn fail(&self, why: impl std::fmt::Display) -> Error {
+        Error::Tokenizer { model: self.model.clone(), why: why.to_string() }
+    }
+
+    /// What the library makes of a text or of tokens. Some of its steps panic where a tokenizer.json is hostile.
+    fn library<T>(&self, work: impl FnOnce(&tokenizers::Tokenizer) -> tokenizers::Result<T>) -> Result<T, Error> {
+        match contained(|| work(&self.inner)) {
+            Some(done) => done.map_err(|e| self.fail(e)),
+            None => Err(self.fail("the library of tokenizers fails on one of its steps")),
+        }
+    }
+
+    fn check_writing(&self, ids: &[u32]) -> Result<(), Error> {
+        if !self.growth.writes_longer() {
+            return Ok(());
+        }
+        let bytes = ids.iter().filter_map(|id| self.inner.id_to_token(*id)).map(|token| token.len()).sum();
+        self.growth.check_writing(bytes).map_err(|why| self.fail(why))
     }
 
     /// The text of tokens that follow others, of which `before` is the last: its first space belongs to it, which [`Tokenizer::decode`]
@@ -198,10 +230,9 @@ impl Tokenizer {
             return self.decode(ids);
         };
         let tokens = ids.iter().filter(|id| !self.is_special(**id)).filter_map(|id| self.inner.id_to_token(*id));
-        following
-            .decoder
-            .decode(tokens.collect())
-            .map_err(|e| Error::Tokenizer { model: self.model.clone(), why: e.to_string() })
+        self.check_writing(ids)?;
+        let tokens = tokens.collect();
+        self.library(|_| following.decoder.decode(tokens))
     }
 
     /// Whether the text of tokens depends on what they follow.
@@ -214,7 +245,8 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer fails.
     pub fn decode_all(&self, ids: &[u32]) -> Result<String, Error> {
-        self.inner.decode(ids, false).map_err(|e| Error::Tokenizer { model: self.model.clone(), why: e.to_string() })
+        self.check_writing(ids)?;
+        self.library(|inner| inner.decode(ids, false))
     }
 
     /// The tokens that end a completion; never empty.

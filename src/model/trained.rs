@@ -5,6 +5,7 @@
 
 use super::error::Error;
 use super::tune::Tune;
+use crate::foreign;
 use candle_core::{Device, Tensor, Var};
 use safetensors::{SafeTensorError, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
@@ -62,7 +63,8 @@ impl Trained {
     /// When the file is missing, damaged, or was not written by [`Trained::write`].
     pub fn read(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(TRAINED_FILE);
-        let bytes = std::fs::read(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+        let bytes =
+            foreign::read(&path, foreign::ROWS).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
         let damaged = |e: &dyn std::fmt::Display| Error::file(&path, format!("is damaged: {e}"));
         let (_, meta) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
         let kind = meta.metadata().as_ref().and_then(|m| m.get("tune"));

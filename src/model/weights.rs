@@ -6,6 +6,7 @@
 use super::config::Config;
 use super::error::Error;
 use super::gguf::Gguf;
+use crate::foreign;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use std::borrow::Cow;
@@ -285,7 +286,7 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         return Ok(vec![single]);
     }
     let index = dir.join("model.safetensors.index.json");
-    let Ok(text) = std::fs::read_to_string(&index) else {
+    if !index.exists() {
         let why = if dir.join("pytorch_model.bin").is_file() {
             "holds pickled weights (pytorch_model.bin), which are not read; convert them to safetensors"
         } else {
@@ -293,7 +294,9 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
              are of another kind"
         };
         return Err(Error::file(dir, why));
-    };
+    }
+    let text = foreign::read_text(&index, foreign::DOCUMENT)
+        .map_err(|e| Error::file(&index, format!("cannot be read: {e}")))?;
     let parsed: Index =
         serde_json::from_str(&text).map_err(|e| Error::file(&index, format!("is not a weight index: {e}")))?;
     let mut names: Vec<String> = parsed.weight_map.into_values().collect();
@@ -325,7 +328,7 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 pub(super) fn check_length(file: &Path) -> Result<(), Error> {
     use std::io::Read;
     let bad = |why: String| Error::file(file, why);
-    let mut reader = std::fs::File::open(file).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    let mut reader = foreign::open(file).map_err(|e| bad(format!("cannot be read: {e}")))?;
     let size = reader.metadata().map_err(|e| bad(format!("cannot be read: {e}")))?.len();
     let mut head = [0u8; 8];
     reader.read_exact(&mut head).map_err(|_| bad("is too short to be safetensors; download it again".into()))?;
@@ -333,8 +336,9 @@ pub(super) fn check_length(file: &Path) -> Result<(), Error> {
     if header > size.saturating_sub(8) || header > 100 << 20 {
         return Err(bad(format!("its header claims {header} bytes of {size}; the file is cut or not safetensors")));
     }
-    let mut text = vec![0; header as usize];
-    reader.read_exact(&mut text).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    // A sparse file holds a header of zeros of any length: it is parsed as it is read.
+    let mut text = Vec::new();
+    reader.take(header).read_to_end(&mut text).map_err(|e| bad(format!("cannot be read: {e}")))?;
     let tensors: BTreeMap<String, HeaderEntry> = serde_json::from_slice(&text)
         .map_err(|e| bad(format!("its header is not that of a safetensors file: {e}; download it again")))?;
     let end = tensors.values().filter_map(|entry| entry.data_offsets).map(|[_, end]| end).max().unwrap_or(0);

@@ -110,11 +110,7 @@ impl UserSettings {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let size = std::fs::metadata(path)?.len();
-    if size > MAX_SIZE {
-        return Err(io::Error::other(format!("it has {size} bytes, and a file of settings has at most {MAX_SIZE}")));
-    }
-    std::fs::read_to_string(path)
+    crate::foreign::read_text(path, MAX_SIZE)
 }
 
 type Problem = (usize, String);

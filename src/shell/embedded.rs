@@ -6,6 +6,7 @@
 
 use super::bundle::write;
 use super::error::{Error, Result};
+use crate::foreign;
 use crate::storage::sha256;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,7 +80,8 @@ fn unpack_from(files: &[(&str, &[u8])], path: &Path) -> Result<PathBuf> {
 fn holds(path: &Path, files: &[(&str, &[u8])]) -> bool {
     files.iter().all(|(name, bytes)| {
         let path = path.join(name);
-        fs::metadata(&path).is_ok_and(|m| m.len() == bytes.len() as u64) && fs::read(&path).is_ok_and(|b| b == *bytes)
+        fs::metadata(&path).is_ok_and(|m| m.len() == bytes.len() as u64)
+            && foreign::read(&path, bytes.len() as u64).is_ok_and(|b| b == *bytes)
     })
 }
 

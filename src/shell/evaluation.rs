@@ -154,7 +154,7 @@ fn plan_with(
             (bytes, from, prompts.len())
         } else {
             let path = own.map_or_else(|| suite_file(home, row, order.data.as_deref()), Ok)?;
-            let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+            let bytes = crate::storage::read_file(&path, crate::foreign::ROWS)?;
             let rows = memchr::memchr_iter(b'\n', &bytes).count();
             (bytes, path.display().to_string(), rows)
         };

@@ -3,7 +3,7 @@
 //! Owns the thread that reads keys, and notes when each came: a busy loop must not change how long a verdict took. It also reads the terminal's answers to the probe, so that startup never waits for
 //! them.
 
-use super::terminal::read_probe;
+use super::terminal::{at_most, read_probe};
 use crate::app::{Code, Key, Msg};
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyEventState, KeyModifiers, read};
 use std::io;
@@ -63,7 +63,10 @@ fn message(event: Event) -> Option<Msg> {
             }
             Some(Msg::Paste(text))
         }
-        Event::Resize(columns, rows) => Some(Msg::Resize(columns, rows)),
+        Event::Resize(columns, rows) => {
+            let (columns, rows) = at_most(columns, rows);
+            Some(Msg::Resize(columns, rows))
+        }
         Event::FocusGained | Event::FocusLost | Event::Mouse(_) => None,
     }
 }

@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use super::hub::{self, HubName};
 use super::out;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -58,7 +58,7 @@ pub fn smollm2(folder: &Path) -> Result<PathBuf> {
 }
 
 fn sha256_of(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let mut file = crate::foreign::open(path).map_err(|e| Error::io("open", path, e))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0u8; 1 << 16];
     loop {

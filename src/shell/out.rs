@@ -1,9 +1,9 @@
 //! Output of commands: results to standard output, progress and messages to standard error.
 //!
-//! Text is sanitised before it is shown; JSON is not, since its encoder escapes control characters.
+//! Text is sanitised before it is shown; in JSON what must not be shown is escaped.
 
 use super::error::{Error, Result};
-use crate::domain::sanitise;
+use crate::domain::{sanitise, shown_json};
 use crate::protocol::Integrity;
 use crate::storage::{Target, write_result};
 use color_eyre::eyre::Report;
@@ -26,7 +26,7 @@ pub fn line(text: &str) -> Result<()> {
 /// When the output is closed.
 pub fn json<T: Serialize>(value: &T) -> Result<()> {
     let text = serde_json::to_string(value).map_err(|e| Error::bug("write the answer as JSON", e))?;
-    put(&text)
+    put(&shown_json(text))
 }
 
 /// Prints bytes unchanged, for generated scripts.
@@ -60,7 +60,7 @@ pub fn about(free: bool, text: &str, object: Option<&serde_json::Value>) -> Resu
         (true, Some(object)) => json(object),
         (true, None) => line(text),
         (false, Some(object)) => {
-            note(&object.to_string());
+            note(&shown_json(object.to_string()));
             Ok(())
         }
         (false, None) => {

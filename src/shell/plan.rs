@@ -517,7 +517,7 @@ impl Frozen {
                 (self.add(&file, &prompts)?, "held-out prompts".to_owned())
             } else {
                 let path = suites::suite_file(home, row, order.suites.as_deref())?;
-                let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+                let bytes = crate::storage::read_file(&path, crate::foreign::ROWS)?;
                 let rows = memchr::memchr_iter(b'\n', &bytes).count();
                 let data = DataSnapshot { file: file.clone(), sha256: sha256(&bytes), rows, session_seq: self.seq };
                 self.files.push(DataFile { name: file, bytes });

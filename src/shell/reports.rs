@@ -4,7 +4,7 @@
 //! no bug: it stays one plain sentence (`error`).
 
 use super::terminal;
-use crate::domain::panics_are_contained;
+use crate::foreign::panics_are_contained;
 use color_eyre::config::{EyreHook, HookBuilder, PanicHook, Theme};
 use std::io::{IsTerminal, Write};
 

@@ -21,7 +21,7 @@ fn line(server: &ServerRef) -> Option<String> {
 }
 
 fn known(home: &Home) -> Vec<String> {
-    let text = std::fs::read_to_string(home.root().join(KNOWN)).unwrap_or_default();
+    let text = crate::foreign::read_text(&home.root().join(KNOWN), crate::foreign::CONFIG).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
 

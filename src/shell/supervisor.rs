@@ -9,7 +9,7 @@ use super::system;
 use super::{embedded, inputs};
 use crate::domain::{RunState, RunStatus, Severity, sanitise};
 use crate::protocol::{RunEvent, RunSpec, SessionRecord, apply_run};
-use crate::storage::{DataFile, Home, Inbox, LoopFolder, RunDir, SessionDir, temp_dir, write_private};
+use crate::storage::{DataFile, Home, Inbox, LoopFolder, RunDir, SessionDir, read_tail, temp_dir, write_private};
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
 use std::fmt;
@@ -28,6 +28,8 @@ const START_TIME: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 /// Lines of worker.log in an error.
 const LAST_LINES: usize = 3;
+/// Most bytes of a worker's log in which they are looked for.
+const LOG_END: u64 = 64 << 10;
 
 /// Creates a run, records its launch in the session's log and starts its worker. Without a `journal` the launch is
 /// recorded here if the session's lock is free, else by the holder of the lock.
@@ -146,8 +148,8 @@ pub fn start_loop(home: &Home, dir: &SessionDir, name: &str, key_envs: &[String]
             if status.success() {
                 return Ok(());
             }
-            let bytes = std::fs::read(&log_path).unwrap_or_default();
-            let text = String::from_utf8_lossy(bytes.get(from as usize..).unwrap_or_default()).into_owned();
+            let bytes = read_tail(&log_path, from, LOG_END).unwrap_or_default();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
             let last = text.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or("it said nothing");
             return Err(Error::failed(sanitise(last.strip_prefix("tiebreak: ").unwrap_or(last))));
         }
@@ -164,8 +166,8 @@ fn reap(mut child: Child) {
 
 /// The last lines of a worker's log after an offset, joined into one.
 fn last_lines(run: &RunDir, from: u64) -> String {
-    let bytes = std::fs::read(run.worker_log()).unwrap_or_default();
-    let text = String::from_utf8_lossy(bytes.get(from as usize..).unwrap_or_default()).into_owned();
+    let bytes = read_tail(&run.worker_log(), from, LOG_END).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     if lines.is_empty() {
         return format!("the worker log {} is empty", run.worker_log().display());
@@ -185,6 +187,12 @@ pub fn liveness(run: &RunDir, has_records: bool) -> Option<bool> {
     (has_records || age.is_none_or(|age| age >= START_TIME)).then_some(false)
 }
 
+/// Whether the process that holds a run's lock is stopped by a signal.
+#[must_use]
+pub fn is_suspended(run: &RunDir) -> bool {
+    run.holder().is_some_and(|holder| system::is_stopped(holder.pid))
+}
+
 /// The state of a run, folded from its log, and its status.
 ///
 /// # Errors
@@ -197,7 +205,10 @@ pub fn state_of(run: &RunDir) -> Result<(RunState, RunStatus)> {
     for envelope in &events {
         apply_run(&mut state, envelope);
     }
-    let status = state.status(if held { Some(true) } else { liveness(run, !events.is_empty()) });
+    let status = match state.status(if held { Some(true) } else { liveness(run, !events.is_empty()) }) {
+        status if held && status.is_live() && is_suspended(run) => RunStatus::Suspended,
+        status => status,
+    };
     Ok((state, status))
 }
 

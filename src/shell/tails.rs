@@ -7,8 +7,8 @@ use super::supervisor;
 use crate::app::Msg;
 use crate::domain::{RunId, sanitise};
 use crate::protocol::{Envelope, Integrity, LogFold, RunEvent, RunSpec, SessionRecord};
-use crate::storage::{GrowingTail, Inbox, LogTail, RunDir, SessionDir};
-use std::io::{self, Read, Seek, SeekFrom};
+use crate::storage::{GrowingTail, Inbox, LogTail, RunDir, SessionDir, read_tail};
+use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
@@ -102,6 +102,8 @@ struct Run {
     tail: LogTail<RunEvent>,
     growing: GrowingTail,
     alive: Option<bool>,
+    /// Whether its process is stopped by a signal, as last told.
+    suspended: bool,
     /// Whether its log has a record.
     has_records: bool,
     /// The integrity of its log as last sent.
@@ -234,6 +236,13 @@ impl Following {
                 run.alive = Some(alive);
                 ok &= replies.of(opening, Msg::RunAlive { run: run.id.clone(), alive });
             }
+            if check_alive {
+                let suspended = run.alive == Some(true) && supervisor::is_suspended(&run.dir);
+                if suspended != run.suspended {
+                    run.suspended = suspended;
+                    ok &= replies.of(opening, Msg::RunSuspended { run: run.id.clone(), suspended });
+                }
+            }
         }
         if let Some(text) = error {
             self.report(replies, text);
@@ -287,6 +296,7 @@ impl Following {
                         tail: dir.tail(),
                         growing: dir.growing(),
                         alive: None,
+                        suspended: false,
                         has_records: false,
                         integrity: Integrity::default(),
                         id,
@@ -309,12 +319,8 @@ impl Following {
             return true;
         }
         log.version = Some(version);
-        let mut bytes = Vec::new();
         // A missing log shows as empty.
-        let _ = std::fs::File::open(&log.path).and_then(|mut file| {
-            file.seek(SeekFrom::Start(version.0.saturating_sub(WORKER_LOG)))?;
-            file.read_to_end(&mut bytes)
-        });
+        let bytes = read_tail(&log.path, 0, WORKER_LOG).unwrap_or_default();
         let lines = String::from_utf8_lossy(&bytes).lines().map(sanitise).collect();
         replies.of(self.opening, Msg::WorkerLog { run: log.run.clone(), lines })
     }

@@ -8,7 +8,7 @@
 mod frame;
 mod watchdog;
 
-pub use frame::{FrameBackend, Output, Tty};
+pub use frame::{FrameBackend, Output, Tty, at_most};
 pub use watchdog::{Alarm, watch};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -107,13 +107,16 @@ impl Drop for TerminalGuard {
 pub fn restore() -> bool {
     let taken = ARMED.swap(false, Ordering::SeqCst);
     if taken {
+        // Before anything is written: output that is stopped (XOFF) blocks the writes below, and no limit may leave the
+        // terminal raw.
+        let _ = crossterm::terminal::disable_raw_mode();
+        let _ = rustix::termios::tcflow(rustix::stdio::stdout(), rustix::termios::Action::OOn);
         // The alternate screen has keyboard flags of its own: pop them before leaving it.
         if REPORTING.swap(false, Ordering::SeqCst) {
             let _ = rustix::io::write(rustix::stdio::stdout(), REPORT_NO_MORE);
         }
         // Directly to the descriptor: the thread that panicked may hold the lock of the buffered writer.
         let _ = rustix::io::write(rustix::stdio::stdout(), LEAVE.as_bytes());
-        let _ = crossterm::terminal::disable_raw_mode();
     }
     taken
 }

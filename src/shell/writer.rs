@@ -10,7 +10,7 @@ use super::jobs::{ForLog, Job, JobContext, Jobs};
 use super::journal::Journal;
 use super::reply::Replies;
 use super::tails;
-use crate::app::{Msg, Opened, SeqMap};
+use crate::app::{Msg, Opened, READ_ONLY_DISK, SeqMap};
 use crate::domain::{Rater, counted};
 use crate::protocol::{RunSpec, SessionRecord};
 use crate::storage::import::Imported;
@@ -335,9 +335,15 @@ impl Writer {
         let meta = dir.meta()?;
         // The reader of the log works while the writer looks for a torn end: neither needs what the other does.
         let _ = self.answers.send(Outgoing::Tails(tails::TailRequest::Read(dir.clone())));
-        let journal = Journal::open_unfolded(&dir)?;
+        let (journal, on_disk) = match Journal::open_unfolded(&dir) {
+            Ok(journal) => (journal, false),
+            // It can be read all the same: watched, replayed, exported.
+            Err(Error::Storage(error)) if error.is_read_only() => (None, true),
+            Err(error) => return Err(error),
+        };
         let read_only = match &journal {
             Some(_) => None,
+            None if on_disk => Some(READ_ONLY_DISK.to_owned()),
             None => Some(dir.holder().map_or_else(|| "another process".into(), |h| h.to_string())),
         };
         let path = dir.path().display().to_string();

@@ -6,8 +6,11 @@
 
 use super::error::{Error, Result};
 use super::fault::pass;
-use super::files::{create_dir, names, read_json, replace, sync_dir, temp_in, wall_ms, write_new};
+use super::files::{
+    create_dir, names, open_file, read_json, read_text_file, replace, sync_dir, temp_in, wall_ms, write_new,
+};
 use crate::domain::is_name;
+use crate::foreign;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -184,7 +187,7 @@ fn publish(dir: &Path, temp: &Path, step: u64) -> Result<CheckpointDir> {
 
 fn hash_file(path: &Path) -> Result<FileSum> {
     let read = |e| Error::io("read", path, e);
-    let mut file = File::open(path).map_err(read)?;
+    let mut file = open_file(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut size = 0;
@@ -306,7 +309,7 @@ pub(super) fn prune(dir: &Path, keep: usize) -> Result<()> {
 
 /// The step of the checkpoint that `latest` or `best` names.
 fn pointer(dir: &Path, which: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(dir.join(which)).ok()?;
+    let text = read_text_file(&dir.join(which), foreign::CONFIG).ok()?;
     step_of(text.trim())
 }
 

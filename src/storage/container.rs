@@ -13,9 +13,12 @@ mod table;
 use super::error::{Error, Result};
 use super::record::Record;
 use crate::domain::sanitise;
+use crate::foreign::ROWS;
 use bytes::Content;
 use serde_json::Value;
 use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// What is done with the number of each line or row and its record or error; false wants no more.
@@ -56,6 +59,7 @@ pub(super) fn records(
     let mut source = path;
     // A pipe cannot be read twice.
     if !path.metadata().map_err(read)?.is_file() {
+        refuse_endless(path)?;
         piped = spooled(path)?;
         source = piped.path();
     }
@@ -65,11 +69,29 @@ pub(super) fn records(
     })
 }
 
+/// Refuses what is neither a pipe nor a terminal: a device may never end.
+fn refuse_endless(path: &Path) -> Result<()> {
+    let kind = path.metadata().map_err(|e| Error::io("read", path, e))?.file_type();
+    let typed_in = || File::open(path).is_ok_and(|file| file.is_terminal());
+    let what = match () {
+        () if kind.is_fifo() => return Ok(()),
+        () if kind.is_dir() => "is a folder: name a file in it",
+        () if kind.is_socket() => "is a socket: name a file or a pipe",
+        () if typed_in() => return Ok(()),
+        () => "is a device: name a file or a pipe",
+    };
+    Err(Error::Import { path: path.to_owned(), reason: what.into() })
+}
+
 /// What comes out of a pipe, as a file.
 fn spooled(path: &Path) -> Result<tempfile::NamedTempFile> {
     let read = |e| Error::io("read", path, e);
     let mut file = tempfile::NamedTempFile::new().map_err(read)?;
-    std::io::copy(&mut File::open(path).map_err(read)?, &mut file).map_err(read)?;
+    let pipe = File::open(path).map_err(read)?;
+    if std::io::copy(&mut pipe.take(ROWS + 1), &mut file).map_err(read)? > ROWS {
+        let reason = format!("gave more than {} GiB: save it as a file and import that", ROWS >> 30);
+        return Err(Error::Import { path: path.to_owned(), reason });
+    }
     Ok(file)
 }
 
@@ -216,6 +238,7 @@ fn arrays_are_lines(head: &[u8], named: Extension) -> bool {
 /// When the file cannot be read, or is a pipe.
 pub(super) fn first(path: &Path) -> Result<Vec<Record>> {
     if !path.metadata().map_err(|e| Error::io("read", path, e))?.is_file() {
+        refuse_endless(path)?;
         let reason = "is a pipe, which can be read only once: name its format with --as".to_owned();
         return Err(Error::Import { path: path.to_owned(), reason });
     }

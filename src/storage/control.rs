@@ -1,9 +1,12 @@
 //! The control folder: commands to a running worker, one file each, created by a rename and read in order.
 
 use super::error::{Error, Result};
-use super::files::{create_dir, names, temp_in, ticket, wall_ms, write_new};
+use super::files::{create_dir, names, read_file, temp_in, ticket, wall_ms, write_new};
 use crate::protocol::RunCommand;
 use std::path::Path;
+
+/// Most bytes of a command.
+const MOST: u64 = 1 << 16;
 
 /// Posts a command to the folder atomically.
 pub(super) fn post(dir: &Path, command: RunCommand) -> Result<()> {
@@ -26,7 +29,7 @@ pub(super) fn take(dir: &Path) -> Result<Vec<RunCommand>> {
             continue;
         }
         let path = dir.join(&name);
-        let Ok(bytes) = std::fs::read(&path) else { continue };
+        let Ok(bytes) = read_file(&path, MOST) else { continue };
         if let Ok(command) = serde_json::from_slice(&bytes) {
             std::fs::remove_file(&path).map_err(|e| Error::io("take", &path, e))?;
             out.push(command);

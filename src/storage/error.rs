@@ -164,9 +164,19 @@ impl Error {
     pub fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             Self::NoSpace { path: path.to_owned() }
+        } else if source.kind() == io::ErrorKind::FileTooLarge {
+            let why = "it would be larger than the limit on files of this process: raise it with `ulimit -f`";
+            Self::Io { doing, path: path.to_owned(), source: io::Error::new(source.kind(), why) }
         } else {
             Self::Io { doing, path: path.to_owned(), source }
         }
+    }
+
+    /// Whether the file lies where this user can write nothing.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let kinds = [io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied];
+        matches!(self, Self::Io { source, .. } if kinds.contains(&source.kind()))
     }
 
     /// Whether freeing disk space fixes it.

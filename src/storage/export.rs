@@ -1,7 +1,7 @@
 //! Exports a session's rows for other programs, in one of the formats.
 
 use super::formats::{Format, Writer};
-use crate::domain::{LabelledPair, LeftOut, PairId, PairRow, RowChoice, Session};
+use crate::domain::{LabelledPair, LeftOut, PairId, PairRow, RowChoice, Session, shown_json};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 #[must_use]
 pub fn lines(session: &Session, format: &Format, choice: &RowChoice) -> (Vec<String>, LeftOut) {
     fn each<T>(rows: &[T], line: impl Fn(&T) -> Value) -> Vec<String> {
-        rows.iter().map(|row| line(row).to_string() + "\n").collect()
+        rows.iter().map(|row| shown_json(line(row).to_string()) + "\n").collect()
     }
     match format.writes {
         None => (Vec::new(), LeftOut::default()),

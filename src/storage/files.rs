@@ -2,6 +2,7 @@
 
 use super::error::{Error, Result};
 use super::fault::pass;
+use crate::foreign;
 use serde::de::DeserializeOwned;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
@@ -54,7 +55,20 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|()| file.write_all(bytes))
         .and_then(|()| pass("sync"))
         .and_then(|()| file.sync_all())
-        .map_err(|e| Error::io("write", path, e))
+        .map_err(|e| {
+            // It is this call's own file: a full disk keeps no half of it.
+            let _ = std::fs::remove_file(path);
+            Error::io("write", path, e)
+        })
+}
+
+/// A hidden path that is removed unless it was renamed: what an error leaves behind.
+pub(super) struct Hidden(pub(super) PathBuf);
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Writes a file, private whatever the umask, over an existing one.
@@ -176,9 +190,66 @@ pub(super) fn sweep(dir: &Path) {
     }
 }
 
+/// Opens a file of a session for reading: a regular file, and no link in its path leads out of the session's folder.
+///
+/// # Errors
+/// When it is none, or cannot be opened.
+pub fn open_file(path: &Path) -> Result<File> {
+    below_session(path).and_then(|()| foreign::open(path)).map_err(|e| Error::io("read", path, e))
+}
+
+/// As [`open_file`], with other options.
+pub(super) fn open_file_with(options: &mut OpenOptions, path: &Path) -> Result<File> {
+    below_session(path).and_then(|()| foreign::open_with(options, path)).map_err(|e| Error::io("open", path, e))
+}
+
+/// The bytes of a file of a session, opened as [`open_file`] does.
+///
+/// # Errors
+/// When it cannot be opened or read, or has more than `most` bytes.
+pub fn read_file(path: &Path, most: u64) -> Result<Vec<u8>> {
+    below_session(path).and_then(|()| foreign::read(path, most)).map_err(|e| Error::io("read", path, e))
+}
+
+/// As [`read_file`], as text.
+///
+/// # Errors
+/// As [`read_file`], or when it is not UTF-8.
+pub fn read_text_file(path: &Path, most: u64) -> Result<String> {
+    below_session(path).and_then(|()| foreign::read_text(path, most)).map_err(|e| Error::io("read", path, e))
+}
+
+/// The last bytes of a file of a session, from an offset on and `most` at most; opened as [`open_file`] does.
+///
+/// # Errors
+/// When it cannot be opened or read.
+pub fn read_tail(path: &Path, from: u64, most: u64) -> Result<Vec<u8>> {
+    below_session(path).and_then(|()| foreign::tail_of(path, from, most)).map_err(|e| Error::io("read", path, e))
+}
+
+/// The first bytes of a file of a session, `most` at most; opened as [`open_file`] does.
+///
+/// # Errors
+/// When it cannot be opened or read.
+pub(super) fn read_head(path: &Path, most: u64) -> Result<Vec<u8>> {
+    below_session(path).and_then(|()| foreign::beginning(path, most)).map_err(|e| Error::io("read", path, e))
+}
+
+/// How many folders a session's deepest file lies below its folder: `runs/ID/ckpt/STEP/FILE`.
+const DEEPEST: usize = 5;
+
+/// Whether a file stays in its session's folder; a file of no session is not looked at.
+pub(super) fn below_session(path: &Path) -> std::io::Result<()> {
+    let is_session = |folder: &&Path| std::fs::symlink_metadata(folder.join("session.json")).is_ok();
+    match path.ancestors().skip(1).take(DEEPEST).find(is_session) {
+        Some(session) => foreign::stays_below(session, path),
+        None => Ok(()),
+    }
+}
+
 /// Reads a JSON file.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    let bytes = read_file(path, foreign::CONFIG)?;
     serde_json::from_slice(&bytes).map_err(|e| Error::Json { path: path.to_owned(), what, reason: e.to_string() })
 }
 

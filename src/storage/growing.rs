@@ -4,10 +4,9 @@
 //! file or another program's file shows nothing.
 
 use super::error::Result;
-use super::files::{replace, sweep};
+use super::files::{read_file, replace, sweep};
 use super::run::RunDir;
 use crate::protocol::Growing;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -57,9 +56,8 @@ impl GrowingTail {
             return None;
         }
         self.version = version;
-        let mut bytes = Vec::new();
-        let read = std::fs::File::open(&self.path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
-        Some(read.ok().and_then(|_| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+        let bytes = read_file(&self.path, MOST).ok();
+        Some(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
     }
 }
 

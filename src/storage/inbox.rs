@@ -5,8 +5,9 @@
 //! taken once more, and nothing twice. Refuses to append: the holder of the lock does.
 
 use super::error::{Error, Result};
-use super::files::{create_dir, names, sync_dir, temp_in, ticket, wall_ms, write_new};
+use super::files::{create_dir, names, read_file, sync_dir, temp_in, ticket, wall_ms, write_new};
 use super::session::SessionDir;
+use crate::foreign::DOCUMENT;
 use crate::protocol::SessionRecord;
 use std::path::{Path, PathBuf};
 
@@ -75,7 +76,7 @@ impl Inbox {
     /// # Errors
     /// When it cannot be read or set aside.
     pub fn read(&self, batch: &Path) -> Result<Option<Vec<SessionRecord>>> {
-        let bytes = std::fs::read(batch).map_err(|e| Error::io("read", batch, e))?;
+        let bytes = read_file(batch, DOCUMENT)?;
         let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
         let parsed: std::result::Result<Vec<SessionRecord>, _> = lines.map(serde_json::from_slice).collect();
         if let Ok(records) = parsed {

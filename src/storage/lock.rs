@@ -2,17 +2,20 @@
 //! process dies, so a lock is never stale and no process id has to be trusted.
 
 use super::error::{Error, Result};
-use super::files::wall_ms;
+use super::files::{open_file, open_file_with, read_head, wall_ms};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Most bytes of a lock file that are read.
+const LONGEST_HOLDER: u64 = 4096;
 
 /// Who holds a lock, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,14 +51,9 @@ impl Lock {
     /// # Errors
     /// When the file cannot be created, opened or locked.
     pub fn take(path: &Path) -> Result<Option<Self>> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| Error::io("open", path, e))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = open_file_with(&mut options, path)?;
         // A liveness probe holds a shared lock for some microseconds: do not mistake it for an owner.
         for attempt in 0..10 {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -93,16 +91,14 @@ impl Lock {
 /// Whether somebody holds the lock. Takes no longer than opening a file.
 #[must_use]
 pub fn is_locked(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
+    let Ok(file) = open_file(path) else { return false };
     flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
 /// Who holds (or last held) the lock, as its text says.
 #[must_use]
 pub fn lock_holder(path: &Path) -> Option<Holder> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+    serde_json::from_slice(&read_head(path, LONGEST_HOLDER).ok()?).ok()
 }
 
 fn tty() -> String {

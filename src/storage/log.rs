@@ -15,7 +15,7 @@ pub use tail::{LogPart, LogTail};
 pub use write::LogWriter;
 
 use super::error::Result;
-use super::files::names;
+use super::files::{below_session, names};
 use crate::protocol::{Header, RunEvent, SessionRecord, decode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,9 @@ enum HeaderLine {
 /// Major format version of the logs; a newer one is read-only.
 const MAJOR: u32 = 1;
 
+/// The longest segment that is read: four times what a writer begins the next one at.
+const LONGEST_SEGMENT: u64 = 256 << 20;
+
 /// Segments from this number on are read-only: a writer could not number the next one.
 const SEGMENT_LIMIT: u64 = 1_000_000_000_000_000_000;
 
@@ -119,8 +122,8 @@ pub(super) struct LogSegment {
 pub(super) struct Listing {
     /// The segments in reading order; a writer appends to the last one.
     pub(super) segments: Vec<LogSegment>,
-    /// Files named like segments that are not segments.
-    foreign: Vec<String>,
+    /// Files named like segments that are not read, and why.
+    foreign: Vec<(String, String)>,
     /// The number of the next segment: above every one below [`SEGMENT_LIMIT`].
     next: u64,
 }
@@ -140,14 +143,31 @@ impl Listing {
             if let Some(number) = number.filter(|n| *n < SEGMENT_LIMIT) {
                 listing.next = listing.next.max(number + 1);
             }
-            // A pipe, a device or a folder would block or never end.
-            match number.filter(|_| dir.join(&name).is_file()) {
-                Some(number) => listing.segments.push(LogSegment { writable: number < SEGMENT_LIMIT, number, name }),
-                None => listing.foreign.push(name),
+            let readable = match number {
+                Some(number) => segment_is_readable(&dir.join(&name)).map(|()| number),
+                None => Err("not a segment of this log, so it was not read".to_owned()),
+            };
+            match readable {
+                Ok(number) => listing.segments.push(LogSegment { writable: number < SEGMENT_LIMIT, number, name }),
+                Err(why) => listing.foreign.push((name, why)),
             }
         }
         listing.segments.sort();
         Ok(listing)
+    }
+}
+
+/// Whether a segment can be read to its end, and soon: a pipe, a device or a link to one would block or never end.
+fn segment_is_readable(path: &Path) -> std::result::Result<(), String> {
+    let not_read = |why: &dyn std::fmt::Display| format!("{why}, so it was not read");
+    let meta = below_session(path).and_then(|()| std::fs::metadata(path)).map_err(|e| not_read(&e))?;
+    match meta.len() {
+        _ if !meta.is_file() => Err(not_read(&"not a regular file")),
+        len if len > LONGEST_SEGMENT => {
+            let limit = LONGEST_SEGMENT >> 20;
+            Err(not_read(&format!("{} MiB long, and a segment has at most {limit}", len >> 20)))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,10 +5,11 @@
 //! a place that a session has; nothing is written outside a new hidden folder, which gets its name when all is verified.
 
 use super::error::{Error, Result};
-use super::files::{create_dir, create_new, free_bytes, names, sync_dir, temp_in, write_new};
+use super::files::{Hidden, create_dir, create_new, free_bytes, names, open_file, sync_dir, temp_in, write_new};
 use super::home::Home;
 use super::session::{SessionDir, pretty};
 use crate::domain::is_name;
+use crate::foreign;
 use crate::protocol::SessionMeta;
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -125,7 +126,12 @@ pub fn pack(dir: &SessionDir, to: &Path, weights: bool) -> Result<Packed> {
             }
         };
         let from = dir.path().join(&path);
-        let file = File::open(&from).map_err(|e| Error::io("read", &from, e))?;
+        let file = open_file(&from)?;
+        let longest = if kind == Part::Weights { u64::MAX } else { foreign::ROWS };
+        if file.metadata().map_err(|e| Error::io("read", &from, e))?.len() > longest {
+            let limit = format!("it is longer than the limit of {} GiB: move it out of the session", longest >> 30);
+            return Err(Error::io("pack", &from, std::io::Error::other(limit)));
+        }
         let size = match kind {
             Part::Log => whole_lines(&file).map_err(|e| Error::io("read", &from, e))?,
             _ => file.metadata().map_err(|e| Error::io("read", &from, e))?.len(),
@@ -260,25 +266,13 @@ pub fn unpack_into(from: &Path, folder: &Path) -> Result<SessionDir> {
     Ok(dir)
 }
 
-/// A folder that is removed unless it was renamed.
-struct Hidden(PathBuf);
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 fn refused(from: &Path, reason: impl Into<String>) -> Error {
     Error::Packed { path: from.to_owned(), reason: reason.into() }
 }
 
 /// Writes the archive's files below `to` and verifies them against its list.
 fn extract(from: &Path, to: &Path) -> Result<Packed> {
-    let file = File::open(from).map_err(|e| Error::io("read", from, e))?;
-    if file.metadata().is_ok_and(|meta| meta.is_dir()) {
-        return Err(refused(from, "it is a folder"));
-    }
+    let file = foreign::open(from).map_err(|e| Error::io("read", from, e))?;
     let mut magic = [0; 2];
     let gzipped = (&file).read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b];
     if !gzipped {

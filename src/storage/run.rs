@@ -3,13 +3,16 @@
 use super::checkpoint::{self, CheckpointDir, CheckpointSearch};
 use super::control;
 use super::error::{Error, Result};
-use super::files::{create_dir, read_json, sweep};
+use super::files::{below_session, create_dir, read_json, sweep};
 use super::home::data_root;
 use super::lock::{Holder, Lock, is_locked, lock_holder};
 use super::log::{LogTail, LogWriter};
 use crate::domain::{RunId, is_name};
 use crate::protocol::{RunCommand, RunEvent, RunSpec};
 use std::path::{Path, PathBuf};
+
+/// The folders in a run's own. None may be a link that leads out of its session's folder.
+const FOLDERS: [&str; 3] = ["metrics", "ctl", "ckpt"];
 
 /// A run's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +28,11 @@ impl RunDir {
     pub fn open(path: &Path) -> Result<Self> {
         let path = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
         let spec = path.join("spec.json");
-        match std::fs::metadata(&spec) {
-            Ok(_) => Ok(Self { path }),
-            Err(e) => Err(Error::io("read", &spec, e)),
+        std::fs::metadata(&spec).map_err(|e| Error::io("read", &spec, e))?;
+        for folder in FOLDERS {
+            below_session(&path.join(folder)).map_err(|e| Error::io("open", &path, e))?;
         }
+        Ok(Self { path })
     }
 
     /// The folder.

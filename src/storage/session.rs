@@ -1,7 +1,7 @@
 //! One session's folder: its header, lock, log and runs.
 
 use super::error::{Error, Result};
-use super::files::{create_dir, names, read_json, sweep, sync_dir, temp_in, write_new};
+use super::files::{Hidden, below_session, create_dir, names, read_json, sweep, sync_dir, temp_in, write_new};
 use super::home::{Home, data_root};
 use super::lock::{Holder, Lock, lock_holder};
 use super::log::{LogTail, LogWriter};
@@ -20,6 +20,9 @@ pub struct DataFile {
     /// Its contents.
     pub bytes: Vec<u8>,
 }
+
+/// The folders in a session's own. None may be a link that leads out of it.
+const FOLDERS: [&str; 7] = ["events", "runs", "quarantine", "inbox", "cache", "loops", "blobs"];
 
 /// A session's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +61,13 @@ impl SessionDir {
     /// When it is not a session's folder.
     pub fn open(path: &Path) -> Result<Self> {
         let path = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
-        if path.join("session.json").is_file() { Ok(Self { path }) } else { Err(Error::NotASession(path)) }
+        if !path.join("session.json").is_file() {
+            return Err(Error::NotASession(path));
+        }
+        for folder in FOLDERS {
+            below_session(&path.join(folder)).map_err(|e| Error::io("open", &path, e))?;
+        }
+        Ok(Self { path })
     }
 
     /// Creates a session under the data folder, or at a path when `name` holds a `/`. It appears atomically.
@@ -80,13 +89,14 @@ impl SessionDir {
         }
         let parent = path.parent().unwrap_or(Path::new("/"));
         create_dir(parent)?;
-        let temp = temp_in(parent, slug)?;
+        let hidden = Hidden(temp_in(parent, slug)?);
+        let temp = &hidden.0;
         create_dir(&temp.join("events"))?;
         create_dir(&temp.join("runs"))?;
         let meta = SessionMeta { name: slug.into(), ..meta.clone() };
         write_new(&temp.join("session.json"), &pretty(&meta, &path)?)?;
-        sync_dir(&temp)?;
-        std::fs::rename(&temp, &path).map_err(|e| Error::io("create", &path, e))?;
+        sync_dir(temp)?;
+        std::fs::rename(temp, &path).map_err(|e| Error::io("create", &path, e))?;
         sync_dir(parent)?;
         Ok(Self { path })
     }
@@ -294,7 +304,8 @@ impl SessionDir {
         if let Some(data) = spec.data().into_iter().find(|data| !files.iter().any(|file| file.name == data.file)) {
             return Err(Error::MissingData { path: path.join(&data.file) });
         }
-        let temp = temp_in(&runs, spec.id.as_str())?;
+        let hidden = Hidden(temp_in(&runs, spec.id.as_str())?);
+        let temp = &hidden.0;
         for part in ["metrics", "ctl", "ckpt"] {
             create_dir(&temp.join(part))?;
         }
@@ -305,8 +316,12 @@ impl SessionDir {
             write_new(&temp.join(&file.name), &file.bytes)?;
         }
         write_new(&temp.join("spec.json"), &pretty(spec, &path)?)?;
-        sync_dir(&temp)?;
-        std::fs::rename(&temp, &path).map_err(|e| Error::io("create", &path, e))?;
+        sync_dir(temp)?;
+        std::fs::rename(temp, &path).map_err(|e| match path.exists() {
+            // Another process launched a run of that id meanwhile.
+            true => Error::Exists(path.clone()),
+            false => Error::io("create", &path, e),
+        })?;
         sync_dir(&runs)?;
         RunDir::open(&path)
     }

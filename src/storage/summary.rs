@@ -4,7 +4,7 @@
 //! time. An intact log is counted from there on; a damaged one is folded, as everywhere else.
 
 use super::error::Result;
-use super::files::{names, read_json, replace};
+use super::files::{names, read_json, read_tail, replace};
 use super::home::Home;
 use super::lock::is_locked;
 use super::log::{Listing, newest};
@@ -13,8 +13,6 @@ use crate::domain::{Choice, Rater, RunId, Session};
 use crate::protocol::{Integrity, RunEvent, SessionRecord, apply_record, decode, verify};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -338,12 +336,5 @@ fn losses(log: &Path) -> Vec<f64> {
 
 /// The bytes of a file from an offset on; empty if it cannot be read, since one session must not fail the list.
 fn read_from(path: &Path, offset: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let read = File::open(path)
-        .and_then(|mut f| f.seek(SeekFrom::Start(offset)).map(|_| f))
-        .and_then(|mut f| f.read_to_end(&mut bytes));
-    if read.is_err() {
-        bytes.clear();
-    }
-    bytes
+    read_tail(path, offset, u64::MAX).unwrap_or_default()
 }

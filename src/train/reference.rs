@@ -61,7 +61,7 @@ impl ReferenceCache {
         let mut out = Vec::with_capacity(examples.len());
         for example in examples {
             let path = self.path(example);
-            let bytes = std::fs::read(&path).ok();
+            let bytes = crate::foreign::read(&path, crate::foreign::ROWS).ok();
             if let Some(entry) = bytes.as_deref().and_then(|b| parse(b, example)) {
                 used.hits += 1;
                 out.push(entry);

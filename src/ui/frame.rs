@@ -2,7 +2,7 @@
 //! here), and rules with titles.
 
 use crate::app::bindings::EVERYWHERE;
-use crate::app::{ActiveScreen, Model, RunView, SaveState, Tone, cells, clip, presentable, wrap};
+use crate::app::{ActiveScreen, Model, READ_ONLY_DISK, RunView, SaveState, Tone, cells, clip, presentable, wrap};
 use crate::domain::{QueueOrder, counted};
 use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use ratatui::buffer::Buffer;
@@ -76,6 +76,7 @@ pub fn saved(model: &Model, room: usize) -> Vec<Span<'static>> {
     let Some(open) = &model.open else { return Vec::new() };
     let retry = model.keys.key(EVERYWHERE, "save");
     let (text, style) = match (&open.read_only, open.saved()) {
+        (Some(disk), _) if disk == READ_ONLY_DISK => (disk.clone(), WARN),
         (Some(holder), _) => (format!("read-only: held by {holder}"), WARN),
         (None, SaveState::Saved) => ("✓ saved".to_owned(), GOOD),
         (None, SaveState::Saving(_)) => ("saving…".to_owned(), WARN),

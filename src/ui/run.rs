@@ -106,6 +106,7 @@ pub fn headline(run: &RunState, status: &RunStatus, sampling: bool, width: u16) 
         RunStatus::Starting => ("STARTING", ACCENT),
         RunStatus::Running => ("LIVE", GOOD),
         RunStatus::Paused => ("PAUSED", WARN),
+        RunStatus::Suspended => ("SUSPENDED", BAD),
         RunStatus::Finished => ("FINISHED", BOLD),
         RunStatus::Stopped => ("STOPPED", BOLD),
         RunStatus::Failed(_) => ("FAILED", BAD),

@@ -1,5 +1,6 @@
 //! A drawn buffer as an SVG picture: a monospace grid with the terminal's colours, for the README and for reports.
 
+use crate::domain::sanitise;
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::style::{Color, Modifier};
 use std::fmt::Write;
@@ -197,5 +198,5 @@ fn colour(colour: Color) -> Option<&'static str> {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    sanitise(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -71,6 +71,6 @@ pub(super) fn bind(
 }
 
 fn digest(path: &Path) -> Result<FileDigest, Error> {
-    let bytes = std::fs::read(path).map_err(|e| storage::Error::io("read", path, e))?;
+    let bytes = storage::read_file(path, crate::foreign::ROWS)?;
     Ok(FileDigest { size: bytes.len() as u64, sha256: sha256(&bytes) })
 }

@@ -8,6 +8,7 @@ use super::log::Log;
 use super::prepared::Prepared;
 use crate::domain::{Contestant, EvalAnswer, EvalState, Finding, Fold64, GatePair, RunId, Severity};
 use crate::evaluate::{EvalInputs, Evaluation, GateSetInput, JudgeInputs, JudgingRun, TrainingSuites};
+use crate::foreign;
 use crate::protocol::{
     CheckpointRole, DataSnapshot, EvalSide, EvalSpec, GateSet, Rendering, RunEvent, RunSpec, TRAINED_PROMPTS, Task,
     TrainSpec,
@@ -71,7 +72,7 @@ pub(super) fn training_suites(run: &RunDir, train: &TrainSpec) -> Result<Option<
 fn text(run: &RunDir, data: &DataSnapshot) -> Result<String, Error> {
     let path = run.path().join(&data.file);
     let wrong = |reason: String| Error::Data { path: path.clone(), reason };
-    let bytes = std::fs::read(&path).map_err(|e| storage::Error::io("read", &path, e))?;
+    let bytes = storage::read_file(&path, foreign::ROWS)?;
     if sha256(&bytes) != data.sha256 {
         return Err(wrong("was changed since the run was launched: launch a new run".into()));
     }
@@ -153,11 +154,10 @@ fn reward_rendering(run: &RunDir, side: &EvalSide) -> Result<Option<Rendering>, 
 /// What the contestants were trained on, as hashes, a line each; nothing for a run of an older version.
 fn trained_prompts(run: &RunDir) -> Result<BTreeSet<String>, Error> {
     let path = run.path().join(TRAINED_PROMPTS);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
-        Err(e) => Err(storage::Error::io("read", &path, e).into()),
+    if !path.exists() {
+        return Ok(BTreeSet::new());
     }
+    Ok(storage::read_text_file(&path, foreign::ROWS)?.lines().map(str::to_owned).collect())
 }
 
 /// What a contestant's answers depend on besides prompt and sampling.

@@ -72,7 +72,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
 pub(crate) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str) -> Result<Vec<T>, Error> {
     let path = run.path().join(file);
     let wrong = |reason: String| Error::Data { path: path.clone(), reason };
-    let bytes = std::fs::read(&path).map_err(|e| storage::Error::io("read", &path, e))?;
+    let bytes = storage::read_file(&path, crate::foreign::ROWS)?;
     if sha256(&bytes) != expected {
         return Err(wrong("was changed since the run was launched: launch a new run".into()));
     }

@@ -45,28 +45,33 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "std::net",
         ],
     ),
-    ("storage", &["domain", "protocol"], &["tokio", "candle_core", "candle_nn", "ratatui", "crossterm"]),
+    (
+        "foreign",
+        &[],
+        &["tokio", "candle_core", "candle_nn", "ratatui", "crossterm", "std::time", "std::process", "std::net"],
+    ),
+    ("storage", &["domain", "protocol", "foreign"], &["tokio", "candle_core", "candle_nn", "ratatui", "crossterm"]),
     (
         "kernels",
         &[],
         &["tokio", "candle_core", "ratatui", "crossterm", "std::fs", "std::time", "std::process", "std::net"],
     ),
-    ("model", &["domain", "protocol", "kernels"], &["tokio", "ratatui", "crossterm"]),
+    ("model", &["foreign", "domain", "protocol", "kernels"], &["tokio", "ratatui", "crossterm"]),
     ("nn", &["model", "kernels", "domain"], &["tokio", "ratatui", "crossterm"]),
     ("generate", &["nn", "model", "kernels", "protocol", "domain"], &["tokio", "ratatui", "crossterm"]),
     (
         "train",
-        &["generate", "nn", "model", "kernels", "protocol", "demo", "domain"],
+        &["foreign", "generate", "nn", "model", "kernels", "protocol", "demo", "domain"],
         &["tokio", "ratatui", "crossterm"],
     ),
     (
         "evaluate",
-        &["train", "generate", "nn", "model", "kernels", "protocol", "domain"],
+        &["foreign", "train", "generate", "nn", "model", "kernels", "protocol", "domain"],
         &["tokio", "ratatui", "crossterm"],
     ),
     (
         "worker",
-        &["domain", "protocol", "storage", "model", "nn", "generate", "train", "evaluate"],
+        &["foreign", "domain", "protocol", "storage", "model", "nn", "generate", "train", "evaluate"],
         &["ratatui", "crossterm", "candle_core", "candle_nn"],
     ),
     (
@@ -89,7 +94,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["domain", "app"],
         &["tokio", "candle_core", "candle_nn", "crossterm", "std::fs", "std::time", "std::process", "std::net"],
     ),
-    ("shell", &["app", "ui", "storage", "protocol", "demo", "domain"], &["candle_core", "candle_nn", "safetensors"]),
+    (
+        "shell",
+        &["foreign", "app", "ui", "storage", "protocol", "demo", "domain"],
+        &["candle_core", "candle_nn", "safetensors"],
+    ),
 ];
 
 fn root() -> PathBuf {
@@ -238,6 +247,28 @@ fn gradient_paths_use_no_fused_operation_without_a_backward_pass() {
                 if line.contains(op) {
                     wrong.push(format!("{}:{}: `{op}` cuts the gradient", path.display(), number + 1));
                 }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_of_strangers_are_opened_in_one_way() {
+    let openers = ["fs::read(", "fs::read_to_string(", "File::open(", "read_to_string(path"];
+    let rooms = ["storage", "model", "nn", "train", "evaluate", "worker", "shell"];
+    // A pipe that a person names for an import; the build script, which no stranger reaches.
+    let others = ["storage/container.rs", "shell/bundle/build.rs"];
+    let mut wrong = Vec::new();
+    for (path, text) in rooms.iter().flat_map(|room| sources(&root().join("src").join(room))) {
+        if others.iter().any(|other| path.ends_with(other)) || path.to_string_lossy().contains("/tests") {
+            continue;
+        }
+        for (number, line) in code(&text) {
+            // To fsync a file or a folder, and to ask the kernel.
+            let own = line.contains("sync") || line.contains("/proc/self");
+            if !own && openers.iter().any(|opener| line.contains(opener)) {
+                wrong.push(format!("{}:{}: use `foreign` or `storage::read_file`", path.display(), number + 1));
             }
         }
     }

@@ -31,6 +31,7 @@ mod fuzz;
 mod gguf;
 mod growing;
 mod hints;
+mod hostile;
 mod hub;
 mod ifeval;
 mod inputs;

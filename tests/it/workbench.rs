@@ -1,11 +1,11 @@
 //! The state machine, driven by keys: verdicts on disk, undo and redo, a slow and a failing disk, the keymap, and the
 //! path from an empty machine to a session.
 
-use crate::support::{Desk, cards, key, log_read, models, opened, pairs, sampling};
+use crate::support::{Desk, cards, envelopes, key, log_read, models, opened, pairs, sampling, sampling_began};
 use std::collections::HashSet;
 use tiebreak::app::{ActiveScreen, Effect, Goal, Msg, Next, Popup, ROUTES, SaveState, all_keys, keymap, update};
 use tiebreak::domain::{Choice, CompletionId, Num, Rater, RunId, Seen, Side, Strength, hash64};
-use tiebreak::protocol::SessionRecord;
+use tiebreak::protocol::{RunEvent, SessionRecord};
 
 fn judged(desk: &Desk) -> Vec<(String, Choice)> {
     let session = desk.session();
@@ -593,4 +593,42 @@ fn what_was_typed_for_a_new_session_is_kept_when_it_is_wrong() {
         "{}",
         desk.screen()
     );
+}
+
+#[test]
+fn redraw_and_suspend_work_over_every_popup() {
+    for open in ["?", ":", "/", "n"] {
+        let mut desk = Desk::with_session(80, 24, pairs(3));
+        desk.keys(open);
+        assert_eq!(desk.model.popups.len(), 1, "{open}");
+        for (key, effect) in [("ctrl-l", Effect::Redraw), ("ctrl-z", Effect::Suspend)] {
+            desk.effects();
+            desk.keys(key);
+            assert!(desk.effects().contains(&effect), "{key} over {open}");
+            assert_eq!(desk.model.popups.len(), 1, "{key} over {open}");
+        }
+    }
+}
+
+#[test]
+fn a_run_whose_process_is_stopped_by_a_signal_is_shown_so_and_without_a_speed() {
+    let mut desk = Desk::with_session(120, 40, pairs(3));
+    let run = RunId::new("sample-1");
+    desk.send(Msg::RunFound(Box::new(sampling("sample-1"))));
+    desk.send(Msg::RunAlive { run: run.clone(), alive: true });
+    let mut events = sampling_began(120);
+    for step in 1..=20 {
+        let metrics = serde_json::from_value(serde_json::json!({ "tokens": 400.0 })).unwrap();
+        events.push(RunEvent::Stepped { step, epoch: 0.0, metrics });
+    }
+    desk.send(Msg::RunRecords { run: run.clone(), records: envelopes(&events) });
+    desk.keys("w");
+    assert!(desk.screen().contains("LIVE"), "{}", desk.screen());
+    desk.send(Msg::RunSuspended { run: run.clone(), suspended: true });
+    let stopped = desk.screen();
+    assert!(stopped.contains("SUSPENDED") && !stopped.contains("LIVE") && !stopped.contains("tok/s"), "{stopped}");
+    desk.keys("p");
+    assert!(desk.screen().contains("is stopped by a signal"), "{}", desk.screen());
+    desk.send(Msg::RunSuspended { run, suspended: false });
+    assert!(desk.screen().contains("LIVE"), "{}", desk.screen());
 }

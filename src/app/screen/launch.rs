@@ -338,7 +338,7 @@ fn start(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
     let clock_ms = model.clock_ms;
     let read_only = model.open.as_ref().and_then(|o| o.read_only.clone());
     let request = match read_only {
-        Some(holder) => Err(format!("read-only: {holder} holds this session; close it there to write here")),
+        Some(holder) => Err(crate::app::open::read_only_sentence(&holder)),
         None if launch.launched_ms.is_some_and(|at| clock_ms < at + LAUNCH_MS) => {
             Err("the run is starting already".into())
         }

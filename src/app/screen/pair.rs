@@ -108,7 +108,7 @@ impl PairScreen {
     #[must_use]
     pub fn obstacle(&self, open: &OpenSession) -> Option<String> {
         if let Some(holder) = &open.read_only {
-            return Some(format!("read-only: {holder} holds this session; close it there to write here"));
+            return Some(crate::app::open::read_only_sentence(holder));
         }
         match (self.request(), &self.preview) {
             (Err(why), _) => Some(why),

@@ -354,7 +354,7 @@ impl SampleScreen {
 /// Why nothing can start in this session now.
 fn blocked(shared: &Shared, open: &OpenSession) -> Option<String> {
     if let Some(holder) = &open.read_only {
-        return Some(format!("read-only: {holder} holds this session; close it there to write here"));
+        return Some(crate::app::open::read_only_sentence(holder));
     }
     if !open.loaded {
         return Some("the session is still being read".into());

@@ -77,7 +77,7 @@ impl ScoreScreen {
     pub fn obstacle(&self, shared: &Shared) -> Option<String> {
         let open = shared.open.as_ref()?;
         if let Some(holder) = &open.read_only {
-            return Some(format!("read-only: {holder} holds this session; close it there to write here"));
+            return Some(crate::app::open::read_only_sentence(holder));
         }
         if shared.scoring.is_some() {
             return Some("scoring is under way: wait for its end, or stop it (ctrl-x)".into());

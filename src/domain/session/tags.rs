@@ -40,7 +40,7 @@ pub fn tag_problem(tag: &str) -> Option<String> {
         _ if tag.trim().is_empty() => Some("a tag is empty".into()),
         _ if tag.starts_with(['+', '-']) => Some(format!("the tag `{tag}` begins with + or -")),
         _ if tag.chars().count() > LONGEST => Some(format!("a tag has at most {LONGEST} characters")),
-        Some(c) => Some(format!("the tag `{}` contains {c:?}", super::super::text::sanitise(tag))),
+        Some(c) => Some(format!("the tag `{}` contains {c:?}", super::super::safe_text::sanitise(tag))),
         None => None,
     }
 }

@@ -8,8 +8,9 @@ use super::super::error::{Error, Result};
 use super::super::out;
 use super::context::CommandContext;
 use crate::domain::{Choice, EvalState, SampledHash, Session, Side, counted, hash64};
+use crate::foreign::ROWS;
 use crate::protocol::{Envelope, Integrity, RunEvent, SessionRecord, Task, apply_record, apply_run_event};
-use crate::storage::{LogRecord, LogTail, RunDir, SessionDir, is_locked, sha256};
+use crate::storage::{LogRecord, LogTail, RunDir, SessionDir, is_locked, read_file, sha256};
 use serde_json::json;
 
 /// Counts and problems of a check.
@@ -107,19 +108,10 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
         let path = run.path().join(&data.file);
         // Large data may be missing if a recipe file says how to recreate it.
         let recipe = run.path().join(format!("{}.recipe", data.file));
-        match std::fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && recipe.is_file() => {
-                out::note(&format!(
-                    "{} of run {id} is not kept: {} says how to recreate it",
-                    data.file,
-                    recipe.display()
-                ));
-            }
-            Err(e) => return Err(Error::io("read", &path, e)),
-            Ok(bytes) if sha256(&bytes) != data.sha256 => {
-                tally.wrong.push(format!("{} of run {id} was changed since its launch", data.file));
-            }
-            Ok(_) => {}
+        if !path.exists() && recipe.is_file() {
+            out::note(&format!("{} of run {id} is not kept: {} says how to recreate it", data.file, recipe.display()));
+        } else if sha256(&read_file(&path, ROWS)?) != data.sha256 {
+            tally.wrong.push(format!("{} of run {id} was changed since its launch", data.file));
         }
     }
     let mut texts = SampledHash::default();

@@ -5,7 +5,7 @@
 use super::super::error::{Error, Result};
 use super::super::out;
 use super::context::CommandContext;
-use crate::domain::{Finding, RunState, RunStatus, Severity, counted};
+use crate::domain::{Finding, RunState, RunStatus, Severity, counted, one_line};
 use crate::protocol::{Envelope, RunEvent, apply_run};
 use crate::storage::{RunDir, SessionDir};
 use indicatif::ProgressBar;
@@ -93,7 +93,7 @@ impl Follower<'_> {
                 }
             }
             RunEvent::Progressed { stage, done, total } => {
-                self.bar.set_message(format!("{} · {stage} {done}/{total}", self.name));
+                self.bar.set_message(one_line(&format!("{} · {stage} {done}/{total}", self.name)));
             }
             RunEvent::Stepped { step, epoch, metrics } => {
                 let loss = metrics.get("loss").map_or_else(String::new, |l| format!(" · loss {l:.4}"));

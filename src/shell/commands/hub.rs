@@ -83,7 +83,7 @@ fn gather(paths: &[PathBuf], to: &Path) -> Result<PathBuf> {
     }
     let mut bytes = Vec::new();
     for path in paths {
-        bytes.extend(std::fs::read(path).map_err(|e| Error::io("read", path, e))?);
+        bytes.extend(crate::foreign::read(path, crate::foreign::ROWS).map_err(|e| Error::io("read", path, e))?);
         if paths.len() > 1 && !bytes.ends_with(b"\n") {
             bytes.push(b'\n');
         }

@@ -8,7 +8,9 @@ use super::super::evaluation::others;
 use super::super::{out, report, supervisor};
 use super::context::CommandContext;
 use super::picture::picture;
-use crate::domain::{Metrics, Outcome, RunId, RunState, RunStatus, Session, eval_report, sanitise, with_people};
+use crate::domain::{
+    Metrics, Outcome, RunId, RunState, RunStatus, Session, eval_report, shown_json, table_cell, with_people,
+};
 use crate::protocol::{Envelope, RunEvent, RunSpec, Task};
 use crate::storage::{Home, RunDir, SessionDir};
 use serde_json::{Value, json};
@@ -25,7 +27,7 @@ pub fn run(context: &CommandContext, args: &ReportArgs) -> Result<()> {
         "html" => page(&context.home, &dir, run.as_ref(), args)?,
         "md" => report::markdown(&report::document(&dir, run.as_ref())?),
         "csv" => table(&dir, run.as_ref())?,
-        "json" => format!("{:#}\n", data(&dir, run.as_ref())?),
+        "json" => shown_json(format!("{:#}\n", data(&dir, run.as_ref())?)),
         _ => {
             return Err(Error::Usage(format!(
                 "{} is not a report format: use .svg, .html, .md, .csv or .json, or - for Markdown on standard output",
@@ -104,23 +106,23 @@ fn items(run: &RunDir) -> Result<String> {
         m.values.iter().map(move |(name, value)| {
             let key = &m.key;
             [&key.suite, &key.item, &key.seed.to_string(), m.side.word(), name, &value.to_string()]
-                .map(sanitise)
+                .map(str::to_owned)
                 .to_vec()
         })
     });
     let compared = state.eval.comparisons().map(|c| {
         let p = c.p.map_or_else(String::new, |p| p.0.to_string());
         let (seed, key) = (c.key.seed.to_string(), &c.key);
-        [key.suite.as_str(), &key.item, &seed, &c.judge, "p", &p].map(sanitise).to_vec()
+        [key.suite.as_str(), &key.item, &seed, &c.judge, "p", &p].map(str::to_owned).to_vec()
     });
     csv(std::iter::once(head).chain(measured).chain(compared))
 }
 
-/// Rows as comma-separated values; a field with a comma, a quote or a line break is quoted.
+/// Rows as comma-separated values: a field with a comma, a quote or a line break is quoted, and none is a formula.
 fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> Result<String> {
     let mut table = csv::Writer::from_writer(Vec::new());
     for row in rows {
-        table.write_record(&row).map_err(|e| Error::bug("write a table", e))?;
+        table.write_record(row.iter().map(|cell| table_cell(cell))).map_err(|e| Error::bug("write a table", e))?;
     }
     let bytes = table.into_inner().map_err(|e| Error::bug("write a table", e))?;
     String::from_utf8(bytes).map_err(|e| Error::bug("write a table", e))
@@ -193,5 +195,7 @@ mod tests {
     fn a_field_of_a_table_keeps_its_commas() {
         let rows = [["step", "check, strict"], ["1", "say \"a\""]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(csv(rows).unwrap(), "step,\"check, strict\"\n1,\"say \"\"a\"\"\"\n");
+        let hostile = [["=1+1", "a\u{1b}[2J\u{202e}"], ["-0.5", "-x"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(csv(hostile).unwrap(), "'=1+1,a\u{241b}[2J\n-0.5,'-x\n");
     }
 }

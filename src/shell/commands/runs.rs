@@ -153,7 +153,7 @@ pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
 
 /// Says so where an adapter names its base by a path.
 fn note_of_base(folder: &Path) {
-    let config = std::fs::read(folder.join("adapter_config.json")).ok();
+    let config = crate::foreign::read(&folder.join("adapter_config.json"), crate::foreign::CONFIG).ok();
     let config = config.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok()).unwrap_or_default();
     if config["revision"].is_null()
         && let Some(base) = config["base_model_name_or_path"].as_str()

@@ -1,9 +1,9 @@
 //! What contestants were trained on, by the rows of their runs; and what a plan leaves out because of it. Refuses models.
 
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use crate::domain::{PromptBody, PromptId, RunId, SftRow, is_held_out};
 use crate::protocol::Task;
-use crate::storage::SessionDir;
+use crate::storage::{self, SessionDir};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ pub(super) fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<
         let Task::Train(train) = run.spec()?.task else { continue };
         for data in [Some(&train.data), train.mix.as_ref()].into_iter().flatten() {
             let path = run.path().join(&data.file);
-            let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+            let text = storage::read_text_file(&path, crate::foreign::ROWS)?;
             let fraction = train.params.f64("eval_fraction");
             let rows: Vec<_> = text.lines().filter_map(trained_prompt).collect();
             let id_of = |(id, body): &(PromptId, PromptBody)| {

@@ -90,7 +90,7 @@ pub fn get(name: &HubName) -> Result<DataFiles> {
     if files.iter().any(|file| file == README) {
         let done = fetch(&client, &repo, &commit, &[README.to_owned()], &again)?;
         let path = done.folder.join(README);
-        let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let text = crate::foreign::read(&path, crate::foreign::CONFIG).map_err(|e| Error::io("read", &path, e))?;
         card = configs(&name.repo, &String::from_utf8_lossy(&text))?;
         (first, bytes) = (done.files, done.bytes);
     }
@@ -156,7 +156,7 @@ fn cached(place: &HubPlace, repo: &HubRepo, name: &HubName) -> Result<Option<Dat
             return Ok(None);
         }
         let files = names_in(&folder);
-        let card = std::fs::read(folder.join(README)).unwrap_or_default();
+        let card = crate::foreign::read(&folder.join(README), crate::foreign::CONFIG).unwrap_or_default();
         let card = configs(&name.repo, &String::from_utf8_lossy(&card))?;
         if let Ok(choice) = choose(name, &files, &card) {
             choice.notes.iter().for_each(|note| out::note(note));

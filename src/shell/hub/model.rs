@@ -124,7 +124,7 @@ struct WeightIndex {
 
 /// The shards that an index names.
 fn shards(index: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read(index).map_err(|e| Error::io("read", index, e))?;
+    let text = crate::foreign::read(index, crate::foreign::DOCUMENT).map_err(|e| Error::io("read", index, e))?;
     let parsed: WeightIndex = serde_json::from_slice(&text)
         .map_err(|e| Error::failed(format!("{} is not a weight index ({e}): get another revision", index.display())))?;
     let mut names: Vec<String> = parsed.weight_map.into_values().collect();
@@ -139,7 +139,10 @@ pub(super) fn cached_commit(place: &HubPlace, repo: &HubRepo) -> Option<(String,
     let commit = if is_commit(&repo.revision) {
         repo.revision.clone()
     } else {
-        std::fs::read_to_string(folder.join("refs").join(&repo.revision)).ok()?.trim().to_owned()
+        crate::foreign::read_text(&folder.join("refs").join(&repo.revision), crate::foreign::CONFIG)
+            .ok()?
+            .trim()
+            .to_owned()
     };
     let snapshot = repo.cached(place).pointer_path(&commit);
     (is_commit(&commit) && snapshot.is_dir()).then_some((commit, snapshot))

@@ -90,7 +90,7 @@ fn token(home: impl Fn() -> Result<PathBuf>) -> Result<Option<String>> {
             Err(_) => return Ok(None),
         },
     };
-    match std::fs::read_to_string(&path) {
+    match crate::foreign::read_text(&path, crate::foreign::CONFIG) {
         Ok(text) => usable(&text, &path.display().to_string()),
         Err(_) => Ok(None),
     }

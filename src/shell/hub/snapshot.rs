@@ -97,8 +97,9 @@ pub(super) fn fetch(
 
 /// Takes the mark of an unfinished download away, if it is this one's and all of it is there.
 fn finish(marker: &Path, commit: &str, folder: &Path) -> Result<()> {
-    let Some(unfinished) =
-        fs::read(marker).ok().and_then(|text| serde_json::from_slice::<UnfinishedDownload>(&text).ok())
+    let Some(unfinished) = crate::foreign::read(marker, crate::foreign::CONFIG)
+        .ok()
+        .and_then(|text| serde_json::from_slice::<UnfinishedDownload>(&text).ok())
     else {
         return Ok(());
     };

@@ -19,8 +19,7 @@ impl BaseCard {
     /// Reads the card of a model's folder; empty for a file, or without one.
     pub(super) fn of(model: &Path) -> Self {
         let path = model.join("README.md");
-        let short = std::fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() <= LONGEST);
-        let text = if short { std::fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
+        let text = crate::foreign::read_text(&path, LONGEST).unwrap_or_default();
         Self::read(&text)
     }
 

@@ -191,7 +191,7 @@ fn data(out: &mut Document, dir: &SessionDir, run: &ReportedRun, train: &TrainSp
     let mut sources: BTreeMap<String, usize> = BTreeMap::new();
     for data in [Some(&train.data), train.mix.as_ref()].into_iter().flatten() {
         let path = run.dir.path().join(&data.file);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        let text = crate::storage::read_text_file(&path, crate::foreign::ROWS)?;
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let row: Value = serde_json::from_str(line).unwrap_or_default();
             let id = row.get("prompt_id").or_else(|| row.get("id")).and_then(Value::as_str);

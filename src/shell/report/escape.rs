@@ -1,10 +1,12 @@
-//! Text as HTML. Owns escaping; refuses markup.
+//! Text as HTML. Owns escaping; refuses markup and what must not be shown.
+
+use crate::domain::sanitise;
 
 /// Text as HTML, safe inside elements and quoted attributes.
 #[must_use]
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in sanitise(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),

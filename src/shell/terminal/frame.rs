@@ -4,6 +4,7 @@
 //! hides a hidden cursor again in every frame; this one writes nothing. Frames are wrapped in synchronised output (mode
 //! 2026) if the terminal supports it.
 
+use crate::domain::is_shown;
 use ratatui::backend::{Backend, ClearType, CrosstermBackend, WindowSize};
 use ratatui::buffer::Cell;
 use ratatui::layout::{Position, Size};
@@ -114,12 +115,10 @@ impl<O: Output> Backend for FrameBackend<O> {
         if content.peek().is_none() {
             return Ok(());
         }
-        // The last check before the terminal: no control character in a cell may reach it.
+        // The last check before the terminal: nothing in a cell that must not be shown may reach it.
         let masked = Cell::new("\u{fffd}");
-        self.inner.draw(
-            content
-                .map(|(x, y, cell)| (x, y, if cell.symbol().chars().any(char::is_control) { &masked } else { cell })),
-        )
+        self.inner
+            .draw(content.map(|(x, y, cell)| (x, y, if cell.symbol().chars().all(is_shown) { cell } else { &masked })))
     }
 
     fn hide_cursor(&mut self) -> io::Result<()> {
@@ -160,13 +159,23 @@ impl<O: Output> Backend for FrameBackend<O> {
     }
 }
 
+/// The largest size that is drawn.
+const MOST_COLUMNS: u16 = 1000;
+const MOST_ROWS: u16 = 500;
+
 /// The terminal's size in cells; 80 by 24 if unknown.
 fn size() -> io::Result<Size> {
     let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout())?;
     if size.ws_col == 0 || size.ws_row == 0 {
         return Ok(Size::new(80, 24));
     }
-    Ok(Size::new(size.ws_col, size.ws_row))
+    let (columns, rows) = at_most(size.ws_col, size.ws_row);
+    Ok(Size::new(columns, rows))
+}
+
+/// The part of a terminal that is drawn on: some claim 65535 by 65535 cells, for which no machine has memory.
+pub fn at_most(columns: u16, rows: u16) -> (u16, u16) {
+    (columns.min(MOST_COLUMNS), rows.min(MOST_ROWS))
 }
 
 #[cfg(test)]

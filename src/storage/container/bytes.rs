@@ -4,6 +4,7 @@
 //! kind.
 
 use super::super::error::{Error, Result};
+use crate::foreign;
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -51,7 +52,7 @@ const FOREIGN: &[(&[u8], &str)] = &[
 /// When it cannot be read, or is of a kind that is not read.
 pub(super) fn open(path: &Path) -> Result<Content> {
     let read = |e| Error::io("read", path, e);
-    let mut file = File::open(path).map_err(read)?;
+    let mut file = foreign::open(path).map_err(read)?;
     let begins = head(&mut file, 16).map_err(read)?;
     if begins.starts_with(b"PAR1") {
         return Ok(Content::Parquet(file));

@@ -2,7 +2,7 @@
 //!
 //! Owns the translation of Parquet's values. Refuses to read a part of a damaged file.
 
-use crate::domain::contained;
+use crate::foreign::contained;
 use crate::storage::error::{Error, Result};
 use crate::storage::record::{Object, Record};
 use parquet::column::page::Page;

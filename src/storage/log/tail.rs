@@ -5,12 +5,13 @@
 //! The first one in the log keeps the number; the other gets a substitute derived from its content.
 
 use super::super::error::{Error, Result};
+use super::super::files::open_file;
 use super::scan::{LineContent, ParsedRecord, parsed_lines};
 use super::seq_index::{Relation, SeqIndex};
 use super::{Listing, LogRecord, LogSegment, parse_header};
 use crate::protocol::{Damage, DamagedPlace, Envelope, Integrity, parse_verified, verify};
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -25,7 +26,7 @@ pub struct LogTail<T> {
     /// The folder's mtime at the last listing, if it had settled by then.
     listed: Option<SystemTime>,
     cursors: Vec<SegmentCursor>,
-    foreign: Vec<String>,
+    foreign: Vec<(String, String)>,
     state: ReadState,
     _record: PhantomData<fn() -> T>,
 }
@@ -102,9 +103,9 @@ impl<T: LogRecord> LogTail<T> {
             integrity.merge(&cursor.pending);
         }
         let whole_file = |damage, file: String, what: String| DamagedPlace { damage, file, line: 0, what };
-        for name in &self.foreign {
+        for (name, why) in &self.foreign {
             let file = format!("{}/{name}", self.state.folder);
-            integrity.note(1, whole_file(Damage::File, file, "not a segment of this log, so it was not read".into()));
+            integrity.note(1, whole_file(Damage::File, file, why.clone()));
         }
         // Damaged lines are reported already; this reports the missing numbers beyond them.
         let lost = self.state.lost + self.cursors.iter().map(|cursor| cursor.pending_lost).sum::<u64>();
@@ -231,10 +232,10 @@ impl SegmentCursor {
         if self.done {
             return Ok(());
         }
-        let file = match self.file.take().map_or_else(|| File::open(&self.path), Ok) {
+        let file = match self.file.take().map_or_else(|| open_file(&self.path), Ok) {
             Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(Error::io("open", &self.path, e)),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
         };
         let meta = file.metadata().map_err(|e| Error::io("read", &self.path, e))?;
         let stat = (meta.len(), meta.modified().ok());

@@ -2,10 +2,12 @@
 
 use super::super::error::{Error, Result};
 use super::super::fault::pass;
-use super::super::files::{create_dir, put, sync_dir, ticket, wall_ms, write_new};
+use super::super::files::{
+    create_dir, open_file, open_file_with, put, read_tail, sync_dir, ticket, wall_ms, write_new,
+};
 use super::super::lock::Lock;
 use super::scan::{LineContent, lines};
-use super::{Cut, HeaderLine, Listing, LogRecord, MAJOR, SEGMENT_LIMIT, parse_header, segment_path};
+use super::{Cut, HeaderLine, LONGEST_SEGMENT, Listing, LogRecord, MAJOR, SEGMENT_LIMIT, parse_header, segment_path};
 use crate::protocol::{Header, MAX_SEQ, encode, verify};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -89,7 +91,7 @@ impl<T: LogRecord> LogWriter<T> {
         if cut.bytes > 0 {
             copy_to_quarantine(&path, cut.offset, quarantine)?;
         }
-        let file = OpenOptions::new().read(true).append(true).open(&path).map_err(|e| Error::io("open", &path, e))?;
+        let file = open_file_with(OpenOptions::new().read(true).append(true), &path)?;
         if cut.bytes > 0 {
             file.set_len(end.good).and_then(|()| file.sync_all()).map_err(|e| Error::io("repair", &path, e))?;
         }
@@ -243,7 +245,7 @@ impl<T: LogRecord> LogWriter<T> {
         // Readers may already see the new file: if anything below fails, the log continues in yet another one.
         self.suspect = true;
         self.next += 1;
-        self.file = OpenOptions::new().read(true).append(true).open(&path).map_err(|e| Error::io("open", &path, e))?;
+        self.file = open_file_with(OpenOptions::new().read(true).append(true), &path)?;
         self.path = path;
         self.len = len;
         self.saved = len - lines.len() as u64;
@@ -304,7 +306,7 @@ struct SegmentInfo {
 impl SegmentInfo {
     fn of(path: &Path) -> Result<Self> {
         let read = |e| Error::io("read", path, e);
-        let file = File::open(path).map_err(read)?;
+        let file = open_file(path)?;
         let mut end = Self { len: file.metadata().map_err(read)?.len(), ..Self::default() };
         let len = end.len;
         let mut first = true;
@@ -345,11 +347,7 @@ impl SegmentInfo {
 /// Copies the bytes from `offset` on into the quarantine, durably, before they are cut.
 fn copy_to_quarantine(path: &Path, offset: u64, quarantine: &Path) -> Result<()> {
     create_dir(quarantine)?;
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|mut f| f.seek(SeekFrom::Start(offset)).map(|_| f))
-        .and_then(|mut f| f.read_to_end(&mut bytes))
-        .map_err(|e| Error::io("read", path, e))?;
+    let bytes = read_tail(path, offset, LONGEST_SEGMENT)?;
     let log: Vec<_> = path.components().rev().take(3).map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
     let name = log.into_iter().rev().collect::<Vec<_>>().join("-");
     write_new(&quarantine.join(format!("{name}-at-{offset}-{}-{}", wall_ms(), ticket())), &bytes)?;

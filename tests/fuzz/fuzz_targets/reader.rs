@@ -25,7 +25,7 @@ fn begin() {
     // A panic of a library that the program contains must not end the process; libFuzzer's hook would.
     let _ = std::panic::take_hook();
     std::panic::set_hook(Box::new(|panic| {
-        if !tiebreak::domain::panics_are_contained() {
+        if !tiebreak::foreign::panics_are_contained() {
             eprintln!("{panic}");
         }
     }));

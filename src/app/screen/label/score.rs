@@ -122,6 +122,7 @@ pub fn sampler(open: &OpenSession, keys: &KeyBindings) -> String {
             _ => format!("sampler: {so_far}{} ahead", counted(ahead, "pair")),
         },
         RunStatus::Paused => format!("sampler: paused{at}"),
+        RunStatus::Suspended => format!("sampler: suspended{at}, {watch} shows it"),
         RunStatus::Failed(_) => format!("sampler: failed, {watch} shows why"),
         RunStatus::Lost => format!("sampler: lost{at}, {watch} shows why"),
         RunStatus::Finished | RunStatus::Stopped => String::new(),

@@ -129,7 +129,7 @@ impl LoopForm {
     pub(super) fn start(&mut self, shared: &mut Shared) -> Vec<Effect> {
         let starting = self.started_ms.is_some_and(|at| shared.clock_ms < at + START_MS);
         let blocked = match (&self.plan, shared.open.as_ref().and_then(|open| open.read_only.as_ref())) {
-            (_, Some(holder)) => Some(format!("read-only: {holder} holds this session; close it there to write here")),
+            (_, Some(holder)) => Some(crate::app::open::read_only_sentence(holder)),
             (LoopPlan::Failed(why), _) => Some(why.clone()),
             _ if starting => Some("a loop is starting already".into()),
             _ => None,

@@ -17,7 +17,7 @@ pub fn panics_are_contained() -> bool {
 }
 
 /// What the work returns; none where it panics. What it works on must not be used after that.
-pub(crate) fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
     CONTAINED.set(true);
     let done = catch_unwind(AssertUnwindSafe(work));
     CONTAINED.set(false);

@@ -1,0 +1,161 @@
+//! Runs the engine of chat templates where a hostile template can do no harm.
+//!
+//! Owns the thread with the stack that nested values need, and the limits on time and memory that the engine's own fuel does not
+//! give: joining lists, for one, is free of charge there. Refuses to wait: a rendering that does not end is left behind, and its
+//! template is never used again.
+
+use std::io;
+use std::sync::OnceLock;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// The stack: values may be nested as deep as the engine's fuel lasts, and are dropped recursively.
+const STACK: usize = 256 << 20;
+
+/// How often a rendering is looked at. Its time is counted in these, so that the time of a suspended machine does not count.
+const SLICE: Duration = Duration::from_millis(25);
+
+/// The slices that a rendering may take: 5 s.
+const MOST_SLICES: u32 = 200;
+
+/// The slices after which memory counts: 200 ms. Most renderings end long before.
+const SLICES_FREE: u32 = 8;
+
+/// The memory that a rendering may add to the process, in bytes.
+const MOST_MEMORY: u64 = 256 << 20;
+
+/// What a template may no longer be used for, once it did not end.
+#[derive(Debug, Default)]
+pub(super) struct TemplateGuard {
+    stuck: OnceLock<String>,
+}
+
+impl TemplateGuard {
+    /// Why the template may not be used any more.
+    pub(super) fn stuck(&self) -> Option<&str> {
+        self.stuck.get().map(String::as_str)
+    }
+
+    /// What `work` returns, run in a thread of its own.
+    ///
+    /// # Errors
+    /// When it does not end in time, takes too much memory, panics, or did so before; a sentence.
+    pub(super) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+        if let Some(why) = self.stuck() {
+            return Err(why.to_owned());
+        }
+        let (send, receive) = channel();
+        let before = own_memory();
+        let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK);
+        let started = thread.spawn(move || {
+            // Nobody waits any more if it took too long.
+            let _ = send.send(work());
+        });
+        started.map_err(|e: io::Error| format!("no thread for the rendering: {e}"))?;
+        let mut slices = 0;
+        loop {
+            match receive.recv_timeout(SLICE) {
+                Ok(done) => return Ok(done),
+                Err(RecvTimeoutError::Disconnected) => return Err("the engine failed on it".into()),
+                Err(RecvTimeoutError::Timeout) => slices += 1,
+            }
+            let added = || own_memory().zip(before).map_or(0, |(now, before)| now.saturating_sub(before));
+            let why = match () {
+                () if slices >= MOST_SLICES => {
+                    format!("its text is not ready after {} s", MOST_SLICES * SLICE.subsec_millis() / 1000)
+                }
+                () if slices >= SLICES_FREE && added() > MOST_MEMORY => {
+                    format!("its text takes more than {} MiB of memory", MOST_MEMORY >> 20)
+                }
+                () => continue,
+            };
+            let _ = self.stuck.set(why.clone());
+            return Err(why);
+        }
+    }
+}
+
+/// The memory of this process that no file backs, in bytes; none where the system does not say.
+fn own_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?.trim().trim_end_matches("kB");
+    Some(kib.trim().parse::<u64>().ok()? << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::special_tokens::SpecialTokens;
+    use super::super::template::Template;
+    use crate::domain::Message;
+
+    fn rendered(source: &str) -> Result<usize, String> {
+        let template = Template::new(source, "m", &SpecialTokens::default()).map_err(|e| e.to_string())?;
+        let text = template.render(&[Message::new("user", "Hi")], true).map_err(|e| e.to_string())?;
+        Ok(text.len())
+    }
+
+    /// A template that does `step` many times with a list or text `ns.s`.
+    fn repeated(start: &str, step: &str, times: usize, end: &str) -> String {
+        format!(
+            "{{% set ns = namespace(s={start}) %}}{{% for i in range({times}) %}}{{% set ns.s = {step} %}}{{% endfor %}}{{{{ {end} }}}}"
+        )
+    }
+
+    #[test]
+    fn a_hostile_template_is_one_sentence_soon() {
+        let nested = |open: &str, inner: &str, close: &str| {
+            let n = super::super::template::LONGEST_SOURCE / (open.len() + close.len()) - 10;
+            format!("{{{{ {}{inner}{} }}}}", open.repeat(n), close.repeat(n))
+        };
+        for (source, said) in [
+            ("{{ 'x' * 100000000 }}".to_owned(), "longer than the limit of 64 MiB"),
+            ("{{ ('x' * 1000000) * 1000000 }}".into(), "too large"),
+            (repeated("'x'", "ns.s ~ ns.s", 60, "ns.s"), "computes too much"),
+            (repeated("'x'", "[ns.s, ns.s] | join", 60, "ns.s"), "computes too much"),
+            (repeated("'x'", "ns.s.replace('x', 'xx')", 60, "ns.s"), "computes too much"),
+            (repeated("[]", "[ns.s]", 99_000, "ns.s"), "nested more than 100 levels"),
+            (repeated("[]", "[ns.s]", 99_000, "ns.s | tojson"), "nested more than 100 levels"),
+            (repeated("['x' * 1000]", "[ns.s, ns.s, ns.s, ns.s]", 30, "ns.s"), "longer than the limit of 64 MiB"),
+            (
+                repeated("['x' * 1000]", "[ns.s, ns.s, ns.s, ns.s]", 30, "ns.s | tojson"),
+                "longer than the limit of 64 MiB",
+            ),
+            (nested("[", "", "]"), "recursion limits"),
+            (format!("{}{}", "{% if 1 %}".repeat(9_000), "{% endif %}".repeat(9_000)), "recursion limits"),
+            ("{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}".into(), "recursion limit"),
+            ("{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}".into(), "recursion limit"),
+            (
+                "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}".into(),
+                "computes too much",
+            ),
+            ("{{ strftime_now('%Y' * 10000000) }}".into(), "longer than 256 bytes"),
+            ("{{ raise_exception('x' * 1000000) }}".into(), "…"),
+            (" ".repeat(300_000), "it has 292 KiB, more than the limit of 256 KiB"),
+        ] {
+            let shown: String = source.chars().take(80).collect();
+            let why = rendered(&source).expect_err(&shown);
+            assert!(why.contains(said) && why.len() < 3000 && !why.contains('\n'), "{shown}: {why}");
+        }
+        // As deep as a source can be, without an end of the stack.
+        for (open, inner, close) in
+            [("not ", "1", ""), ("-", "1", ""), ("", "1", "+1"), ("", "a", ".b"), ("", "1", "|string")]
+        {
+            let _ = rendered(&nested(open, inner, close));
+        }
+        // Nested values that are only dropped.
+        assert_eq!(rendered(&repeated("[]", "[ns.s]", 99_000, "ns.s | length")), Ok(1));
+    }
+
+    #[test]
+    fn a_rendering_that_does_not_end_is_left_behind_and_never_tried_again() {
+        // Joined lists cost the engine no fuel: comparing these takes longer than anybody waits.
+        let source = "{% set a = namespace(s=[1]) %}{% set b = namespace(s=[1]) %}{% for i in range(31) %}\
+                      {% set a.s = [a.s, a.s] %}{% set b.s = [b.s, b.s] %}{% endfor %}{{ a.s == b.s }}";
+        let template = Template::new(source, "m", &SpecialTokens::default()).unwrap();
+        let render = || template.render(&[Message::new("user", "Hi")], true).unwrap_err().to_string();
+        assert!(render().contains("its text is not ready after 5 s"), "{}", render());
+        let again = std::time::Instant::now();
+        assert!(render().contains("not ready") && again.elapsed().as_millis() < 100);
+        assert!(template.check().is_err());
+    }
+}
