@@ -69,9 +69,8 @@ fn dispatch(args: &[OsString]) -> ExitCode {
         ["verify-models", _] => answer::verify_models(path(1)),
         ["score", _, id] => score::score(path(1), &RunId::new(*id), None),
         ["score", _, id, of] => score::score(path(1), &RunId::new(*id), Some(&RunId::new(*of))),
-        ["merge", _, id, _, format] => answer::merge(path(1), &RunId::new(*id), path(3), format, None),
-        ["merge", _, id, _, format, written] => {
-            answer::merge(path(1), &RunId::new(*id), path(3), format, Some(written))
+        ["merge", _, id, _, format, part, written @ ..] => {
+            answer::merge(path(1), &RunId::new(*id), path(3), format, part, written.first().copied())
         }
         ["make", _, spec] => answer::make(path(1), spec),
         ["judge", _, model, rater] => score::judge(path(1), model, rater, None),
