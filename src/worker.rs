@@ -17,6 +17,7 @@ mod gpu;
 mod growing;
 mod inputs;
 mod log;
+mod memory;
 mod out;
 mod prepared;
 mod process;
@@ -54,6 +55,7 @@ fn dispatch(args: &[OsString]) -> ExitCode {
     let path = |i: usize| Path::new(&args[i]);
     let done = match words.as_slice() {
         ["run", _] => run::run(path(1)),
+        ["full", _, bytes] => memory::report(path(1), bytes),
         ["models", roots @ ..] => {
             let roots: Vec<PathBuf> = (1..=roots.len()).map(|i| path(i).to_owned()).collect();
             answer::models(&roots)
