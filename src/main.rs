@@ -1,6 +1,11 @@
 //! The binary: the only place that knows both the shell and the worker.
 
 use std::process::ExitCode;
+use tiebreak_kernels::memory::ReportingAllocator;
+
+/// A worker that runs out of memory says so in its run's log.
+#[global_allocator]
+static ALLOCATOR: ReportingAllocator = ReportingAllocator;
 
 /// Runs the hidden worker subcommand or the shell. Both report bugs in the same way.
 fn main() -> ExitCode {

@@ -42,3 +42,4 @@ pub use pass::Pass;
 pub use policy::{Batch, Gradients, Policy, Row, RowGradient, RowScores, Tape, TokenScores};
 pub use random::{normal, stream, uniform};
 pub use reference::Cache;
+pub(crate) use tiebreak_kernels::memory::on_full as on_memory_full;

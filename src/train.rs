@@ -31,8 +31,8 @@ pub use loss::{
     token_rewards, whiten,
 };
 pub use masks::{as_read, masks};
-pub(crate) use recipe::METHODS;
 pub use recipe::SampledAnswer;
+pub(crate) use recipe::{METHODS, ScalarHead, scalar_head};
 pub use reference::{CacheStats, Reference, ReferenceCache};
 pub use schedule::{Decay, Schedule};
 pub use scorer::RewardScorer;

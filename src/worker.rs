@@ -17,6 +17,7 @@ mod gpu;
 mod growing;
 mod inputs;
 mod log;
+mod memory;
 mod out;
 mod prepared;
 mod process;
@@ -54,6 +55,7 @@ fn dispatch(args: &[OsString]) -> ExitCode {
     let path = |i: usize| Path::new(&args[i]);
     let done = match words.as_slice() {
         ["run", _] => run::run(path(1)),
+        ["full", _, bytes] => memory::report(path(1), bytes),
         ["models", roots @ ..] => {
             let roots: Vec<PathBuf> = (1..=roots.len()).map(|i| path(i).to_owned()).collect();
             answer::models(&roots)
@@ -69,9 +71,8 @@ fn dispatch(args: &[OsString]) -> ExitCode {
         ["verify-models", _] => answer::verify_models(path(1)),
         ["score", _, id] => score::score(path(1), &RunId::new(*id), None),
         ["score", _, id, of] => score::score(path(1), &RunId::new(*id), Some(&RunId::new(*of))),
-        ["merge", _, id, _, format] => answer::merge(path(1), &RunId::new(*id), path(3), format, None),
-        ["merge", _, id, _, format, written] => {
-            answer::merge(path(1), &RunId::new(*id), path(3), format, Some(written))
+        ["merge", _, id, _, format, part, written @ ..] => {
+            answer::merge(path(1), &RunId::new(*id), path(3), format, part, written.first().copied())
         }
         ["make", _, spec] => answer::make(path(1), spec),
         ["judge", _, model, rater] => score::judge(path(1), model, rater, None),

@@ -26,6 +26,7 @@ pub(super) fn conclude(verdict: &ComparisonVerdict, better: Better, noun: &str) 
     let detail = match verdict {
         ComparisonVerdict::CannotTell(CannotTell::Needs(n)) => Some(format!("about {n} {noun}s would tell")),
         ComparisonVerdict::CannotTell(CannotTell::NoDifference) => Some("no difference was seen".into()),
+        ComparisonVerdict::CannotTell(CannotTell::RoundsToHalf) => Some("the rate rounds to 50 %".into()),
         ComparisonVerdict::CannotTell(CannotTell::TooFewPrompts) => Some(format!("fewer than {BETTER_NEEDS} {noun}s")),
         ComparisonVerdict::CannotTell(CannotTell::NoInterval) => Some("there is no interval".into()),
         _ => None,

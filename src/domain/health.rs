@@ -13,13 +13,16 @@ mod tests;
 use super::ids::PairId;
 use super::metric::Metrics;
 use super::run::Finding;
-use past::{LENGTH_PAIRS, Misranked, RunSoFar};
+use past::{EpochMargins, LENGTH_PAIRS, Misranked, RunSoFar};
 use rules::{Evidence, RULES};
 
 pub use past::{HealthState, RunFacts};
 
 /// A rule reports again when its magnitude has grown by this factor.
 const REPEAT_FACTOR: f64 = 2.0;
+/// A margin nearer to 0 ranks no pair: a model that scores both answers alike has such ones by rounding.
+const MISRANKED: f64 = 0.005;
+
 /// The margin of one pair in a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairMargin {
@@ -71,7 +74,8 @@ impl Health {
             && self.state.epoch_margins.1 > 0
         {
             let (sum, n) = std::mem::take(&mut self.state.epoch_margins);
-            self.state.last_epoch = Some((sum / n as f64, step / self.facts.steps_per_epoch));
+            let passes = step / self.facts.steps_per_epoch;
+            self.state.last_epoch = Some(EpochMargins { mean: sum / n as f64, pairs: n, passes });
             let findings = self.run_rules(step);
             self.state.last_epoch = None;
             return findings;
@@ -93,6 +97,7 @@ impl Health {
     fn track(&mut self, name: &str, value: f64) {
         let window = self.window;
         let track = self.state.tracks.entry(name.to_owned()).or_default();
+        track.first.get_or_insert(value);
         if track.begin.1 < window {
             track.begin.0 += value;
             track.begin.1 += 1;
@@ -111,7 +116,7 @@ impl Health {
         let state = &mut self.state;
         state.epoch_margins.0 += pair.margin;
         state.epoch_margins.1 += 1;
-        if pair.margin < 0.0 {
+        if pair.margin < -MISRANKED {
             let against =
                 state.misranked.entry(pair.id.clone()).or_insert(Misranked { passes: 0, margin: pair.margin });
             against.passes += 1;
@@ -129,7 +134,7 @@ impl Health {
 
     /// Evaluates every rule.
     fn run_rules(&mut self, step: u64) -> Vec<Finding> {
-        let past = RunSoFar { facts: &self.facts, state: &self.state, window: self.window };
+        let past = RunSoFar { facts: &self.facts, state: &self.state, window: self.window, step };
         let mut out = Vec::new();
         let mut said = Vec::new();
         for rule in RULES {

@@ -5,7 +5,8 @@
 //! when nothing is lent, all is one gap again. So a run holds what its largest step
 //! needed. A taken buffer's contents are unspecified: the caller writes it first.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use crate::memory;
+use std::alloc::{GlobalAlloc, Layout, System, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -36,12 +37,12 @@ struct Region {
 unsafe impl Send for Region {}
 
 impl Region {
-    /// A region of `len` elements; none if the allocation fails.
+    /// A region of `len` elements; none if the allocation fails, of which the program's allocator would tell its hook.
     fn new(len: usize) -> Option<Self> {
         let layout = Layout::array::<f32>(len.checked_add(LINE)?).ok()?;
         // SAFETY: the size is not 0. Zeroed memory is valid f32, so all of it may be read at once.
         #[expect(unsafe_code, reason = "memory that may be lent in parts")]
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?.cast::<f32>();
+        let start = NonNull::new(unsafe { System.alloc_zeroed(layout) })?.cast::<f32>();
         let skipped = start.align_offset(LINE * size_of::<f32>()).min(LINE);
         Some(Self { start, layout, skipped, len, gaps: BTreeMap::from([(0, len)]), reached: 0 })
     }
@@ -81,7 +82,7 @@ impl Drop for Region {
         // SAFETY: it was allocated with this layout, and no buffer of it is left.
         #[expect(unsafe_code, reason = "as it was allocated")]
         unsafe {
-            dealloc(self.start.as_ptr().cast(), self.layout);
+            System.dealloc(self.start.as_ptr().cast(), self.layout);
         }
     }
 }
@@ -116,7 +117,9 @@ impl Regions {
         // Where address space counts as memory, a whole region may not be available.
         let region = Region::new(size.max(REGION)).or_else(|| Region::new(size));
         let Some(mut region) = region else {
-            handle_alloc_error(Layout::array::<f32>(size).unwrap_or(Layout::new::<f32>()));
+            let layout = Layout::array::<f32>(size).unwrap_or(Layout::new::<f32>());
+            memory::full(layout.size());
+            handle_alloc_error(layout);
         };
         self.made += 1;
         let taken = (self.made, region.start, region.skipped, region.take(size).unwrap_or(0));

@@ -17,6 +17,7 @@ pub mod gate;
 pub mod lanes;
 pub mod leaf;
 pub mod logits;
+pub mod memory;
 pub mod packed;
 pub mod product;
 pub mod softmax;

@@ -12,6 +12,8 @@ pub struct Family {
     pub models: &'static str,
     /// The class that `architectures` in config.json names.
     pub class: &'static str,
+    /// The class of `transformers` that puts a score head on its layers; none where there is no such class.
+    pub classifier: Option<&'static str>,
     /// What its layers compute by default.
     pub layer: fn() -> LayerSpec,
     /// Reads from config.json what its layers compute, except the activation and `layer_types`.

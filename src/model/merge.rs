@@ -1,13 +1,16 @@
 //! Exports a checkpoint: a merged Hugging Face folder for `transformers`, a PEFT adapter folder, or GGUF files (`gguf`,
 //! `gguf_adapter`).
 //!
-//! Owns the arithmetic of merging and the files of the first two. Refuses to export a full run as an
-//! adapter.
+//! Owns the arithmetic of merging and the files of the first two; `head` decides what becomes of a scalar head. Refuses to export a
+//! full run as an adapter.
 
 pub mod gguf;
 pub mod gguf_adapter;
 mod gguf_vocabulary;
+mod head;
 mod modelfile;
+
+pub use head::ExportPart;
 
 use super::config::{Config, RopeScaling, text_part};
 use super::error::Error;
@@ -47,19 +50,23 @@ const COMPANIONS: [&str; 10] = [
     "LICENSE",
 ];
 
-/// Writes the model at `base` with the checkpoint `trained` merged in as a Hugging Face folder at `out`.
+/// Writes `part` of the model at `base` with the checkpoint `trained` merged in as a Hugging Face folder at `out`. A scorer is a
+/// folder for `AutoModelForSequenceClassification` with one label.
 ///
 /// # Errors
-/// When the checkpoint does not fit the model, or `out` is not empty or cannot be written.
+/// When the checkpoint does not fit the model or has no such part, or `out` is not empty or cannot be written.
 pub fn to_hf(
     base: &ModelRef,
     trained: &Path,
     out: &Path,
+    part: ExportPart,
     precision: Precision,
     sink: &mut dyn Sink,
 ) -> Result<(), Error> {
-    let trained = Trained::read(trained)?;
+    let mut trained = Trained::read(trained)?;
+    let head = part.split(&mut trained)?;
     let model = LanguageModel::open(Path::new(&base.path))?;
+    let class = if head.is_some() { Some(head::classifier(&model)?) } else { None };
     let folder = StagedFolder::new(out)?;
     let total = 3;
     sink.emit(RunEvent::Progressed { stage: "reading weights".into(), done: 0, total })?;
@@ -72,6 +79,11 @@ pub fn to_hf(
     weights.finish()?;
     sink.emit(RunEvent::Progressed { stage: "merging".into(), done: 1, total })?;
     merge(&trained, &mut tensors)?;
+    if let Some(head) = head {
+        // The scalar head stands in place of an untied language-model head.
+        tensors.remove(&format!("{}.weight", model.config.family.names.head.hf));
+        tensors.insert(SCORE.into(), head.to_dtype(DType::F32)?);
+    }
     let mut config = hf_config(&model)?;
     let dtype = match precision {
         Precision::Exact => DType::F32,
@@ -92,6 +104,10 @@ pub fn to_hf(
         map.insert(key.into(), name.into());
         map.insert("tie_word_embeddings".into(), model.config.tied.into());
     }
+    let padding = if class.is_some() { head::padding(&model)? } else { None };
+    if let (Some(class), Some(map)) = (class, config.as_object_mut()) {
+        head::classify(map, class, padding.as_ref());
+    }
     sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
     let tensors: BTreeMap<String, Tensor> =
         tensors.into_iter().map(|(name, tensor)| (weights.written_name(&name), tensor)).collect();
@@ -102,19 +118,40 @@ pub fn to_hf(
     )?;
     folder.json("config.json", &config)?;
     companions(&model, &folder)?;
+    if let Some(padding) = &padding {
+        head::write_padding(&folder, padding)?;
+    }
     folder.finish()?;
+    if class.is_some() {
+        head::note_padding(padding.as_ref(), false, sink)?;
+    }
     sink.emit(RunEvent::Progressed { stage: "written".into(), done: total, total })
 }
 
-/// Writes the checkpoint's adapter as a folder that Python's peft loads on the model named `base`.
+/// Writes the checkpoint's adapter as a folder that Python's peft loads on the model named `base`. A scorer's adapter is one for
+/// sequence classification, with the score head saved whole beside it.
 ///
 /// # Errors
-/// When the checkpoint is of a full run, or `out` is not empty or cannot be written.
-pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error> {
-    let trained = Trained::read(trained)?;
+/// When the checkpoint is of a full run or has no such part, or `out` is not empty or cannot be written.
+pub fn to_peft(
+    base: &ModelRef,
+    trained: &Path,
+    out: &Path,
+    part: ExportPart,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    let mut trained = Trained::read(trained)?;
+    let head = part.split(&mut trained)?;
     let Tune::Lora(spec) = &trained.tune else {
         return Err(Error::Invalid("this run trained every weight, so it has no adapter; use --format hf".into()));
     };
+    let (mut task, mut saved, mut padding) = ("CAUSAL_LM", Value::Null, None);
+    if head.is_some() {
+        let model = LanguageModel::open(Path::new(&base.path))?;
+        head::classifier(&model)?;
+        padding = head::padding(&model)?;
+        (task, saved) = ("SEQ_CLS", json!(["score"]));
+    }
     let folder = StagedFolder::new(out)?;
     // In a whole model the text model is a part.
     let whole = super::fields::json(&Path::new(&base.path).join("config.json"))?;
@@ -123,9 +160,8 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
         Some(rest) => format!("base_model.model.model.language_model.{rest}"),
         None => format!("base_model.model.{name}"),
     };
-    // A value head is no part of a language model.
-    let adapter = trained.tensors.iter().filter(|(name, _)| name.as_str() != SCORE);
-    let tensors: Vec<_> = adapter.map(|(n, t)| (named(n), t.clone())).collect();
+    let mut tensors: Vec<_> = trained.tensors.iter().map(|(n, t)| (named(n), t.clone())).collect();
+    tensors.extend(head.as_ref().map(|head| (format!("base_model.model.{SCORE}"), head.clone())));
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     write_tensors(&folder.file("adapter_model.safetensors"), tensors, metadata)?;
     // peft reads alpha as a whole number where it is one.
@@ -146,13 +182,17 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
     let alphas: BTreeMap<String, f64> =
         spec.modules.iter().filter(|(_, m)| m.alpha != spec.alpha).map(|(name, m)| (full(name), m.alpha)).collect();
     let config = json!({
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": name, "revision": revision, "inference_mode": true,
+        "peft_type": "LORA", "task_type": task, "base_model_name_or_path": name, "revision": revision, "inference_mode": true,
         "r": spec.r, "lora_alpha": alpha, "lora_dropout": spec.dropout, "use_rslora": spec.rslora, "use_dora": spec.dora,
         "bias": "none",
-        "target_modules": targets, "rank_pattern": ranks, "alpha_pattern": alphas, "fan_in_fan_out": false, "init_lora_weights": true, "modules_to_save": null,
+        "target_modules": targets, "rank_pattern": ranks, "alpha_pattern": alphas, "fan_in_fan_out": false, "init_lora_weights": true, "modules_to_save": saved,
     });
     folder.json("adapter_config.json", &config)?;
-    folder.finish()
+    folder.finish()?;
+    if head.is_some() {
+        head::note_padding(padding.as_ref(), true, sink)?;
+    }
+    sink.emit(RunEvent::Progressed { stage: "written".into(), done: 1, total: 1 })
 }
 
 /// The name and the commit on the Hugging Face hub of a model in its cache: `…/models--ORG--NAME/snapshots/COMMIT`.

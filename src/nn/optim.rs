@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov & Hutter 2019) with f32 moments, decoupled decay and clipping by the global norm.
 //!
 //! Owns the moments and saves and restores them exactly. Refuses gradients that are not finite, and then changes nothing.
-//! As in Hugging Face's trainer, norms and biases (tensors of one dimension) have no weight decay, and gradients are scaled by
+//! As in Hugging Face's trainer, norms and biases have no weight decay, DoRA's magnitudes have it, and gradients are scaled by
 //! min(1, max/(norm + 1e-6)).
 
 mod device;
@@ -10,7 +10,7 @@ use super::contract::Gradients;
 use super::cpu::values;
 use crate::domain::TrainerParams;
 use crate::model::error::Error;
-use crate::model::trained::write_tensors;
+use crate::model::trained::{MAGNITUDE, write_tensors};
 use candle_core::{CpuStorage, D, DType, InplaceOp1, Layout, Tensor, Var};
 pub(super) use device::DeviceUpdate;
 use safetensors::{Dtype, View};
@@ -190,7 +190,7 @@ impl AdamW {
         let (beta1, beta2, eps) = (self.beta1, self.beta2, self.eps);
         let mut done = Update::default();
         let (mut before, mut elsewhere) = (Vec::new(), Vec::new());
-        for (i, ((_, var), moments)) in trainables.iter().zip(&mut self.moments).enumerate() {
+        for (i, ((name, var), moments)) in trainables.iter().zip(&mut self.moments).enumerate() {
             let Some(gradient) = gradients.get(i) else {
                 done.without_gradient.push(i);
                 continue;
@@ -198,7 +198,7 @@ impl AdamW {
             if watch && squares(gradient)? == 0.0 {
                 done.without_gradient.push(i);
             }
-            let decay = if var.rank() > 1 { self.decay } else { 0.0 };
+            let decay = if decays(name, var) { self.decay } else { 0.0 };
             let by = Adam { scale, beta1, beta2, bias2, eps, rate: rate / bias1, keep: 1.0 - rate * decay };
             match moments {
                 Moments::Host { m, v } => {
@@ -273,6 +273,12 @@ impl AdamW {
         self.count = count;
         Ok(())
     }
+}
+
+/// Whether a parameter has weight decay. Hugging Face's trainer leaves out norms and biases by their names: all other vectors that
+/// are trained are DoRA's magnitudes.
+fn decays(name: &str, var: &Var) -> bool {
+    var.rank() > 1 || name.ends_with(MAGNITUDE)
 }
 
 /// The tensors of a safetensors file on `device` (the CPU if none).
@@ -386,6 +392,21 @@ mod tests {
                 assert!((f64::from(*got) - want).abs() < 2e-6, "{got} {want}");
             }
         }
+    }
+
+    /// TRL's trainer (transformers 5.23, `get_decay_parameter_names`) leaves out names with `bias` or `norm`, which
+    /// `lora_magnitude_vector` is none of.
+    #[test]
+    fn doras_magnitudes_decay_and_norms_do_not() {
+        let vector = || Var::from_tensor(&Tensor::new(&[2.0f32, -4.0], &Device::Cpu).unwrap()).unwrap();
+        let names = ["model.layers.0.self_attn.q_proj.lora_magnitude_vector", "model.layers.0.input_layernorm.weight"];
+        let t: Vec<(String, Var)> = names.iter().map(|name| ((*name).to_owned(), vector())).collect();
+        let mut adam = AdamW::new(&params(&[("weight_decay", "0.5")]), &t).unwrap();
+        // Without a gradient only the decay moves a parameter.
+        let zero = || Some(Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap());
+        let gradients = Gradients::of(vec![zero(), zero()]);
+        adam.update(&t, &gradients, 0.0, 0.1, false).unwrap();
+        assert_eq!(values(&t), [1.9, -3.8, 2.0, -4.0]);
     }
 
     #[test]

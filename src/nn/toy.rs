@@ -35,6 +35,7 @@ const fn any(model_types: &'static [&'static str], names: &TensorNames) -> Famil
         model_types,
         models: "",
         class: "",
+        classifier: None,
         layer: LayerSpec::default,
         read: |_, _| Ok(()),
         defaults: Defaults::LLAMA,

@@ -536,10 +536,13 @@ pub struct MergeArgs {
     /// The folder to write; it must be empty.
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
-    /// hf: a merged model in f32; hf-base: the same in the base model's data type; peft: the adapter alone; gguf: a merged file for
-    /// llama.cpp and Ollama; gguf-adapter: the adapter alone for llama.cpp.
+    /// hf: a merged model in f32; hf-base: the same in the base model's data type; peft: the adapter alone (all three with the score
+    /// head of a reward run); gguf: a merged file for llama.cpp and Ollama; gguf-adapter: the adapter alone for llama.cpp.
     #[arg(long, default_value = "hf", value_parser = ["hf", "hf-base", "peft", "gguf", "gguf-adapter"])]
     pub format: String,
+    /// A PPO run's value head on its layers, as a classifier with one label, in place of the policy.
+    #[arg(long)]
+    pub critic: bool,
     /// The type of the matrices in a GGUF file: f16 if not given, f32 in an adapter.
     #[arg(long = "type", value_name = "TYPE", value_parser = ["f16", "f32", "q8_0", "q4_0"])]
     pub written: Option<String>,
@@ -567,8 +570,7 @@ pub struct ReportArgs {
     /// The session or the run.
     #[arg(value_name = "SESSION[/RUN]")]
     pub target: String,
-    /// The file to write; its extension is the format: .svg, .html, .md, .csv or .json; - writes Markdown to standard
-    /// output.
+    /// The file to write; its extension is the format: .svg, .html, .md, .csv or .json; - writes Markdown to stdout.
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
     /// The screen in the picture (default: label for a session, watch for a run, evaluate for an evaluation).

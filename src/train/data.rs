@@ -19,8 +19,8 @@ mod single;
 mod unfinished;
 
 pub use encode::Encode;
-pub(crate) use example::common_prefix;
 pub use example::{Example, TokeniseOptions, Tokenised};
+pub(crate) use example::{common_prefix, remedies};
 pub(crate) use pack::pack;
 pub(crate) use single::answer_mask;
 

@@ -19,7 +19,7 @@ mod tests;
 
 pub use contract::SampledAnswer;
 pub(crate) use contract::{
-    BatchLoss, HealthHints, LossAtReference, Recipe, RolloutNeeds, ScoredExample, Separable, UpdateWindow, read,
+    BatchLoss, LossAtReference, Recipe, RolloutNeeds, ScoredExample, Separable, UpdateWindow, read,
 };
 pub(super) use sft::sft_loss;
 
@@ -80,6 +80,30 @@ impl PreparedMethod {
         let room = self.shared.max_length.saturating_sub(rollout.max_completion_length);
         TokeniseOptions { eval_fraction: self.shared.eval_fraction, ..TokeniseOptions::new(room) }
     }
+}
+
+/// The scalar head that a method trains beside the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScalarHead {
+    /// None: its checkpoints are language models.
+    Absent,
+    /// It scores answers: the result is a reward model.
+    Reward,
+    /// It estimates values beside a policy.
+    Value,
+}
+
+/// The scalar head of a run's checkpoints.
+///
+/// # Errors
+/// As [`prepare`].
+pub(crate) fn scalar_head(method: &str, params: &Params) -> Result<ScalarHead, Error> {
+    let recipe = prepare(method, params)?.recipe;
+    Ok(match recipe.rollout() {
+        Some(needs) if needs.values => ScalarHead::Value,
+        _ if recipe.initial_score_head(1, 0).is_some() => ScalarHead::Reward,
+        _ => ScalarHead::Absent,
+    })
 }
 
 /// Builds a method's recipe from its hyper-parameters.

@@ -23,7 +23,7 @@ mod self_check;
 mod state;
 mod suites;
 
-use super::data::{Example, Tokenised, tokenise};
+use super::data::{Example, Tokenised, remedies, tokenise};
 use super::loss::Tally;
 use super::recipe::{PreparedMethod, UpdateWindow, prepare};
 use super::reference::{Reference, ReferenceCache};
@@ -133,11 +133,11 @@ impl Trainer {
         if train.is_empty() {
             let why: Vec<_> = dropped.iter().map(|d| format!("{} {}", d.count, d.reason)).collect();
             return Err(Error::Invalid(format!(
-                "none of {} rows is left to train on ({} held out for evaluation, left out: {}); add rows, raise \
-                 max_length, or lower eval_fraction",
+                "none of {} rows is left to train on ({} held out for evaluation, left out: {}); {}",
                 rows.rows.len(),
                 eval.len(),
-                if why.is_empty() { "none".to_owned() } else { why.join(", ") }
+                if why.is_empty() { "none".to_owned() } else { why.join(", ") },
+                remedies(&dropped, !eval.is_empty()).join(", or ")
             )));
         }
         if paths.resume.is_none() {
@@ -147,7 +147,10 @@ impl Trainer {
         }
 
         let reading = if options.read_value { Some(model.reading()?) } else { None };
-        let probe = Probe::new(&model, &policy, &rows.probe, &probe)?;
+        let (probe, unread) = Probe::new(&model, &policy, &rows.probe, &probe)?;
+        if let Some(finding) = unread.filter(|_| paths.resume.is_none()) {
+            sink.emit(RunEvent::Found(finding))?;
+        }
         if let Some(dir) = paths.init {
             checkpoint::load_initial_weights(&policy, &tune, dir)?;
         }
@@ -213,9 +216,10 @@ impl Trainer {
             objective: method(&train_spec.method).map(|m| m.formula(&train_spec.params)).unwrap_or_default(),
             longest: train.iter().chain(&eval).map(Example::longest).max().unwrap_or(0),
         };
+        let recipe_hint = recipe.health().no_gradient;
         let mut trainer = Self {
             sample_prompts: answers::sample_prompts(&rows.rows, &eval, &train),
-            health: HealthMonitor::new(&train_spec.method, recipe.health(), total, batches.per_epoch(), &plan),
+            health: HealthMonitor::new(&train_spec.method, recipe.as_ref(), mix.as_ref(), batches.per_epoch(), &plan),
             model,
             policy,
             recipe,
@@ -234,7 +238,7 @@ impl Trainer {
             step: 0,
             total,
             tokens: 0,
-            check: SelfCheck::new(at_reference),
+            check: SelfCheck::new(at_reference, recipe_hint),
             best: Best::default(),
             reading,
             initial_samples_shown: false,
@@ -306,7 +310,8 @@ impl Trainer {
         let update = self.optimizer.update(self.policy.trainables(), &gradients, norm, rate, watching)?;
         drop(gradients);
         if watching {
-            self.check.check_moved(self.step, &update, self.policy.trainables(), sink)?;
+            let vocab = self.model.config.vocab;
+            self.check.check_moved(self.step, rate, &update, self.policy.trainables(), &tally, vocab, sink)?;
         }
         self.step += 1;
         self.tokens += work.new;

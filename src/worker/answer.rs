@@ -10,10 +10,10 @@ use crate::domain::RunId;
 use crate::model::Sink;
 use crate::model::merge::gguf::to_gguf;
 use crate::model::merge::gguf_adapter::to_gguf_adapter;
-use crate::model::merge::{Precision, to_hf, to_peft};
+use crate::model::merge::{ExportPart, Precision, to_hf, to_peft};
 use crate::protocol::{FreshSpec, RunEvent, Task};
 use crate::storage::{self, RunDir};
-use crate::train::fresh;
+use crate::train::{ScalarHead, fresh};
 use crate::{model, train};
 use std::path::{Path, PathBuf};
 
@@ -63,35 +63,54 @@ pub(super) fn verify_models(path: &Path) -> Result<(), Error> {
     check_models(&RunDir::open(path)?, &mut NullSink)
 }
 
-/// `worker merge RUN_DIR ID OUT FORMAT [TYPE]`: exports the run's newest checkpoint, or its best one with `ID@best`. `hf` merges base and
-/// adapter exactly (f32), `hf-base` rounds to the base model's dtype, `peft` writes the adapter alone, `gguf` a merged
-/// file for llama.cpp and `gguf-adapter` the adapter for it, with numbers of the TYPE. Reports progress as [`RunEvent`]s.
-pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str, written: Option<&str>) -> Result<(), Error> {
+/// `worker merge RUN_DIR ID OUT FORMAT PART [TYPE]`: exports the run's newest checkpoint, or its best one with `ID@best`. `hf` merges
+/// base and adapter exactly (f32), `hf-base` rounds to the base model's dtype, `peft` writes the adapter alone, `gguf` a merged
+/// file for llama.cpp and `gguf-adapter` the adapter for it, with numbers of the TYPE. PART is `result`, or `critic` for the value
+/// head of an online run in place of its policy. Reports progress as [`RunEvent`]s.
+pub(crate) fn merge(
+    path: &Path,
+    id: &RunId,
+    out: &Path,
+    format: &str,
+    part: &str,
+    written: Option<&str>,
+) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.resolved_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.into_string())) };
+    let head = train::scalar_head(&train.method, &train.params)?;
+    let part = export_part(head, part == "critic").map_err(|why| Error::Failed(format!("run {} {why}", spec.id)))?;
+    if part == ExportPart::Scorer && format.starts_with("gguf") {
+        let why = "no GGUF file has a place for a score head: export it with --format hf, hf-base or peft";
+        return Err(Error::Failed(format!("run {} is exported with its score head, and {why}", spec.id)));
+    }
     let trained = newest(&run, id)?.path;
     check_models(&run, &mut StdoutSink)?;
+    let sink = &mut StdoutSink;
     match format {
-        "hf-base" => to_hf(&train.model, &trained, out, Precision::AsBase, &mut StdoutSink)?,
-        "hf" => to_hf(&train.model, &trained, out, Precision::Exact, &mut StdoutSink)?,
-        "peft" => {
-            if train.method == "reward" {
-                let why = "is a reward model, and peft loads no score head with an adapter of a language model: score with \
-                           `tiebreak score`, or export with --format hf what its layers learned";
-                return Err(Error::Failed(format!("run {} {why}", spec.id)));
-            }
-            to_peft(&train.model, &trained, out)?;
-            StdoutSink.emit(RunEvent::Progressed { stage: "written".into(), done: 1, total: 1 })?;
-        }
-        "gguf" => to_gguf(&train.model, &trained, out, written.unwrap_or("f16"), &mut StdoutSink)?,
-        "gguf-adapter" => to_gguf_adapter(&train.model, &trained, out, written.unwrap_or("f32"), &mut StdoutSink)?,
+        "hf-base" => to_hf(&train.model, &trained, out, part, Precision::AsBase, sink)?,
+        "hf" => to_hf(&train.model, &trained, out, part, Precision::Exact, sink)?,
+        "peft" => to_peft(&train.model, &trained, out, part, sink)?,
+        "gguf" => to_gguf(&train.model, &trained, out, written.unwrap_or("f16"), sink)?,
+        "gguf-adapter" => to_gguf_adapter(&train.model, &trained, out, written.unwrap_or("f32"), sink)?,
         other => {
             let known = "hf, hf-base, peft, gguf or gguf-adapter".into();
             return Err(storage::Error::Format { given: other.into(), known }.into());
         }
     }
     Ok(())
+}
+
+/// What of a checkpoint with this head is exported.
+fn export_part(head: ScalarHead, critic: bool) -> Result<ExportPart, &'static str> {
+    match (head, critic) {
+        (ScalarHead::Absent, true) => Err("trained no critic: leave --critic out, or name a run of the method ppo"),
+        (ScalarHead::Reward, true) => {
+            Err("is a reward model, which is exported with its score head: leave --critic out")
+        }
+        (ScalarHead::Reward, false) | (ScalarHead::Value, true) => Ok(ExportPart::Scorer),
+        (ScalarHead::Absent | ScalarHead::Value, false) => Ok(ExportPart::Policy),
+    }
 }
 
 /// `worker make OUT SPEC`: writes a model with random weights; SPEC is a [`FreshSpec`] as JSON. Reports progress as [`RunEvent`]s.

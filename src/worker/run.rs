@@ -4,6 +4,7 @@ use super::drive::{Ending, drive};
 use super::error::Error;
 use super::gpu::RunGpu;
 use super::log::Log;
+use super::memory;
 use super::out::{note, panicked};
 use super::prepared::{PastAttempts, Prepare};
 use super::process::{Signals, detach, lower_priority};
@@ -22,6 +23,7 @@ pub(crate) fn run(dir: &Path) -> Result<(), Error> {
     let run = RunDir::open(dir)?;
     let signals = detach().map_err(|e| storage::Error::io("listen to signals for", run.path(), e))?;
     lower_priority(&run.resolved_spec()?.task);
+    memory::watch(run.path());
     live(&run, &signals, &prepare)
 }
 

@@ -1,4 +1,4 @@
-//! `train --init DIR` of the real binary with adapters that Python's peft wrote.
+//! The real binary with adapters and merged models: `train --init DIR` with what Python's peft wrote, `merge` of runs with a scalar head.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,4 +74,59 @@ fn a_run_starts_from_an_adapter_made_elsewhere_and_needs_its_folder_once() {
     let refused = run(home, &["train", "s", "dpo", "--init", &lora, "--set", "lora_r=8"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("leave --set lora_r out"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn a_score_head_is_merged_where_it_is_the_result_and_a_value_head_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path();
+    let rows: Vec<String> = (0..6)
+        .map(|i| format!(r#"{{"prompt":"What is {i}?","chosen":"The river is wide.","rejected":"A list."}}"#))
+        .collect();
+    let file = home.join("pairs.jsonl");
+    fs::write(&file, rows.join("\n")).unwrap();
+    let done = |args: &[&str]| {
+        let out = run(home, args);
+        assert!(out.status.success(), "{args:?}: {}{}", text(&out.stderr), text(&out.stdout));
+    };
+    let refused = |args: &[&str]| {
+        let out = run(home, args);
+        assert_eq!(out.status.code(), Some(1), "{args:?}");
+        text(&out.stderr)
+    };
+    done(&["new", "s", "--model", &fixtures("tiny-llama")]);
+    done(&["import", "s", file.to_str().unwrap()]);
+    let common = ["--set", "eval_fraction=0", "--set", "max_steps=1"];
+    done(&[&["train", "s", "reward"], &common[..]].concat());
+    done(&[&["train", "s", "dpo"], &common[..]].concat());
+    let online = ["--set", "tune=full", "--set", "reward_checks=max_chars=20", "--set", "max_completion_length=4"];
+    done(&[&["train", "s", "ppo"], &common[..], &online].concat());
+    let merged = |run: &str, more: &[&str]| {
+        let to = home.join(format!("{run}{}", more.concat()));
+        let run = format!("s/{run}");
+        done(&[&["merge", &run, "--to", to.to_str().unwrap()], more].concat());
+        let config: serde_json::Value = serde_json::from_slice(&fs::read(to.join("config.json")).unwrap()).unwrap();
+        let tensors = candle_core::safetensors::load(to.join("model.safetensors"), &candle_core::Device::Cpu).unwrap();
+        let class = config["architectures"][0].as_str().unwrap().to_owned();
+        (class, tensors.contains_key("score.weight"), fs::read_to_string(to.join("README.md")).unwrap())
+    };
+    for (name, more) in [("reward-1", &[][..]), ("reward-1", &["--format", "hf-base"]), ("ppo-1", &["--critic"])] {
+        let (class, head, card) = merged(name, more);
+        assert_eq!((class.as_str(), head), ("LlamaForSequenceClassification", true), "{name} {more:?}");
+        assert!(
+            card.contains("pipeline_tag: text-classification") && card.contains("AutoModelForSequenceClassification"),
+            "{card}"
+        );
+    }
+    let (class, head, card) = merged("ppo-1", &[]);
+    assert_eq!((class.as_str(), head), ("LlamaForCausalLM", false));
+    assert!(card.contains("pipeline_tag: text-generation"), "{card}");
+    let to = home.join("out").display().to_string();
+    let said = refused(&["merge", "s/reward-1", "--to", &to, "--format", "gguf"]);
+    assert!(said.contains("--format hf, hf-base or peft"), "{said}");
+    let said = refused(&["merge", "s/reward-1", "--to", &to, "--critic"]);
+    assert!(said.contains("leave --critic out"), "{said}");
+    let said = refused(&["merge", "s/dpo-1", "--to", &to, "--critic"]);
+    assert!(said.contains("trained no critic"), "{said}");
+    assert!(!Path::new(&to).exists());
 }

@@ -345,6 +345,11 @@ fn a_contest_meets_every_two_once_and_rates_them() {
     assert!(table["remarks"][0].as_str().unwrap().contains("lower bound"), "{table}");
     let shown = report(home, "eval-1");
     assert_eq!(shown["report"]["standings"][0]["rows"], table["rows"]);
+    let written = home.join("report.json");
+    let made = tiebreak(home, &["report", "s", "--to", written.to_str().unwrap()]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let whole: serde_json::Value = serde_json::from_slice(&fs::read(&written).unwrap()).unwrap();
+    assert_eq!(whole["ratings"], found["standings"]);
     for (names, says) in [("dpo-1,tiny", "takes 3 to 12"), ("dpo-1,dpo-1,dpo-1", "names dpo-1 twice")] {
         let (ok, _, err) = eval(home, &["--contest", names]);
         assert!(!ok && err.contains(says), "{err}");

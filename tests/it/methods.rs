@@ -1,6 +1,8 @@
 //! Properties of every method, on the tiny Llama: exact resume, every trained tensor moves, gradients that do not depend on
-//! splitting, padding or order ([`sums`]), options that have an effect or are refused ([`options`]).
+//! splitting, padding or order ([`sums`]), options that have an effect or are refused ([`options`]), what goes wrong and is said
+//! ([`findings`]).
 
+mod findings;
 mod options;
 mod sums;
 

@@ -48,6 +48,11 @@ fn created(session: &SessionDir, task: Task, data: &str) -> RunDir {
 
 /// A DPO run on ten short pairs.
 pub fn training(sets: &[&str]) -> (TempDir, RunDir) {
+    training_of(model(), sets)
+}
+
+/// The same of another model.
+fn training_of(model: ModelRef, sets: &[&str]) -> (TempDir, RunDir) {
     let dir = tempfile::tempdir().unwrap();
     let rows = method("dpo").unwrap().rows();
     let mut params = Params::defaults(&rows);
@@ -69,9 +74,59 @@ pub fn training(sets: &[&str]) -> (TempDir, RunDir) {
         })
         .map(|row| serde_json::to_string(&row).unwrap() + "\n")
         .collect();
-    let task = Task::Train(TrainSpec::new("dpo", model(), params, snapshot(&data)));
+    let task = Task::Train(TrainSpec::new("dpo", model, params, snapshot(&data)));
     let run = created(&session(dir.path()), task, &data);
     (dir, run)
+}
+
+/// A copy of the tiny model with half a million embeddings: 64 MB, of which full training holds several copies.
+fn wide(dir: &Path) -> ModelRef {
+    let from = model().path;
+    for entry in fs::read_dir(&from).unwrap().flatten() {
+        fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
+    }
+    let rows = 500_000;
+    let (weights, config) = (dir.join("model.safetensors"), dir.join("config.json"));
+    let mut tensors = candle_core::safetensors::load(&weights, &candle_core::Device::Cpu).unwrap();
+    let embedding = tensors.get_mut("model.embed_tokens.weight").unwrap();
+    *embedding = embedding.pad_with_zeros(0, 0, rows - embedding.dims()[0]).unwrap();
+    candle_core::safetensors::save(&tensors, &weights).unwrap();
+    let mut fields: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    fields["vocab_size"] = rows.into();
+    fs::write(&config, fields.to_string()).unwrap();
+    ModelRef { name: "wide".into(), path: dir.display().to_string() }
+}
+
+/// Runs a worker to its end within so many KiB of address space.
+fn limited(run: &RunDir, kib: u64) -> std::process::ExitStatus {
+    let own = command(run);
+    let log = fs::OpenOptions::new().append(true).open(run.worker_log()).unwrap();
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("ulimit -v {kib}; exec \"$@\"")).arg("sh").arg(own.get_program()).args(own.get_args());
+    shell.env("RAYON_NUM_THREADS", "2").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).status().unwrap()
+}
+
+/// A worker that cannot allocate what its step needs says so, with the remedy.
+#[test]
+fn a_run_without_memory_ends_with_a_finding() {
+    let (folder, limit) = (tempfile::tempdir().unwrap(), 400_000);
+    let (_dir, run) = training_of(wide(folder.path()), &["tune=full"]);
+    let out = limited(&run, limit);
+    let worker_log = fs::read_to_string(run.worker_log()).unwrap_or_default();
+    assert!(!out.success(), "the run was to need more than {limit} KiB: {worker_log}");
+    let events = events(&run);
+    let found = events.iter().find_map(|event| match event {
+        RunEvent::Found(finding) if finding.rule == "memory_full" => Some(finding),
+        _ => None,
+    });
+    let found = found.unwrap_or_else(|| panic!("{events:#?} {worker_log}"));
+    assert!(found.text.contains("MiB more") && found.remedy.contains("per_device_train_batch_size"), "{found:?}");
+    let Some(RunEvent::Failed { error, .. }) = events.last() else { panic!("{:?}", events.last()) };
+    assert!(error.contains("Out of memory"), "{error}");
+    assert!(!run.is_alive());
+    // The model with few embeddings fits.
+    let (_dir, run) = training(&["tune=full", "max_steps=1"]);
+    assert!(limited(&run, limit).success(), "{}", fs::read_to_string(run.worker_log()).unwrap_or_default());
 }
 
 fn sampling(prompts: usize) -> (TempDir, RunDir) {

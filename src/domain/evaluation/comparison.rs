@@ -6,6 +6,9 @@ use super::interval::{ConfidenceInterval, IntervalMethod};
 /// both the factor √(n/(n − 1)) and the wide tails of Student's t. The number is this program's choice.
 pub const BETTER_NEEDS: usize = 10;
 
+/// Rates nearer to a half than this are 50 % in whole numbers.
+const ROUNDS_TO_HALF: f64 = 0.005;
+
 /// What a comparison says of the first model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ComparisonVerdict {
@@ -24,6 +27,8 @@ pub enum CannotTell {
     Needs(usize),
     /// No difference was seen: no number of prompts would tell.
     NoDifference,
+    /// A rate that the interval tells from a half, and that still rounds to 50 %: no difference that matters.
+    RoundsToHalf,
     /// Fewer than [`BETTER_NEEDS`] prompts.
     TooFewPrompts,
     /// There is no interval.
@@ -45,6 +50,10 @@ pub(super) fn verdict(
     let sampled = matches!(interval.method, IntervalMethod::Bootstrap { .. });
     match interval.low > null {
         _ if sampled && prompts < BETTER_NEEDS => ComparisonVerdict::CannotTell(CannotTell::TooFewPrompts),
+        // The probabilities of a judge vary so little that their mean is known more finely than anyone reads it.
+        _ if null == 0.5 && (value - null).abs() < ROUNDS_TO_HALF => {
+            ComparisonVerdict::CannotTell(CannotTell::RoundsToHalf)
+        }
         true => ComparisonVerdict::Better,
         false => ComparisonVerdict::Worse,
     }
@@ -88,6 +97,12 @@ mod tests {
             verdict(0.5, Some(&interval(0.4, 0.6)), 0.5, 9),
             ComparisonVerdict::CannotTell(CannotTell::NoDifference)
         );
+        // A rate of 50 % in whole numbers is none to conclude from, however narrow its interval; a difference of 0.004 may be one.
+        let rounds = ComparisonVerdict::CannotTell(CannotTell::RoundsToHalf);
+        assert_eq!(verdict(0.504, Some(&interval(0.503, 0.505)), 0.5, 400), rounds);
+        assert_eq!(verdict(0.496, Some(&interval(0.495, 0.497)), 0.5, 400), rounds);
+        assert_eq!(verdict(0.506, Some(&interval(0.505, 0.507)), 0.5, 400), ComparisonVerdict::Better);
+        assert_eq!(verdict(0.004, Some(&interval(0.003, 0.005)), 0.0, 400), ComparisonVerdict::Better);
         // An end on the value holds it.
         assert_eq!(
             verdict(0.55, Some(&interval(0.5, 0.6)), 0.5, 40),

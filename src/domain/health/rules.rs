@@ -1,6 +1,6 @@
 //! The health rules, one row each. Owns the thresholds and the findings' sentences.
 
-use super::past::{LENGTH_PAIRS, Misranked, RunSoFar};
+use super::past::{EpochMargins, LENGTH_PAIRS, Misranked, RunSoFar};
 use crate::domain::counted;
 use crate::domain::ids::PairId;
 use crate::domain::run::Severity;
@@ -31,6 +31,9 @@ const fn rule(name: &'static str, severity: Severity, check: fn(&RunSoFar<'_>) -
 /// The table.
 pub(super) const RULES: &[Rule] = &[
     rule("dropped_rows", Severity::Warn, dropped_rows),
+    rule("divergence", Severity::Warn, divergence),
+    rule("gradient_vanished", Severity::Warn, gradient_vanished),
+    rule("entropy_gone", Severity::Warn, entropy_gone),
     rule("no_movement", Severity::Warn, no_movement),
     rule("chosen_falling", Severity::Warn, chosen_falling),
     rule("margin_collapse", Severity::Warn, margin_collapse),
@@ -38,6 +41,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("kl_beyond", Severity::Warn, kl_beyond),
     rule("length_only", Severity::Warn, length_only),
     rule("pair_fights", Severity::Note, pair_fights),
+    rule("not_learned", Severity::Warn, not_learned),
     rule("zero_std", Severity::Warn, zero_std),
     rule("reward_hacking", Severity::Warn, reward_hacking),
     rule("answers_cut", Severity::Note, answers_cut),
@@ -51,15 +55,20 @@ pub(super) const METRICS: &[&str] = &[
     "accuracy",
     "completions/clipped_ratio",
     "completions/mean_length",
+    "entropy",
     "frac_reward_zero_std",
+    "grad_norm",
     "kl",
     "kl/chosen",
     "learning_rate",
     "logps/chosen",
+    "loss",
     "margin",
     "objective/kl",
     "objective/scores",
+    "policy/entropy_avg",
     "reward",
+    "reward_std",
     "rewards/accuracies",
     "rewards/margins",
 ];
@@ -74,6 +83,14 @@ const MARGIN: f64 = 0.1;
 const FAR: f64 = 10.0;
 /// Consecutive rounds with equal rewards before a finding.
 const SAME_ROUNDS: usize = 5;
+/// Rise of the mean loss above its start, as a share of the start.
+const RISE: f64 = 0.5;
+/// The least rise in the loss's own unit: smaller ones are noise around a loss near 0.
+const LEAST_RISE: f64 = 0.1;
+/// The gradient norm at and below which there is no gradient.
+const NO_GRADIENT: f64 = 1e-7;
+/// The share of its start at which a policy's entropy is gone.
+const GONE: f64 = 0.1;
 
 fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
@@ -94,8 +111,109 @@ fn dropped_rows(past: &RunSoFar<'_>) -> Option<Evidence> {
         ),
         remedy: if f.dropped_why.contains("max_length") {
             "Raise max_length, if memory allows.".into()
+        } else if f.dropped_why.contains("context") {
+            "Shorten those rows, or train a model with a longer context; max_length changes nothing here.".into()
         } else {
             "Check those rows before trusting the result.".into()
+        },
+        pair: None,
+    })
+}
+
+/// The loss ends above its start: the recent mean against the known start, or against the mean of the first steps; a loss that blew up
+/// within those, against the first step's, which every recent one is then far above.
+fn divergence(past: &RunSoFar<'_>) -> Option<Evidence> {
+    if !past.facts.loss_falls {
+        return None;
+    }
+    let (losses, first) = (past.last("loss")?, past.first("loss")?);
+    let now = losses.iter().sum::<f64>() / losses.len() as f64;
+    let above = |loss: f64, start: f64, share: f64| loss - start > share * start.abs() + LEAST_RISE;
+    let usual = past.facts.start_loss.or_else(|| past.begin("loss"))?;
+    let start = if above(now, usual, RISE) {
+        usual
+    } else if losses.iter().all(|loss| above(*loss, first, 2.0 * RISE)) {
+        first
+    } else {
+        return None;
+    };
+    Some(Evidence {
+        magnitude: (now - start) / (start.abs() + LEAST_RISE),
+        text: format!(
+            "The loss was {start:.2} at the start and is {now:.2} in steps {} – {}: the updates are too large{}.",
+            past.begun(),
+            past.step,
+            at_rate(past)
+        ),
+        remedy: "Lower learning_rate or raise warmup_steps, and start again: later steps seldom repair it.".into(),
+        pair: None,
+    })
+}
+
+/// The recent learning rate, in brackets.
+fn at_rate(past: &RunSoFar<'_>) -> String {
+    past.recent("learning_rate").map_or_else(String::new, |rate| format!(" (learning_rate {rate:.1e})"))
+}
+
+/// Updates no longer have a gradient although the loss has not fallen.
+fn gradient_vanished(past: &RunSoFar<'_>) -> Option<Evidence> {
+    let (norms, begin) = (past.last("grad_norm")?, past.begin("grad_norm")?);
+    if norms.iter().any(|norm| *norm > NO_GRADIENT) {
+        return None;
+    }
+    // Equal rewards have no gradient, which is said of the rewards.
+    let rounds = past.state.tracks.get("frac_reward_zero_std");
+    if rounds.is_some_and(|rounds| rounds.recent.back().is_some_and(|share| *share >= 0.9)) {
+        return None;
+    }
+    // A loss that is learned has none either.
+    let loss = past.recent("loss").filter(|_| past.facts.loss_falls);
+    let start = past.facts.start_loss.or_else(|| past.first("loss"));
+    if loss.zip(start).is_some_and(|(now, start)| now < start / 2.0) {
+        return None;
+    }
+    let loss = loss.map_or_else(String::new, |loss| format!(" at a loss of {loss:.2}"));
+    let (since, last) = (past.begun(), past.step);
+    Some(if begin > NO_GRADIENT {
+        Evidence {
+            magnitude: 1.0,
+            text: format!(
+                "The gradient is 0 in steps {since} – {last}{loss}; before, its norm was {begin:.2e} in the mean: an update has \
+                 driven the model's outputs into saturation{}.",
+                at_rate(past)
+            ),
+            remedy: "Lower learning_rate, or set max_grad_norm=1, and start again.".into(),
+            pair: None,
+        }
+    } else {
+        Evidence {
+            magnitude: 1.0,
+            text: format!(
+                "The gradient is 0 in steps {since} – {last}{loss}: the loss does not depend on the weights."
+            ),
+            remedy: "Check the model with `tiebreak models show`, and that no weight of the loss is 0.".into(),
+            pair: None,
+        }
+    })
+}
+
+/// The policy of an online method gives nearly the same answer every time, so that answers have nothing to be compared by.
+fn entropy_gone(past: &RunSoFar<'_>) -> Option<Evidence> {
+    if past.facts.loss_falls {
+        return None;
+    }
+    let name = if past.recent("policy/entropy_avg").is_some() { "policy/entropy_avg" } else { "entropy" };
+    let (before, now) = (past.begin(name)?, past.recent(name)?);
+    (before > 0.0 && now <= GONE * before).then(|| Evidence {
+        magnitude: 1.0,
+        text: format!(
+            "The policy's entropy fell from {before:.2} to {now:.3} nats per token by step {}: it draws nearly the same answer \
+             every time.",
+            past.step
+        ),
+        remedy: match past.facts.entropy_key {
+            "" => format!("Raise {}, or lower learning_rate; resume from an earlier checkpoint.", past.facts.kl_key),
+            key => format!("Raise {key} or {}, or lower learning_rate; resume from an earlier checkpoint.", past.facts.kl_key),
         },
         pair: None,
     })
@@ -106,6 +224,10 @@ fn no_movement(past: &RunSoFar<'_>) -> Option<Evidence> {
     let names = ["rewards/margins", "objective/kl", "kl"];
     let (name, values) = names.iter().find_map(|name| Some((name, past.last(name)?)))?;
     let rates = past.last("learning_rate")?;
+    // Without a gradient no learning rate moves anything; the rules of rewards and gradients say why.
+    if past.last("grad_norm").is_some_and(|norms| norms.iter().all(|norm| *norm <= NO_GRADIENT)) {
+        return None;
+    }
     let still = values.iter().all(|x| x.abs() < 1e-6);
     (still && rates.iter().all(|rate| *rate > 0.0)).then(|| Evidence {
         magnitude: 1.0,
@@ -215,12 +337,37 @@ fn length_only(past: &RunSoFar<'_>) -> Option<Evidence> {
     })
 }
 
+/// The pairs that the model has ranked wrongly for two epochs, or for three while it has learned little.
+fn fights<'a>(past: &RunSoFar<'a>) -> Option<Vec<(&'a PairId, &'a Misranked)>> {
+    let EpochMargins { mean, passes, .. } = past.state.last_epoch?;
+    let learned = passes >= 2 && mean > 0.0;
+    Some(past.state.misranked.iter().filter(|(_, a)| a.passes >= 3 || (learned && a.passes >= 2)).collect())
+}
+
+/// The model ranks most pairs wrongly epoch after epoch.
+fn not_learned(past: &RunSoFar<'_>) -> Option<Evidence> {
+    let EpochMargins { mean, pairs, passes } = past.state.last_epoch?;
+    let wrong = fights(past)?.len();
+    (2 * wrong > pairs).then(|| Evidence {
+        magnitude: 1.0,
+        text: format!(
+            "After {passes} epochs the model still prefers the rejected answer of {wrong} of {pairs} pairs (mean margin \
+             {mean:.2}): it has not learned the preferences{}.",
+            at_rate(past)
+        ),
+        remedy: "Check that chosen and rejected are not swapped; then try another learning_rate.".into(),
+        pair: None,
+    })
+}
+
 /// Pairs that the model ranks wrongly epoch after epoch: mislabelled, or unlike the others.
 fn pair_fights(past: &RunSoFar<'_>) -> Option<Evidence> {
-    let (mean, passes) = past.state.last_epoch?;
-    let learned = passes >= 2 && mean > 0.0;
-    let mut fights: Vec<(&PairId, &Misranked)> =
-        past.state.misranked.iter().filter(|(_, a)| a.passes >= 3 || (learned && a.passes >= 2)).collect();
+    let EpochMargins { mean, pairs, passes } = past.state.last_epoch?;
+    let mut fights = fights(past)?;
+    // Where most pairs are ranked wrongly, no single verdict is to blame.
+    if 2 * fights.len() > pairs {
+        return None;
+    }
     fights.sort_by(|(_, a), (_, b)| a.margin.total_cmp(&b.margin));
     let (worst, against) = fights.first()?;
     let others: Vec<&str> = fights.iter().skip(1).take(2).map(|(id, _)| id.as_str()).collect();
@@ -245,15 +392,29 @@ fn pair_fights(past: &RunSoFar<'_>) -> Option<Evidence> {
 fn zero_std(past: &RunSoFar<'_>) -> Option<Evidence> {
     let rounds = &past.state.tracks.get("frac_reward_zero_std")?.recent;
     let last = rounds.iter().rev().take(SAME_ROUNDS);
-    (rounds.len() >= SAME_ROUNDS && last.clone().all(|share| *share >= 0.9)).then(|| Evidence {
-        magnitude: 1.0,
-        text: format!(
-            "For {SAME_ROUNDS} rounds, all answers of {} of the groups had equal rewards: their advantages are 0.",
-            percent(last.sum::<f64>() / SAME_ROUNDS as f64)
+    if rounds.len() < SAME_ROUNDS || !last.clone().all(|share| *share >= 0.9) {
+        return None;
+    }
+    // One value for all answers of all prompts says something of the reward, not of the prompts.
+    let spread = past.state.tracks.get("reward_std").map(|track| track.recent.iter().rev().take(SAME_ROUNDS));
+    let constant = spread.is_some_and(|mut spread| spread.all(|std| *std <= 1e-8));
+    let value = past.state.tracks.get("reward").and_then(|track| track.recent.back());
+    let (text, remedy) = match value.filter(|_| constant) {
+        Some(value) => (
+            format!(
+                "For {SAME_ROUNDS} rounds every answer got the reward {value:.2}: all advantages are 0, and nothing is learned."
+            ),
+            "Read the samples: does reward_checks or the reward model tell such answers apart?".to_owned(),
         ),
-        remedy: "Use prompts the model answers well only sometimes, raise temperature, or use a finer reward.".into(),
-        pair: None,
-    })
+        None => (
+            format!(
+                "For {SAME_ROUNDS} rounds, all answers of {} of the groups had equal rewards: their advantages are 0.",
+                percent(last.sum::<f64>() / SAME_ROUNDS as f64)
+            ),
+            "Use prompts the model answers well only sometimes, raise temperature, or use a finer reward.".to_owned(),
+        ),
+    };
+    Some(Evidence { magnitude: 1.0, text, remedy, pair: None })
 }
 
 /// The score rises while answers double in length: the reward may favour length (Gao et al. 2022).

@@ -122,6 +122,87 @@ fn nothing_moves() {
     assert_eq!(once(&fired(RunFacts { steps: 30, ..facts() }, 30, still(1e-5)), "no_movement"), 6);
 }
 
+/// What a rule says, of the first time it fires.
+fn said(facts: RunFacts, steps: u64, rule: &str, of: impl Fn(u64) -> Vec<(&'static str, f64)>) -> Finding {
+    let mut health = Health::new(facts);
+    let mut step = |step| {
+        let mut metrics = Metrics::new();
+        of(step).into_iter().for_each(|(name, value)| metrics.set(name, value));
+        health.observe(step, &metrics, &[])
+    };
+    (1..=steps).flat_map(&mut step).find(|found| found.rule == rule).unwrap()
+}
+
+fn falling() -> RunFacts {
+    RunFacts { loss_falls: true, ..facts() }
+}
+
+#[test]
+fn a_loss_above_its_start_has_diverged() {
+    let rises = |s: u64| vec![("loss", if s < 40 { 0.76 } else { 147.0 }), ("learning_rate", 0.02)];
+    let found = fired(falling(), 100, rises);
+    // One step at 147 among twenty lifts the mean to 8; it is said again as the mean doubles, up to 147 at step 59.
+    assert_eq!((found[0].1, found.iter().all(|(rule, _)| rule == "divergence")), (40, true), "{found:?}");
+    assert!((3..=5).contains(&found.len()) && found.iter().all(|(_, step)| *step < 60), "{found:?}");
+    let first = said(falling(), 100, "divergence", rises);
+    assert!(first.text.contains("was 0.76 at the start and is 8.07 in steps 21 – 40"), "{}", first.text);
+    assert!(first.text.contains("learning_rate 2.0e-2") && first.remedy.contains("Lower learning_rate"), "{first:?}");
+    // It blew up within the first window, whose mean says nothing.
+    let at_once = |s: u64| vec![("loss", if s == 1 { 0.76 } else { 147.0 })];
+    assert_eq!(once(&fired(falling(), 30, at_once), "divergence"), 21);
+    // Against a known start a smaller rise counts.
+    let known = RunFacts { start_loss: Some(0.693), ..falling() };
+    let slow = |s: u64| vec![("loss", 1.0 + 0.01 * s as f64)];
+    assert_eq!(once(&fired(known, 60, slow), "divergence"), 24);
+    assert_eq!(fired(falling(), 60, slow), []);
+    // Neither noise, a loss that falls, a rise near 0, nor the loss of an online method.
+    let noisy = |s: u64| vec![("loss", [0.4, 1.9, 1.2, 0.9][s as usize % 4])];
+    assert_eq!(fired(falling(), 100, noisy), []);
+    let low = |s: u64| vec![("loss", [0.01, 0.05][usize::from(s > 50)])];
+    assert_eq!(fired(falling(), 100, low), []);
+    assert_eq!(fired(facts(), 100, rises), []);
+}
+
+#[test]
+fn gradients_that_vanish_after_an_update_are_told_from_learned_rows_and_equal_rewards() {
+    let of = |loss: f64| {
+        move |s: u64| vec![("grad_norm", if s < 30 { 0.5 } else { 0.0 }), ("loss", if s < 30 { 0.693 } else { loss })]
+    };
+    let known = || RunFacts { start_loss: Some(0.693), ..falling() };
+    assert_eq!(once(&fired(known(), 80, of(0.9)), "gradient_vanished"), 49);
+    let text = said(known(), 80, "gradient_vanished", of(0.9)).text;
+    assert!(text.contains("0 in steps 30 – 49 at a loss of 0.90") && text.contains("5.00e-1"), "{text}");
+    assert_eq!(fired(known(), 80, of(0.001)), [], "a learned loss has no gradient");
+    assert_eq!(fired(known(), 80, |_| vec![("grad_norm", 1e-5), ("loss", 0.6)]), []);
+    let never = |s: u64| vec![("grad_norm", 0.0), ("reward", s as f64), ("frac_reward_zero_std", 0.0)];
+    let found = said(facts(), 40, "gradient_vanished", never);
+    assert!(found.text.contains("does not depend on the weights"), "{found:?}");
+    // Equal rewards explain it: that is said, and nothing of the learning rate.
+    let equal = |s: u64| {
+        let mut all = vec![("grad_norm", 0.0), ("kl", 0.0), ("objective/kl", 0.0), ("learning_rate", 1e-5)];
+        if s % 4 == 1 {
+            all.extend([("frac_reward_zero_std", 1.0), ("reward_std", 0.0), ("reward", 0.5)]);
+        }
+        all
+    };
+    let found = fired(facts(), 80, equal);
+    assert_eq!(found, [("zero_std".to_owned(), 17)]);
+    let found = said(facts(), 80, "zero_std", equal);
+    assert!(found.text.contains("every answer got the reward 0.50") && found.remedy.contains("reward_checks"));
+}
+
+#[test]
+fn a_policy_without_entropy_is_named_with_the_key_that_keeps_it() {
+    let of = |name: &'static str, end: f64| move |s: u64| vec![(name, if s <= 20 { 2.0 } else { end })];
+    // Nineteen of twenty values at 0.1 make a mean of 0.195.
+    assert_eq!(once(&fired(facts(), 80, of("entropy", 0.1)), "entropy_gone"), 39);
+    assert_eq!(fired(facts(), 80, of("entropy", 0.3)), []);
+    assert_eq!(fired(falling(), 80, of("entropy", 0.0)), [], "imitated rows may leave nothing open");
+    let ppo = RunFacts { entropy_key: "entropy_coef", ..facts() };
+    let found = said(ppo, 80, "entropy_gone", of("policy/entropy_avg", 0.0));
+    assert!(found.remedy.contains("Raise entropy_coef or kl_coef") && found.text.contains("2.00 to 0."), "{found:?}");
+}
+
 #[test]
 fn rounds_with_equal_rewards_are_counted_by_round() {
     let of = |s: u64| if s.is_multiple_of(4) { vec![("frac_reward_zero_std", 1.0)] } else { Vec::new() };
@@ -151,6 +232,9 @@ fn rows_left_out_are_reported_before_the_first_step() {
     assert_eq!((found.len(), found[0].rule.as_str(), found[0].step), (1, "dropped_rows", 0));
     assert!(found[0].text.contains("5 of 100 rows") && found[0].remedy.contains("max_length"), "{found:?}");
     assert_eq!(planned(4), []);
+    let why = "longer than the model's context".to_owned();
+    let found = Health::new(RunFacts { kept: 1, dropped: 1, dropped_why: why, ..facts() }).planned();
+    assert!(!found[0].remedy.contains("Raise max_length") && found[0].remedy.contains("longer context"), "{found:?}");
 }
 
 /// One epoch over pairs `a` to `d`, a step each, with these margins.
@@ -182,6 +266,17 @@ fn a_wrongly_ranked_pair_is_named_at_the_end_of_an_epoch() {
     let mut health = Health::new(RunFacts { steps_per_epoch: 4, ..facts() });
     assert!((0..2).all(|n| pass(&mut health, n * 4, [-1.0, 0.1, 0.1, 0.1]).is_empty()));
     assert_eq!(pass(&mut health, 8, [-1.0, 0.1, 0.1, 0.1]).len(), 1);
+}
+
+#[test]
+fn no_verdict_is_to_blame_where_a_model_ranks_nothing_or_most_pairs_wrongly() {
+    // A dead model: margins of rounding.
+    let mut health = Health::new(RunFacts { steps_per_epoch: 4, ..facts() });
+    assert!((0..5).all(|n| pass(&mut health, n * 4, [-1e-7, -3e-6, 0.0, -0.0]).is_empty()));
+    let mut health = Health::new(RunFacts { steps_per_epoch: 4, ..facts() });
+    let found: Vec<Finding> = (0..4).flat_map(|n| pass(&mut health, n * 4, [-1.0, -0.5, -0.2, 0.1])).collect();
+    assert_eq!(found.iter().map(|f| (f.rule.as_str(), f.step)).collect::<Vec<_>>(), [("not_learned", 12)]);
+    assert!(found[0].text.contains("3 of 4 pairs (mean margin -0.40)") && found[0].pair.is_none(), "{found:?}");
 }
 
 #[test]

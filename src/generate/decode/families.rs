@@ -219,7 +219,7 @@ fn a_merged_folder_is_the_base_with_its_adapter() {
         Trained::write(&ckpt, &adapter(), decoder.trainables()).unwrap();
         let from = ModelRef { name: "base".into(), path: base.display().to_string() };
         let mut events: Vec<RunEvent> = Vec::new();
-        merge::to_hf(&from, &ckpt, &out, Precision::Exact, &mut events).unwrap();
+        merge::to_hf(&from, &ckpt, &out, merge::ExportPart::Policy, Precision::Exact, &mut events).unwrap();
         let merged = LanguageModel::open(&out).unwrap();
         assert_eq!(merged.config, model.config);
         let merged = Policy::new(merged.decoder(&Device::Cpu, &Tune::None).unwrap()).unwrap();
@@ -268,10 +268,11 @@ fn the_text_part_of_a_whole_model_is_read_and_the_rest_is_said() {
         Trained::write(&ckpt, &adapter(), policy.trainables()).unwrap();
         let from = ModelRef { name: "base".into(), path: base.display().to_string() };
         let mut events: Vec<RunEvent> = Vec::new();
-        merge::to_hf(&from, &ckpt, &out.join("hf"), Precision::Exact, &mut events).unwrap();
+        merge::to_hf(&from, &ckpt, &out.join("hf"), merge::ExportPart::Policy, Precision::Exact, &mut events).unwrap();
         let merged = LanguageModel::open(&out.join("hf")).unwrap();
         assert_eq!((&merged.config, merged.notes.len()), (&model.config, 0));
-        merge::to_peft(&from, &ckpt, &out.join("peft")).unwrap();
+        merge::to_peft(&from, &ckpt, &out.join("peft"), merge::ExportPart::Policy, &mut Vec::<RunEvent>::new())
+            .unwrap();
         let held = candle_core::safetensors::load(out.join("peft/adapter_model.safetensors"), &Device::Cpu).unwrap();
         assert!(held.contains_key("base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight"));
     }

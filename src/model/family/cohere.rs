@@ -7,6 +7,7 @@ pub static FAMILY: Family = Family {
     model_types: &["cohere"],
     models: "Command R, Aya",
     class: "CohereForCausalLM",
+    classifier: None,
     layer: || LayerSpec {
         norm: NormKind::Centred,
         parallel: true,

@@ -8,6 +8,7 @@ pub static FAMILY: Family = Family {
     model_types: &["cohere2"],
     models: "Command R7B",
     class: "Cohere2ForCausalLM",
+    classifier: None,
     layer: || LayerSpec {
         windows: LayerPattern::ExceptEvery(4),
         rope: LayerPattern::ExceptEvery(4),

@@ -7,6 +7,7 @@ pub static FAMILY: Family = Family {
     model_types: &["gemma"],
     models: "Gemma",
     class: "GemmaForCausalLM",
+    classifier: Some("GemmaForSequenceClassification"),
     layer: || LayerSpec { norm_offset: 1.0, activation: Activation::GeluTanh, ..LayerSpec::default() },
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);

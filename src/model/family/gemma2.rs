@@ -7,6 +7,7 @@ pub static FAMILY: Family = Family {
     model_types: &["gemma2"],
     models: "Gemma 2",
     class: "Gemma2ForCausalLM",
+    classifier: Some("Gemma2ForSequenceClassification"),
     layer: || LayerSpec {
         norms: NormPlacement::Sandwich,
         norm_offset: 1.0,

@@ -8,6 +8,7 @@ pub static FAMILY: Family = Family {
     model_types: &["gemma3_text"],
     models: "Gemma 3; of a `gemma3` folder the text model",
     class: "Gemma3ForCausalLM",
+    classifier: Some("Gemma3TextForSequenceClassification"),
     layer: || LayerSpec {
         norms: NormPlacement::Sandwich,
         norm_offset: 1.0,

@@ -8,6 +8,7 @@ pub static FAMILY: Family = Family {
     model_types: &["gpt_neox"],
     models: "Pythia, GPT-NeoX 20B",
     class: "GPTNeoXForCausalLM",
+    classifier: Some("GPTNeoXForSequenceClassification"),
     layer: || LayerSpec {
         norm: NormKind::Layer,
         activation: Activation::Gelu,

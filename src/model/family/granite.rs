@@ -7,6 +7,7 @@ pub static FAMILY: Family = Family {
     model_types: &["granite"],
     models: "Granite 3, dense",
     class: "GraniteForCausalLM",
+    classifier: None,
     layer: LayerSpec::default,
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);

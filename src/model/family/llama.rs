@@ -7,6 +7,7 @@ pub static FAMILY: Family = Family {
     model_types: &["llama"],
     models: "Llama 2 and 3, SmolLM2, TinyLlama",
     class: "LlamaForCausalLM",
+    classifier: Some("LlamaForSequenceClassification"),
     layer: LayerSpec::default,
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);

@@ -7,6 +7,7 @@ pub static FAMILY: Family = Family {
     model_types: &["mistral"],
     models: "Mistral 7B, Zephyr",
     class: "MistralForCausalLM",
+    classifier: Some("MistralForSequenceClassification"),
     layer: || LayerSpec { windows: LayerPattern::All, ..LayerSpec::default() },
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);

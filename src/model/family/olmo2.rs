@@ -7,6 +7,7 @@ pub static FAMILY: Family = Family {
     model_types: &["olmo2"],
     models: "OLMo 2",
     class: "Olmo2ForCausalLM",
+    classifier: Some("Olmo2ForSequenceClassification"),
     layer: || LayerSpec { norms: NormPlacement::Post, qk_norm: QkNorm::Width, ..LayerSpec::default() },
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);

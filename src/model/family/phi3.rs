@@ -9,6 +9,7 @@ pub static FAMILY: Family = Family {
     model_types: &["phi3"],
     models: "Phi-3, Phi-3.5, Phi-4",
     class: "Phi3ForCausalLM",
+    classifier: Some("Phi3ForSequenceClassification"),
     layer: || LayerSpec { windows: LayerPattern::All, ..LayerSpec::default() },
     read: |f, layer| {
         layer.rotary_share = rotary_share(f, "partial_rotary_factor", 1.0)?;

@@ -7,6 +7,7 @@ pub static FAMILY: Family = Family {
     model_types: &["qwen2"],
     models: "Qwen2, Qwen2.5",
     class: "Qwen2ForCausalLM",
+    classifier: Some("Qwen2ForSequenceClassification"),
     layer: || LayerSpec { qkv_bias: true, ..LayerSpec::default() },
     read: |f, layer| {
         layer.mlp_bias = f.flag("mlp_bias", false);

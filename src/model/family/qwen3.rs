@@ -7,6 +7,7 @@ pub static FAMILY: Family = Family {
     model_types: &["qwen3"],
     models: "Qwen3, dense",
     class: "Qwen3ForCausalLM",
+    classifier: Some("Qwen3ForSequenceClassification"),
     layer: || LayerSpec { qk_norm: QkNorm::Head, ..LayerSpec::default() },
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);

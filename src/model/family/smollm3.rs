@@ -8,6 +8,7 @@ pub static FAMILY: Family = Family {
     model_types: &["smollm3"],
     models: "SmolLM3",
     class: "SmolLM3ForCausalLM",
+    classifier: Some("SmolLM3ForSequenceClassification"),
     layer: || LayerSpec { rope: LayerPattern::ExceptEvery(4), ..LayerSpec::default() },
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);

@@ -8,6 +8,7 @@ pub static FAMILY: Family = Family {
     model_types: &["stablelm"],
     models: "StableLM 2 1.6B and 3B",
     class: "StableLmForCausalLM",
+    classifier: Some("StableLmForSequenceClassification"),
     layer: || LayerSpec { norm: NormKind::Layer, rotary_share: 0.25, ..LayerSpec::default() },
     read: |f, layer| {
         layer.qkv_bias = f.flag("use_qkv_bias", false);

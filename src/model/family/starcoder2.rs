@@ -7,6 +7,7 @@ pub static FAMILY: Family = Family {
     model_types: &["starcoder2"],
     models: "Starcoder2",
     class: "Starcoder2ForCausalLM",
+    classifier: Some("Starcoder2ForSequenceClassification"),
     layer: || LayerSpec {
         norm: NormKind::Layer,
         activation: Activation::GeluTanh,

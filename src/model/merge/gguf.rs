@@ -11,7 +11,7 @@ use crate::model::error::Error;
 use crate::model::gguf::write::{MetaValue, TensorPlan, WrittenType, write};
 use crate::model::gguf::{Gguf, gguf_name, interleaved_heads};
 use crate::model::language_model::LanguageModel;
-use crate::model::merge::merge;
+use crate::model::merge::{ExportPart, merge};
 use crate::model::sink::Sink;
 use crate::model::staged_folder::StagedFolder;
 use crate::model::trained::{LORA_A, LORA_B, MAGNITUDE, Trained};
@@ -35,7 +35,9 @@ const ROPE_FREQS: &str = "rope_freqs.weight";
 /// be written.
 pub fn to_gguf(base: &ModelRef, trained: &Path, out: &Path, written: &str, sink: &mut dyn Sink) -> Result<(), Error> {
     let written = WrittenType::named(written)?;
-    let trained = Trained::read(trained)?;
+    let mut trained = Trained::read(trained)?;
+    // A value head has no place in a language model.
+    ExportPart::Policy.split(&mut trained)?;
     let model = LanguageModel::open(Path::new(&base.path))?;
     check_family(&model)?;
     check_rope(&model)?;
@@ -150,8 +152,7 @@ fn fits(trained: &Trained, config: &Config) -> Result<(), Error> {
     };
     let is_known = |name: &String| match trained.tune {
         Tune::Full => known.contains(name),
-        // A reward model's score head has no place in a language model.
-        Tune::Lora(_) => module(name).is_none_or(|weight| known.contains(&weight)),
+        Tune::Lora(_) => module(name).is_some_and(|weight| known.contains(&weight)),
         Tune::None => true,
     };
     match trained.tensors.keys().find(|name| !is_known(name)) {

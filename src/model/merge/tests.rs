@@ -14,13 +14,18 @@ pub(super) fn tiny() -> ModelRef {
 pub(super) fn perturbed(base: &ModelRef, tune: &Tune, size: f64) -> Policy {
     let model = LanguageModel::open(Path::new(&base.path)).unwrap();
     let policy = Policy::new(model.decoder(&Device::Cpu, tune).unwrap()).unwrap();
+    perturb(&policy, size);
+    policy
+}
+
+/// Moves every trainable by noise.
+pub(super) fn perturb(policy: &Policy, size: f64) {
     for (k, (_, var)) in policy.trainables().iter().enumerate() {
         let mut rng = stream(3, k as u64);
         let noise: Vec<f32> = (0..var.elem_count()).map(|_| ((uniform(&mut rng) - 0.5) * size) as f32).collect();
         let noise = Tensor::from_vec(noise, var.shape(), &Device::Cpu).unwrap();
         var.set(&(var.as_tensor() + noise).unwrap()).unwrap();
     }
-    policy
 }
 
 pub(super) fn lora() -> Tune {
@@ -46,7 +51,7 @@ fn the_merged_folder_gives_the_log_probs_of_base_and_adapter() {
         let policy = perturbed(&tiny(), &tune, 0.2);
         Trained::write(&ckpt, &tune, policy.trainables()).unwrap();
         let mut events: Vec<RunEvent> = Vec::new();
-        to_hf(&tiny(), &ckpt, &out, Precision::Exact, &mut events).unwrap();
+        to_hf(&tiny(), &ckpt, &out, ExportPart::Policy, Precision::Exact, &mut events).unwrap();
         assert!(events.len() >= 3);
         let merged = LanguageModel::open(&out).unwrap();
         let merged = Policy::new(merged.decoder(&Device::Cpu, &Tune::None).unwrap()).unwrap();
@@ -55,7 +60,8 @@ fn the_merged_folder_gives_the_log_probs_of_base_and_adapter() {
         let gap = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
         assert!(gap(&a.rows[0].logp, &b.rows[0].logp) < 1e-4);
         assert!(tune == Tune::Full || gap(&a.rows[0].logp, &base.rows[0].logp) > 1e-2);
-        let again = to_hf(&tiny(), &ckpt, &out, Precision::Exact, &mut events).unwrap_err().to_string();
+        let again =
+            to_hf(&tiny(), &ckpt, &out, ExportPart::Policy, Precision::Exact, &mut events).unwrap_err().to_string();
         assert!(again.contains("not an empty folder"), "{again}");
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "{left:?}");
@@ -70,7 +76,7 @@ fn a_peft_folder_has_the_scaling_and_dora_magnitudes() {
     let tune = adapter(true, true);
     let policy = perturbed(&tiny(), &tune, 0.1);
     Trained::write(&ckpt, &tune, policy.trainables()).unwrap();
-    to_peft(&tiny(), &ckpt, &out).unwrap();
+    to_peft(&tiny(), &ckpt, &out, ExportPart::Policy, &mut Vec::<RunEvent>::new()).unwrap();
     let config: Value = serde_json::from_slice(&std::fs::read(out.join("adapter_config.json")).unwrap()).unwrap();
     assert_eq!((&config["use_rslora"], &config["use_dora"]), (&Value::Bool(true), &Value::Bool(true)));
     let held = candle_core::safetensors::load(out.join("adapter_model.safetensors"), &Device::Cpu).unwrap();
@@ -85,7 +91,12 @@ fn a_full_run_has_no_adapter() {
     let dir = tempfile::tempdir().unwrap();
     Trained::write(dir.path(), &Tune::Full, perturbed(&tiny(), &Tune::Full, 0.1).trainables()).unwrap();
     let out = dir.path().join("peft");
-    assert!(to_peft(&tiny(), dir.path(), &out).unwrap_err().to_string().contains("no adapter"));
+    assert!(
+        to_peft(&tiny(), dir.path(), &out, ExportPart::Policy, &mut Vec::<RunEvent>::new())
+            .unwrap_err()
+            .to_string()
+            .contains("no adapter")
+    );
     assert!(!out.exists());
 }
 
@@ -108,8 +119,9 @@ fn write_for_python() {
         Trained::write(&ckpt, &lora(), policy.trainables()).unwrap();
         (policy, ckpt)
     };
-    to_hf(&base, &ckpt, &out.join("merged"), Precision::Exact, &mut Vec::<RunEvent>::new()).unwrap();
-    to_peft(&base, &ckpt, &out.join("peft")).unwrap();
+    to_hf(&base, &ckpt, &out.join("merged"), ExportPart::Policy, Precision::Exact, &mut Vec::<RunEvent>::new())
+        .unwrap();
+    to_peft(&base, &ckpt, &out.join("peft"), ExportPart::Policy, &mut Vec::<RunEvent>::new()).unwrap();
     let model = LanguageModel::open(Path::new(&base.path)).unwrap();
     let ids = model.encode_prompt(&PromptBody::user("What is the sea?")).unwrap();
     let mut cache = policy.decoder().cache(1, ids.len()).unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::LanguageModel;
-use crate::model::merge::to_peft;
+use crate::model::merge::{ExportPart, to_peft};
 use crate::nn::{Batch, Policy, Row};
 use crate::protocol::ModelRef;
 use serde_json::json;
@@ -56,7 +56,7 @@ fn log_probs_are_those_of_peft_and_stay_so_when_exported_again() {
         PeftAdapter::read(&dir, &tiny().config).unwrap().write(held.path()).unwrap();
         let base = ModelRef { name: "tiny".into(), path: fixtures().join("tiny-llama").display().to_string() };
         let out = out.path().join("again");
-        to_peft(&base, held.path(), &out).unwrap();
+        to_peft(&base, held.path(), &out, ExportPart::Policy, &mut Vec::<crate::protocol::RunEvent>::new()).unwrap();
         assert!(gap(&logps(&out, &ids)[0], &want) < 1e-4, "{case}");
     }
     let patterns = PeftAdapter::read(&fixtures().join("peft/patterns"), &tiny().config).unwrap().spec;

@@ -4,7 +4,7 @@
 
 use super::super::cli::ReportArgs;
 use super::super::error::{Error, Result};
-use super::super::evaluation::others;
+use super::super::evaluation::{CONTEST, others, standings_of};
 use super::super::{out, report, supervisor};
 use super::context::CommandContext;
 use super::picture::picture;
@@ -175,10 +175,14 @@ fn data(dir: &SessionDir, run: Option<&RunDir>) -> Result<Value> {
     }
     let outcomes: serde_json::Map<String, Value> =
         counts(&session).into_iter().map(|(word, n)| (word.replace(' ', "_"), json!(n))).collect();
+    let ratings = match run {
+        Some(_) => Value::Null,
+        None => json!(standings_of(dir, &session, Some(&meta.model), CONTEST, None)?),
+    };
     Ok(json!({
         "session": dir.name(), "model": meta.model, "app": meta.app, "prompts": session.prompts().len(),
         "completions": session.completion_count(), "pairs": session.pairs().len(), "outcomes": outcomes,
-        "state": session.state_hash(), "runs": runs,
+        "state": session.state_hash(), "runs": runs, "ratings": ratings,
     }))
 }
 

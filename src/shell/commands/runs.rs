@@ -112,8 +112,9 @@ pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
     supervisor::restore_models(&run)?;
     let to = std::path::absolute(&args.to).map_err(|e| Error::io("find", &args.to, e))?;
     let bar = out::bar(0, "steps");
-    let mut words: Vec<&OsStr> =
-        vec!["merge".as_ref(), run.path().as_os_str(), id.as_str().as_ref(), to.as_os_str(), args.format.as_ref()];
+    let part = if args.critic { "critic" } else { "result" };
+    let mut words: Vec<&OsStr> = vec!["merge".as_ref(), run.path().as_os_str(), id.as_str().as_ref(), to.as_os_str()];
+    words.extend([args.format.as_str(), part].map(OsStr::new));
     words.extend(args.written.as_ref().map(OsStr::new));
     let mut notes = Vec::new();
     let merged = supervisor::ask(&words, |event: RunEvent| {
@@ -172,8 +173,9 @@ fn write_card(dir: &SessionDir, run: RunDir, id: &RunId, args: &MergeArgs, to: &
         Error::failed(format!("{} is merged, but its model card could not be written: {why}", to.display()))
     };
     let written = args.written.as_ref().map(|kind| format!(" --type {kind}")).unwrap_or_default();
-    let text =
-        report::model_card(dir, run, id, &format!("{}{written}", args.format)).map_err(|e| failed(e.to_string()))?;
+    let critic = if args.critic { " --critic" } else { "" };
+    let text = report::model_card(dir, run, id, &format!("{}{written}{critic}", args.format))
+        .map_err(|e| failed(e.to_string()))?;
     match File::create_new(&path) {
         Ok(mut file) => {
             file.write_all(text.as_bytes())

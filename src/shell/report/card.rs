@@ -24,7 +24,7 @@ use std::path::Path;
 /// What stands where nothing is recorded.
 const NOT_RECORDED: &str = "not recorded";
 
-/// The model card of a training run's checkpoint, exported as `format` (with its type for a GGUF file: `gguf --type q8_0`). `id` names the run, or its best checkpoint.
+/// The model card of a training run's checkpoint, exported as `format` (as the command line names it: `gguf --type q8_0`, `hf --critic`). `id` names the run, or its best checkpoint.
 ///
 /// # Errors
 /// When a log cannot be read.
@@ -54,10 +54,16 @@ pub fn model_card(dir: &SessionDir, run: RunDir, id: &RunId, format: &str) -> Re
     Ok(format!("{}{}", metadata(&train, base_id.as_deref(), &base, format), markdown(&out)))
 }
 
+/// Whether the export has a scalar head in place of the language-model head.
+fn is_scorer(train: &TrainSpec, format: &str) -> bool {
+    train.method == "reward" || format.ends_with(" --critic")
+}
+
 /// The metadata in YAML. A string in JSON is a string in YAML.
 fn metadata(train: &TrainSpec, base_id: Option<&str>, base: &BaseCard, format: &str) -> String {
     let text = |text: &str| Value::from(sanitise(text)).to_string();
-    let (adapter, gguf) = (format == "peft" || format.starts_with("gguf-adapter"), format.starts_with("gguf"));
+    let (adapter, gguf) =
+        (format.starts_with("peft") || format.starts_with("gguf-adapter"), format.starts_with("gguf"));
     let mut lines = vec!["---".to_owned()];
     if let Some(id) = base_id {
         lines.push(format!("base_model: {}", text(id)));
@@ -72,9 +78,8 @@ fn metadata(train: &TrainSpec, base_id: Option<&str>, base: &BaseCard, format: &
         (false, false) => "transformers",
     };
     lines.push(format!("library_name: {library}"));
-    if train.method != "reward" {
-        lines.push("pipeline_tag: text-generation".into());
-    }
+    let task = if is_scorer(train, format) { "text-classification" } else { "text-generation" };
+    lines.push(format!("pipeline_tag: {task}"));
     lines.push("tags:".into());
     let tune = if train.params.text("tune") == "full" { None } else { Some("lora") };
     lines.extend(
@@ -98,7 +103,7 @@ fn what_it_is(
     out.heading(1, &format!("{} of {}", id, dir.name()));
     let step = checkpoint_step(&run.dir, id)?.map_or_else(|| NOT_RECORDED.to_owned(), |step| step.to_string());
     let what = match format {
-        "peft" => "LoRA adapter for",
+        peft if peft.starts_with("peft") => "LoRA adapter for",
         gguf if gguf.starts_with("gguf-adapter") => "LoRA adapter, as a GGUF file, for",
         _ if train.params.text("tune") == "full" => "full fine-tune of",
         _ => "fine-tune, with its adapter merged, of",
@@ -109,10 +114,17 @@ fn what_it_is(
         train.method,
         env!("CARGO_PKG_VERSION")
     ));
-    if train.method == "reward" {
-        out.warning(
-            "This run is a reward model. Its score head is no part of this export, so the folder is a language model and no \
-             reward model.",
+    if is_scorer(train, format) {
+        let what = if train.method == "reward" {
+            "The result is a reward model: its one logit is the score of an answer; higher is better, and only scores of answers to \
+             the same prompt compare."
+        } else {
+            "This is the run's critic: its one logit is the value estimated after a text's last token."
+        };
+        out.text(what);
+        out.text(
+            "AutoModelForSequenceClassification loads it with num_labels=1. Give it whole conversations as \
+             tokenizer.apply_chat_template(messages, tokenize=False) writes them, tokenised with add_special_tokens=False.",
         );
     }
     let mut starts = Vec::new();

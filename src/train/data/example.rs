@@ -7,6 +7,23 @@ use crate::domain::{DroppedRows, Finding, PairId, PromptId, Severity, TrainerPar
 use crate::model::error::Error;
 use crate::nn::policy::Row;
 
+/// Why a row is left out that the model could read.
+pub(super) const TOO_LONG: &str = "longer than max_length";
+/// Why a row is left out that the model cannot read.
+pub(super) const BEYOND_CONTEXT: &str = "longer than the model's context";
+
+/// What to do where no row is left, by why rows were left out; `held_out`: whether some are kept for evaluation.
+pub(crate) fn remedies(dropped: &[DroppedRows], held_out: bool) -> Vec<&'static str> {
+    let of = |why: &str| dropped.iter().any(|row| row.reason == why);
+    let all = [
+        (true, "add rows"),
+        (of(TOO_LONG), "raise max_length"),
+        (of(BEYOND_CONTEXT), "shorten them or train a model with a longer context"),
+        (held_out, "lower eval_fraction"),
+    ];
+    all.into_iter().filter(|(fits, _)| *fits).map(|(_, remedy)| remedy).collect()
+}
+
 /// How rows are tokenised.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokeniseOptions {
@@ -198,10 +215,11 @@ impl Tokenised {
 
     /// Adds an example unless it is too long.
     pub(super) fn push(&mut self, example: Example, options: &TokeniseOptions, context: usize) {
-        if example.longest() > options.max_length {
-            self.drop("longer than max_length");
-        } else if example.longest() > context {
-            self.drop("longer than the model's context");
+        // First what no setting changes: a larger max_length does not lengthen the context. 0 is an unknown context.
+        if context > 0 && example.longest() > context {
+            self.drop(BEYOND_CONTEXT);
+        } else if example.longest() > options.max_length {
+            self.drop(TOO_LONG);
         } else if is_held_out(&example.prompt_id, options.eval_fraction) {
             self.eval.push(example);
         } else {

@@ -135,13 +135,28 @@ pub(crate) struct HealthHints {
     pub kl_target: Option<f64>,
     /// The hyper-parameter that weights the KL to the reference.
     pub kl_key: &'static str,
+    /// The hyper-parameter that rewards entropy; empty where the method has none.
+    pub entropy_key: &'static str,
+    /// What to check where a step has no gradient at all.
+    pub no_gradient: &'static str,
 }
 
 impl Default for HealthHints {
     fn default() -> Self {
-        Self { beta: 1.0, sigmoid: false, mean_logps: false, kl_target: None, kl_key: "beta" }
+        Self {
+            beta: 1.0,
+            sigmoid: false,
+            mean_logps: false,
+            kl_target: None,
+            kl_key: "beta",
+            entropy_key: "",
+            no_gradient: NO_GRADIENT,
+        }
     }
 }
+
+/// What to check where a step of most methods has no gradient.
+const NO_GRADIENT: &str = "Check that no weight of the loss is 0; if none is, report it with the model's name.";
 
 /// The accumulation window of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]

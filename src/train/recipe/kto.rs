@@ -6,7 +6,7 @@
 //! are left out instead of truncated, rows may be shuffled (mismatched answers are assigned before), and `kl` is logged only
 //! where it is measured.
 
-use super::contract::{BatchLoss, LossAtReference, Recipe, Registered, ScoredExample, UpdateWindow, read};
+use super::contract::{BatchLoss, HealthHints, LossAtReference, Recipe, Registered, ScoredExample, UpdateWindow, read};
 use crate::domain::{Hyperparameters, Method, Needs, ParamKind, Params, TrainerParams, hyperparameters, row};
 use crate::model::error::Error;
 use crate::train::data::TokeniseOptions;
@@ -116,6 +116,13 @@ impl Recipe for KtoRecipe {
     fn at_reference(&self) -> Option<LossAtReference> {
         let same = self.0.desirable_weight == self.0.undesirable_weight;
         same.then(|| LossAtReference { loss: self.0.loss_at_reference(1, 1), beta: self.0.beta })
+    }
+
+    fn health(&self) -> HealthHints {
+        HealthHints {
+            no_gradient: "Set desirable_weight and undesirable_weight above 0, and check that no answer is rated both good and bad.",
+            ..HealthHints::default()
+        }
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {

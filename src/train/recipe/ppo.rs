@@ -147,7 +147,7 @@ impl Recipe for PpoRecipe {
 
     fn health(&self) -> HealthHints {
         let kl_target = Some(self.kl.target).filter(|target| *target > 0.0);
-        HealthHints { kl_target, kl_key: "kl_coef", ..HealthHints::default() }
+        HealthHints { kl_target, kl_key: "kl_coef", entropy_key: "entropy_coef", ..HealthHints::default() }
     }
 
     fn compute_advantages(&mut self, answers: &mut [SampledAnswer], _group: usize, tally: &mut Tally) {

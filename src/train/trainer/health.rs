@@ -2,11 +2,12 @@
 //!
 //! Owns the definition of a pair's margin in its method's loss. Refuses rules and sentences, which are the domain's.
 
+use super::mix::Mix;
 use crate::domain::{Finding, Health, HealthState, Metrics, PairMargin, Plan, RunFacts};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::RunEvent;
-use crate::train::recipe::{HealthHints, ScoredExample};
+use crate::train::recipe::{Recipe, ScoredExample};
 
 /// Collects a run's facts, metrics and margins for the health rules.
 pub(super) struct HealthMonitor {
@@ -18,18 +19,23 @@ pub(super) struct HealthMonitor {
 }
 
 impl HealthMonitor {
-    /// Monitors a run of `method` with `total` planned steps.
-    pub(super) fn new(method: &str, hints: HealthHints, total: u64, steps_per_epoch: u64, plan: &Plan) -> Self {
+    /// Monitors a run of `method` as planned.
+    pub(super) fn new(method: &str, recipe: &dyn Recipe, mix: Option<&Mix>, steps_per_epoch: u64, plan: &Plan) -> Self {
+        let hints = recipe.health();
         let dropped = &plan.dropped;
         let most = dropped.iter().max_by_key(|d| d.count);
         let facts = RunFacts {
             method: method.to_owned(),
-            steps: total,
+            steps: plan.total_steps,
             steps_per_epoch,
             kept: plan.train_rows + plan.eval_rows,
             dropped: dropped.iter().map(|d| d.count).sum(),
             dropped_why: most.map(|d| d.reason.clone()).unwrap_or_default(),
             mean_logps: hints.mean_logps,
+            // Steps of mixed rows alone have another loss.
+            loss_falls: recipe.rollout().is_none() && mix.is_none_or(|mix| !mix.sequential),
+            start_loss: recipe.at_reference().filter(|_| mix.is_none()).map(|known| known.loss),
+            entropy_key: hints.entropy_key,
             sigmoid: hints.sigmoid,
             kl_target: hints.kl_target,
             kl_key: hints.kl_key,

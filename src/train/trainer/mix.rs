@@ -12,7 +12,7 @@ use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
 use crate::nn::policy::Policy;
-use crate::train::data::{Example, Rows, TokeniseOptions, order, tokenise};
+use crate::train::data::{Example, Rows, TokeniseOptions, order, remedies, tokenise};
 use crate::train::loss::{SftForm, Tally};
 use crate::train::recipe::{Separable, sft_loss};
 
@@ -30,7 +30,7 @@ pub(super) struct Mix {
     /// Mixed rows per preference row.
     rate: f64,
     weight: f64,
-    sequential: bool,
+    pub(super) sequential: bool,
 }
 
 impl Mix {
@@ -45,15 +45,15 @@ impl Mix {
         let Some(options) = tokenise_options(shared, mix) else { return Ok(None) };
         let ratio = mix.mix_ratio;
         let made = tokenise(model, &Rows::Examples(rows.to_vec()), &options, |_| Ok(()))?;
-        let left_out = made.dropped.into_iter();
-        dropped.extend(left_out.map(|d| DroppedRows { reason: format!("mixed in: {}", d.reason), count: d.count }));
         if made.train.is_empty() {
             return Err(Error::Invalid(format!(
-                "mix_ratio={ratio} needs SFT rows and none of {} is left; import some as sft, raise max_length, or set \
-                 mix_ratio=0",
-                rows.len()
+                "mix_ratio={ratio} needs SFT rows and none of {} is left; import some as sft: {}, or set mix_ratio=0",
+                rows.len(),
+                remedies(&made.dropped, false).join(", or ")
             )));
         }
+        let left_out = made.dropped.into_iter();
+        dropped.extend(left_out.map(|d| DroppedRows { reason: format!("mixed in: {}", d.reason), count: d.count }));
         Ok(Some(Self {
             examples: made.train,
             rate: ratio / (1.0 - ratio),

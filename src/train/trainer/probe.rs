@@ -5,7 +5,7 @@
 //! Refuses a second copy of the model.
 
 use super::pass::PACKED_TOKENS;
-use crate::domain::{Finding, Metrics, ProbeParams, Severity, SftRow};
+use crate::domain::{DroppedRows, Finding, Metrics, ProbeParams, Severity, SftRow};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
@@ -33,23 +33,29 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Records the base model's states from the untrained policy; none where the run has no probe.
+    /// Records the base model's states from the untrained policy; none where the run has no probe. Also says which texts are not
+    /// measured.
     pub(super) fn new(
         model: &LanguageModel,
         policy: &Policy,
         rows: &[SftRow],
         params: &ProbeParams,
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<(Option<Self>, Option<Finding>), Error> {
         if rows.is_empty() {
-            return Ok(None);
+            return Ok((None, None));
         }
         let options = TokeniseOptions { assistant_only: true, ..TokeniseOptions::new(usize::MAX) };
-        let mut examples = tokenise(model, &Rows::Examples(rows.to_vec()), &options, |_| Ok(()))?.train;
+        let made = tokenise(model, &Rows::Examples(rows.to_vec()), &options, |_| Ok(()))?;
+        let unread = unread(&made.dropped, rows.len());
+        let mut examples = made.train;
         for row in examples.iter_mut().flat_map(|e| &mut e.rows) {
             row.scored.truncate(TOKENS);
             row.ids.truncate(row.scored.last().map_or(0, |at| at + 1));
         }
         examples.retain(|e| e.scored() > 0);
+        if examples.is_empty() {
+            return Ok((None, unread));
+        }
         let batches = pack_batches(examples, policy.packs());
         let states = |batch: &Batch| Ok(policy.states(batch, false)?.0);
         let base = batches.iter().map(states).collect::<Result<_, Error>>()?;
@@ -58,7 +64,7 @@ impl Probe {
             None => None,
         };
         let alarm = params.probe_alarm;
-        Ok(Some(Self { batches, base, head, alarm, alarmed: false, every: params.probe_steps }))
+        Ok((Some(Self { batches, base, head, alarm, alarmed: false, every: params.probe_steps }), unread))
     }
 
     /// Measures the probe and emits `Evaluated`, and once a finding above the alarm level.
@@ -97,6 +103,24 @@ impl Probe {
         }
         Ok(())
     }
+}
+
+/// The texts that are not measured, with the reasons.
+fn unread(dropped: &[DroppedRows], all: usize) -> Option<Finding> {
+    let count: usize = dropped.iter().map(|row| row.count).sum();
+    let why: Vec<String> = dropped.iter().map(|row| format!("{} {}", row.count, row.reason)).collect();
+    (count > 0).then(|| Finding {
+        rule: "probe_rows".into(),
+        step: 0,
+        severity: Severity::Warn,
+        text: if count == all {
+            format!("The forgetting probe is off: none of its {all} texts can be measured ({}).", why.join(", "))
+        } else {
+            format!("The forgetting probe leaves out {count} of its {all} texts: {}.", why.join(", "))
+        },
+        remedy: "Import shorter texts as probe, so that all of it is measured.".into(),
+        pair: None,
+    })
 }
 
 /// The texts in batches: one each, or up to [`PACKED_TOKENS`] if the policy packs rows.

@@ -19,6 +19,11 @@ const TOLERANCE: f64 = 1e-4;
 /// The same for 16-bit products: rounding depends on the batch's shape, and the reference is computed in other batches.
 const TOLERANCE_16: f64 = 5e-2;
 
+/// The share of the largest entropy above which a model says nothing about the next token.
+const UNIFORM: f64 = 0.999_99;
+/// The mean entropy per token, by the methods' names.
+const ENTROPIES: [&str; 2] = ["entropy", "policy/entropy_avg"];
+
 /// Which checks are still due.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct SelfCheck {
@@ -26,13 +31,18 @@ pub(super) struct SelfCheck {
     start: Option<LossAtReference>,
     /// Updates with a learning rate above 0 so far, up to 2: LoRA's A moves only after B did.
     pub(super) moves: u64,
+    /// The learning rate of the last checked update.
+    rate: f64,
+    /// The method's remedy for a step without any gradient.
+    remedy: &'static str,
     /// Whether the lack of memory has been reported.
     narrowed: bool,
 }
 
 impl SelfCheck {
-    pub(super) fn new(at_reference: Option<LossAtReference>) -> Self {
-        Self { start: at_reference, moves: 0, narrowed: false }
+    /// `remedy`: what to check where a step has no gradient at all.
+    pub(super) fn new(at_reference: Option<LossAtReference>, remedy: &'static str) -> Self {
+        Self { start: at_reference, moves: 0, rate: 0.0, remedy, narrowed: false }
     }
 
     /// Whether to check the update with this learning rate.
@@ -69,23 +79,35 @@ impl SelfCheck {
         )?)
     }
 
-    /// After each of the first two updates with a learning rate above 0.
+    /// After each of the first two updates with a learning rate above 0. `vocab`: the size of the vocabulary.
+    #[expect(clippy::too_many_arguments, reason = "all of what an update shows")]
     pub(super) fn check_moved(
         &mut self,
         step: u64,
+        rate: f64,
         update: &Update,
         names: &[(String, Var)],
+        tally: &Tally,
+        vocab: usize,
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
         self.moves += 1;
+        let before = std::mem::replace(&mut self.rate, rate);
         // B starts at 0, so A has no gradient before B has moved.
         let counts = |i: &&usize| self.moves > 1 || !names[**i].0.contains(".lora_A.");
         let cut: Vec<&str> = update.without_gradient.iter().filter(counts).map(|i| names[*i].0.as_str()).collect();
         if let Some(first) = cut.first() {
-            let what =
-                format!("{} of {} trained tensors got no gradient; the first is {first}.", cut.len(), names.len());
-            let remedy = "Check that the rows' answers differ; if they do, report it with the model's name.".into();
-            return Err(stop(step, "no_gradient", what, remedy, None, sink)?);
+            let (text, remedy) = if update.without_gradient.len() < names.len() {
+                (
+                    format!("{} of {} trained tensors got no gradient; the first is {first}.", cut.len(), names.len()),
+                    "Leave such modules out of lora_target_modules; if they should be trained, report it with the model's \
+                     name."
+                        .to_owned(),
+                )
+            } else {
+                self.without_any(step, before, tally, vocab)
+            };
+            return Err(stop(step, "no_gradient", text, remedy, None, sink)?);
         }
         if let Some(first) = update.unmoved.iter().find(counts) {
             let text = format!(
@@ -103,6 +125,41 @@ impl SelfCheck {
             }))?;
         }
         Ok(())
+    }
+
+    /// Why no tensor got a gradient, and what to do: an earlier update with learning rate `before`, the model, or the loss.
+    fn without_any(&self, step: u64, before: f64, tally: &Tally, vocab: usize) -> (String, String) {
+        let most = (vocab.max(2) as f64).ln();
+        let entropy = ENTROPIES.iter().find_map(|name| tally.mean(name));
+        let scores = tally.mean("min_reward").zip(tally.mean("max_reward"));
+        if self.moves > 1 {
+            return (
+                format!(
+                    "No trained tensor got a gradient in step {}, after the update of step {step} with learning_rate {before:.1e}: \
+                     that update has driven the model's outputs into saturation.",
+                    step + 1
+                ),
+                "Lower learning_rate or raise warmup_steps, and start again.".into(),
+            );
+        }
+        let dead = if let Some(entropy) = entropy.filter(|entropy| *entropy >= UNIFORM * most) {
+            Some(format!("the model predicts every token alike (entropy {entropy:.2} of at most {most:.2} nats)"))
+        } else {
+            scores.filter(|(low, high)| low == high).map(|(score, _)| format!("every answer has the score {score:.2}"))
+        };
+        match dead {
+            Some(what) => (
+                format!("No trained tensor got a gradient in step {}: {what}, as if its weights were 0.", step + 1),
+                "Check the model's files: copy or download its weights again.".into(),
+            ),
+            None => (
+                format!(
+                    "No trained tensor got a gradient in step {}: the loss of its rows does not depend on them.",
+                    step + 1
+                ),
+                self.remedy.into(),
+            ),
+        }
     }
 
     /// Reports once that memory ran out and how the run continues.

@@ -1,0 +1,77 @@
+//! Running out of memory on the CPU: the worker that cannot allocate gives its place to one that writes why the run ends.
+//!
+//! Owns both halves. The process that ran out can trust neither its heap nor its locks, so it executes itself anew: that frees all
+//! it held, its lock on the run too. Refuses the memory of a device, which the trainer handles by smaller parts.
+
+use super::error::Error;
+use super::prepared::PastAttempts;
+use crate::domain::{Finding, Severity};
+use crate::nn::on_memory_full;
+use crate::protocol::{RunEvent, Task};
+use crate::storage::RunDir;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// How often the lock of the process that ran out is tried, and how long in between.
+const TRIES: u32 = 50;
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// From now on, an allocation that fails ends this process with a report in the run's log.
+pub(super) fn watch(run: &Path) {
+    let run = run.to_owned();
+    // The running program itself, even where its file has been replaced since.
+    let own = Path::new("/proc/self/exe");
+    let exe = if own.exists() { Ok(own.to_owned()) } else { std::env::current_exe() };
+    let Ok(exe) = exe else { return };
+    on_memory_full(move |bytes| {
+        // Where that fails too the process aborts, and the run shows as lost.
+        let _ = Command::new(&exe).args(["worker", "full"]).arg(&run).arg(bytes.to_string()).exec();
+    });
+}
+
+/// `worker full RUN_DIR BYTES`: logs that the run ended because an allocation of BYTES failed. Always an error, as the run's.
+pub(super) fn report(path: &Path, bytes: &str) -> Result<(), Error> {
+    let run = RunDir::open(path)?;
+    let mut lock = run.lock()?;
+    for _ in 0..TRIES {
+        if lock.is_some() {
+            break;
+        }
+        std::thread::sleep(BETWEEN);
+        lock = run.lock()?;
+    }
+    let Some(lock) = lock else {
+        return Err(Error::Failed(format!("run {} is active in another process, which writes its log", run.id())));
+    };
+    let step = PastAttempts::of(&run)?.steps;
+    let mib = bytes.parse::<u64>().unwrap_or_default().div_ceil(1 << 20);
+    let text = format!("Out of memory: the system refused {mib} MiB more.");
+    let remedy = remedy(&run.resolved_spec()?.task);
+    let mut log = run.writer(&lock)?;
+    log.append(&RunEvent::Found(Finding {
+        rule: "memory_full".into(),
+        step,
+        severity: Severity::Stop,
+        text: text.clone(),
+        remedy: remedy.into(),
+        pair: None,
+    }))?;
+    let error = format!("{text} {remedy}");
+    log.append(&RunEvent::Failed { step, error: error.clone() })?;
+    log.sync()?;
+    Err(Error::Failed(error))
+}
+
+/// What takes less memory, by what the run does.
+fn remedy(task: &Task) -> &'static str {
+    match task {
+        Task::Train(_) => {
+            "Lower per_device_train_batch_size and raise gradient_accumulation_steps by the same factor, lower max_length, or train \
+             a smaller model, and start again."
+        }
+        Task::Sample(_) => "Lower --max-new-tokens, or sample from a smaller model.",
+        Task::Eval(_) => "Evaluate with fewer or shorter items (--limit), or a smaller model.",
+    }
+}
