@@ -14,6 +14,7 @@ mod family_spec;
 pub mod fields;
 pub(crate) mod fingerprint;
 pub(crate) mod gguf;
+pub mod gguf_fields;
 pub(crate) mod language_model;
 pub mod layer;
 pub mod merge;

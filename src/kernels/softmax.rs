@@ -1,4 +1,4 @@
-//! Softmax weights over a vocabulary in f64, for sampling.
+//! Softmax weights over a vocabulary in f64, for sampling and for the divergence of two models.
 //!
 //! Owns the vectorised exponential. Refuses truncation and drawing, which are the sampler's.
 
@@ -71,6 +71,40 @@ simd! {
         }
         sums.iter().sum()
     }
+
+    /// Of two rows of logits x and y with their largest elements a and b: Σ e^(x−a), Σ e^(y−b), Σ e^(x−a)·(x−y) and Σ e^(y−b)·(y−x).
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    pub fn paired_sums(one: &[f64], two: &[f64], tops: [f64; 2]) -> [f64; 4] {
+        assert_eq!(one.len(), two.len(), "two rows of one vocabulary");
+        let mut sums = [[0f64; 8]; 4];
+        let (ones, one_rest) = one.as_chunks::<8>();
+        let (twos, two_rest) = two.as_chunks::<8>();
+        for (x, y) in ones.iter().zip(twos) {
+            for i in 0..8 {
+                let (p, q) = (exp(x[i] - tops[0]), exp(y[i] - tops[1]));
+                sums[0][i] += p;
+                sums[1][i] += q;
+                sums[2][i] += p * (x[i] - y[i]);
+                sums[3][i] += q * (y[i] - x[i]);
+            }
+        }
+        for (i, (x, y)) in one_rest.iter().zip(two_rest).enumerate() {
+            let (p, q) = (exp(x - tops[0]), exp(y - tops[1]));
+            sums[0][i] += p;
+            sums[1][i] += q;
+            sums[2][i] += p * (x - y);
+            sums[3][i] += q * (y - x);
+        }
+        sums.map(|part| part.iter().sum())
+    }
+}
+
+/// The first of the largest elements and its place; −∞ of none. A NaN is no largest element.
+#[must_use]
+pub fn first_largest(z: &[f64]) -> (usize, f64) {
+    z.iter().enumerate().fold((0, f64::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best })
 }
 
 #[cfg(test)]
@@ -87,5 +121,26 @@ mod tests {
         }
         assert!((sum / w.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         assert_eq!(exp_weights(&[f32::NEG_INFINITY, 2.0], 2.0, 0.5, &mut [1.0; 2]), 1.0);
+    }
+
+    #[test]
+    fn sums_of_two_rows_are_those_of_the_standard_library() {
+        let one: Vec<f64> = (0..1003).map(|i| f64::from(i * 37 % 101) / 10.0).collect();
+        let two: Vec<f64> = (0..1003).map(|i| f64::from(i * 53 % 97) / 12.0).collect();
+        let ((at, a), (_, b)) = (first_largest(&one), first_largest(&two));
+        assert!(one[..at].iter().all(|x| *x < a) && one.iter().all(|x| *x <= a));
+        let sums = paired_sums(&one, &two, [a, b]);
+        let each = |f: fn(f64, f64, f64, f64) -> f64| one.iter().zip(&two).map(|(x, y)| f(*x, *y, a, b)).sum::<f64>();
+        let want = [
+            each(|x, _, a, _| (x - a).exp()),
+            each(|_, y, _, b| (y - b).exp()),
+            each(|x, y, a, _| (x - a).exp() * (x - y)),
+            each(|x, y, _, b| (y - b).exp() * (y - x)),
+        ];
+        for (got, want) in sums.iter().zip(want) {
+            assert!((got / want - 1.0).abs() < 1e-12, "{got} and not {want}");
+        }
+        let broken = [f64::NAN, 0.0];
+        assert!(paired_sums(&broken, &[0.0; 2], [0.0; 2]).iter().any(|x| x.is_nan()));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::model::error::Error;
 use crate::model::fields::Fields;
+use crate::model::gguf_fields::GgufFields;
 use crate::model::layer::{LayerSpec, TensorName};
 
 /// A family of models.
@@ -96,18 +97,42 @@ impl Defaults {
     };
 }
 
-/// The GGUF files of a family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The GGUF files of a family: what llama.cpp reads of them and how it computes them.
+#[derive(Debug, Clone, Copy)]
 pub struct GgufFamily {
     /// `general.architecture`, the prefix of its metadata keys; empty where GGUF files of the family are not read.
     pub architecture: &'static str,
     /// Whether rows (2i, 2i+1) of a head of q and k are a RoPE pair, as in Llama's files; else (i, i + head_dim/2).
     pub interleaved: bool,
+    /// Whether llama.cpp computes an attention window.
+    pub windows: bool,
+    /// The window of a file that names none.
+    pub window: Option<usize>,
+    /// Whether the head must be tied to the embedding, or must not; none: both are read.
+    pub tied: Option<bool>,
+    /// Whether biases of the attention's output and of the feed-forward are read.
+    pub biases: bool,
+    /// Whether LongRoPE's factors are read.
+    pub long_factors: bool,
+    /// Reads from the metadata what its layers compute, except what all architectures name alike.
+    pub read: fn(&GgufFields<'_>, &mut LayerSpec),
+    /// The keys, without the architecture's name, that [`GgufFamily::read`] reads.
+    pub write: fn(&LayerSpec) -> Vec<(&'static str, f64)>,
 }
 
 impl GgufFamily {
     /// GGUF files of the family are not read.
-    pub const NONE: Self = Self { architecture: "", interleaved: false };
+    pub const NONE: Self = Self {
+        architecture: "",
+        interleaved: false,
+        windows: false,
+        window: None,
+        tied: None,
+        biases: false,
+        long_factors: false,
+        read: |_, _| (),
+        write: |_| Vec::new(),
+    };
 }
 
 /// Tensor names. Those of a layer follow its number.

@@ -4,15 +4,15 @@
 //! length is checked against the file's size before anything is allocated, so that a malformed file is one error message.
 //! Refuses unimplemented tensor types, architectures and pre-tokenizers by name.
 
+pub(super) mod architecture;
 mod tensor_type;
 pub(super) mod vocabulary;
 pub(super) mod write;
 
-use super::config::{Config, RopeScaling};
+use super::config::Config;
 use super::error::Error;
-use super::family;
-use super::layer::{LayerPattern, LayerSpec};
 use super::tokenizer::Tokenizer;
+use architecture::Description;
 use candle_core::Tensor;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -133,10 +133,6 @@ impl Gguf {
         self.meta.get(key).and_then(Value::as_str)
     }
 
-    fn id(&self, key: &str) -> Option<u32> {
-        self.meta.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok())
-    }
-
     /// The chat template's source, if there is one.
     #[must_use]
     pub fn template(&self) -> Option<&str> {
@@ -155,93 +151,11 @@ impl Gguf {
     /// # Errors
     /// When the architecture is not supported or a field is missing.
     pub fn config(&self) -> Result<Config, Error> {
-        let part = |key: &str| self.meta.get(key).and_then(Value::as_u64);
-        if let Some(parts) = part("split.count").filter(|parts| *parts > 1) {
-            let number = part("split.no").map_or_else(|| "one part".into(), |no| format!("part {}", no + 1));
-            return Err(Error::file(
-                &self.path,
-                format!(
-                    "is {number} of {parts} of a split model; join the parts with `llama-gguf-split --merge FIRST-PART OUT.gguf`, \
-                     then name that file"
-                ),
-            ));
-        }
-        let arch = self.text("general.architecture").unwrap_or("");
-        let Some(family) = family::by_gguf(arch) else {
-            let known = format!("the supported ones are {}", family::known_gguf());
-            return Err(Error::unsupported(&self.path, format!("the architecture `{arch}`"), known));
-        };
-        let field = |key: &str| self.meta.get(&format!("{arch}.{key}"));
-        let size = |key: &str| {
-            field(key).and_then(Value::as_u64).filter(|n| (1..=1 << 32).contains(n)).map(|n| n as usize).ok_or_else(
-                || Error::file(&self.path, format!("the metadata `{arch}.{key}` is missing or not a number")),
-            )
-        };
-        if let Some(experts) = field("expert_count").and_then(Value::as_u64).filter(|n| *n > 0) {
-            return Err(Error::unsupported(&self.path, format!("a mixture of {experts} experts"), "use a dense model"));
-        }
-        let real = |key: &str| field(key).and_then(Value::as_f64).filter(|factor| *factor > 0.0);
-        // A factor without a type is linear, in llama.cpp too; old files call it `rope.scale_linear`.
-        let factor = real("rope.scaling.factor").or_else(|| real("rope.scale_linear"));
-        let default = if factor.is_some_and(|factor| factor != 1.0) { "linear" } else { "none" };
-        let kind = self.text(&format!("{arch}.rope.scaling.type")).unwrap_or(default);
-        let rope_scaling = match (kind, self.tensors.contains_key("rope_freqs.weight")) {
-            ("none", false) => RopeScaling::None,
-            ("none", true) => RopeScaling::Divided(self.floats("rope_freqs.weight")?),
-            ("linear", false) => RopeScaling::Linear(factor.unwrap_or(1.0)),
-            (other, _) => {
-                let known = "none and linear are implemented";
-                return Err(Error::unsupported(&self.path, format!("the rope scaling `{other}`"), known));
-            }
-        };
-        let (window, positions) = (size("attention.sliding_window").ok(), size("context_length").unwrap_or(0));
-        let (hidden, heads) = (size("embedding_length")?, size("attention.head_count")?);
-        let kv_heads = size("attention.head_count_kv").unwrap_or(heads);
-        let head_dim = size("attention.key_length").unwrap_or((hidden / heads).max(1));
-        if heads % kv_heads != 0 || head_dim % 2 != 0 {
-            let why = format!("{heads} query heads, {kv_heads} key heads of width {head_dim} do not fit together");
-            return Err(Error::file(&self.path, why));
-        }
-        if let Some(n) = size("rope.dimension_count").ok().filter(|n| *n != head_dim) {
-            let what = format!("RoPE on {n} of {head_dim} head dimensions");
-            return Err(Error::unsupported(&self.path, what, "only full rotary heads are implemented"));
-        }
-        let vocab = match self.tensors.get("token_embd.weight").map(|t| t.shape.as_slice()) {
-            Some([vocab, _]) => *vocab,
-            _ => return Err(Error::file(&self.path, "has no tensor token_embd.weight of two dimensions")),
-        };
-        let names = &family.names;
-        let bias =
-            |i: usize| self.tensors.contains_key(&format!("{}0.{}.bias", names.layer.gguf, names.linears[i].gguf));
-        let windows = if window.is_some() { LayerPattern::All } else { LayerPattern::None };
-        let layer = LayerSpec { qkv_bias: bias(0), o_bias: bias(3), mlp_bias: bias(5), windows, ..(family.layer)() };
-        Ok(Config {
-            family,
-            layer,
-            embedding_scale: (family.embedding_scale)(hidden),
-            hidden,
-            layers: size("block_count")?,
-            heads,
-            kv_heads,
-            head_dim,
-            ff: size("feed_forward_length")?,
-            vocab,
-            rope_theta: field("rope.freq_base")
-                .and_then(Value::as_f64)
-                .filter(|t| *t > 0.0)
-                .unwrap_or(family.defaults.rope_theta),
-            rotary: head_dim,
-            rope_scaling,
-            local_rope: None,
-            rms_eps: field("attention.layer_norm_rms_epsilon")
-                .and_then(Value::as_f64)
-                .unwrap_or(family.defaults.rms_eps),
-            tied: !self.tensors.contains_key("output.weight"),
-            context: positions,
-            window: window.filter(|window| positions == 0 || *window < positions),
-            eos: self.id("tokenizer.ggml.eos_token_id").into_iter().collect(),
-            bos: self.id("tokenizer.ggml.bos_token_id"),
-            pad: self.id("tokenizer.ggml.padding_token_id"),
+        architecture::config(&Description {
+            path: &self.path,
+            meta: &self.meta,
+            shape: &|name| self.tensors.get(name).map(|t| t.shape.clone()),
+            floats: &|name| self.floats(name),
         })
     }
 

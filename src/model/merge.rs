@@ -6,6 +6,7 @@
 
 pub mod gguf;
 pub mod gguf_adapter;
+mod gguf_architecture;
 mod gguf_vocabulary;
 mod head;
 mod modelfile;

@@ -10,6 +10,7 @@ use crate::model::layer::LogitCurve;
 use crate::model::weights::trained_dtype;
 use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
+use tiebreak_kernels::softmax::{first_largest, paired_sums};
 
 /// Scored positions whose logits exist at once.
 pub(super) const CHUNK: usize = 256;
@@ -108,24 +109,14 @@ pub(crate) fn compare(
 
 /// Of two rows of logits: with `d = z₁ − z₂`, KL(first ‖ second) = Σ p₁ d − (lse₁ − lse₂).
 fn compare_token(one: &[f64], two: &[f64], target: usize) -> TokenComparison {
-    let top = |z: &[f64]| {
-        z.iter().enumerate().fold((0, f64::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best })
-    };
-    let ((top_one, max_one), (top_two, max_two)) = (top(one), top(two));
-    let (mut sums, mut moved) = ([0.0, 0.0], [0.0, 0.0]);
-    for (x, y) in one.iter().zip(two) {
-        let (p, q) = ((x - max_one).exp(), (y - max_two).exp());
-        sums[0] += p;
-        sums[1] += q;
-        moved[0] += p * (x - y);
-        moved[1] += q * (y - x);
-    }
-    let (lse_one, lse_two) = (max_one + sums[0].ln(), max_two + sums[1].ln());
+    let ((top_one, max_one), (top_two, max_two)) = (first_largest(one), first_largest(two));
+    let [sum_one, sum_two, moved_one, moved_two] = paired_sums(one, two, [max_one, max_two]);
+    let (lse_one, lse_two) = (max_one + sum_one.ln(), max_two + sum_two.ln());
     let of = |z: &[f64], lse: f64| z.get(target).map_or(f64::NAN, |z| z - lse);
     TokenComparison {
         logp: [of(one, lse_one), of(two, lse_two)],
-        kl: moved[1] / sums[1] - (lse_two - lse_one),
-        reverse_kl: moved[0] / sums[0] - (lse_one - lse_two),
+        kl: moved_two / sum_two - (lse_two - lse_one),
+        reverse_kl: moved_one / sum_one - (lse_one - lse_two),
         same_top: top_one == top_two,
     }
 }

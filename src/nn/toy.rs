@@ -41,7 +41,7 @@ const fn any(model_types: &'static [&'static str], names: &TensorNames) -> Famil
         defaults: Defaults::LLAMA,
         embedding_scale: |_| 1.0,
         names: *names,
-        gguf: GgufFamily { architecture: "toy", interleaved: false },
+        gguf: GgufFamily { architecture: "toy", ..GgufFamily::NONE },
     }
 }
 

@@ -5,6 +5,7 @@
 //! means over the tokens of the whole step, TRL's are means of its micro-batches' means. Both are computed here from the
 //! policy's scores before the step: the first must equal our log, the second TRL's.
 
+mod families;
 mod kto;
 mod online;
 mod pairs;
@@ -35,6 +36,11 @@ pub fn fixtures() -> PathBuf {
 
 /// A run on the tiny Llama with `settings` over the method's defaults.
 pub fn spec(name: &str, settings: &[(&str, String)]) -> RunSpec {
+    spec_on(&fixtures().join("tiny-llama"), name, settings)
+}
+
+/// A run on the model in that folder.
+fn spec_on(model: &Path, name: &str, settings: &[(&str, String)]) -> RunSpec {
     let row = method(name).unwrap();
     let mut params = Params::defaults(&row.rows());
     // Full fine-tuning refuses adapter options.
@@ -42,7 +48,7 @@ pub fn spec(name: &str, settings: &[(&str, String)]) -> RunSpec {
     for (key, value) in settings.iter().filter(|(key, _)| !full || !key.starts_with("lora_")) {
         params.set(&row.rows(), name, key, value).unwrap();
     }
-    let model = ModelRef { name: "tiny".into(), path: fixtures().join("tiny-llama").display().to_string() };
+    let model = ModelRef { name: "tiny".into(), path: model.display().to_string() };
     let data = DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 0, session_seq: 0 };
     RunSpec {
         id: RunId::new(format!("{name}-1")),

@@ -14,7 +14,7 @@ use crate::nn::{Batch, Decoder, Policy, Row, RowGradient};
 use crate::protocol::{ModelRef, RunEvent};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 fn fixtures() -> PathBuf {
@@ -22,10 +22,15 @@ fn fixtures() -> PathBuf {
 }
 
 fn facts() -> Value {
-    serde_json::from_str(&std::fs::read_to_string(fixtures().join("families/cases.json")).unwrap()).unwrap()
+    read("cases.json")
+}
+
+fn read(name: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(fixtures().join("families").join(name)).unwrap()).unwrap()
 }
 
 /// A model of the fixture, with what `transformers` computes.
+#[derive(Clone)]
 struct Case {
     name: String,
     facts: Value,
@@ -130,10 +135,8 @@ fn both_generations_of_config_and_the_classes_defaults_are_read_alike() {
     for (kind, pair) in defaults {
         assert_eq!(listed(&pair["given"]), listed(&pair["made"]), "{kind}");
     }
-    let tested = |kind: &&str| defaults.contains_key(*kind);
     let known: Vec<&str> = crate::model::family::FAMILIES.iter().map(|family| family.name()).collect();
-    // Qwen3 has its own test beside its configuration.
-    assert!(known.iter().filter(|kind| **kind != "qwen3").all(tested), "{known:?}");
+    assert!(known.iter().all(|kind| defaults.contains_key(*kind)), "{known:?}");
 }
 
 #[test]
@@ -229,6 +232,87 @@ fn a_merged_folder_is_the_base_with_its_adapter() {
                 assert!((got - want).abs() < 2e-4 * (1.0 + want.abs()), "{}: {got} and not {want}", case.name);
             }
         }
+    }
+}
+
+/// Files that llama.cpp's converter wrote (`make_gguf.py`) are computed as `transformers` computes their folders; what is exported
+/// from the folder with an adapter describes the same model, and computes what the folder does. `TIEBREAK_FAMILY_FILES=DIR` keeps
+/// what is exported for llama.cpp.
+#[test]
+fn gguf_files_of_every_architecture_equal_transformers() {
+    let all: HashMap<String, Case> = cases().into_iter().map(|case| (case.name.clone(), case)).collect();
+    let (files, mut architectures, mut kept) = (read("gguf.json"), BTreeSet::new(), serde_json::Map::new());
+    let keep = std::env::var_os("TIEBREAK_FAMILY_FILES").map(PathBuf::from);
+    for (name, facts) in files.as_object().unwrap() {
+        let case = &all[name];
+        let near = |model: &LanguageModel, want: &[Vec<f64>]| {
+            let policy = Policy::new(model.decoder(&Device::Cpu, &Tune::None).unwrap()).unwrap();
+            let scores = policy.score(&case.batch(), true).unwrap();
+            for (got, want) in scores.rows.iter().flat_map(|row| &row.logp).zip(want.iter().flatten()) {
+                assert!((got - want).abs() < 2e-4 * (1.0 + want.abs()), "{name}: {got} and not {want}");
+            }
+        };
+        let converted = LanguageModel::open(&fixtures().join(format!("families/{name}.gguf"))).unwrap();
+        near(&converted, &numbers::<Vec<Vec<f64>>>(&facts["logps"]));
+        architectures.insert(converted.config.family.gguf.architecture);
+
+        let home = tempfile::tempdir().unwrap();
+        let [base, ckpt, out] = ["base", "ckpt", "out"].map(|name| home.path().join(name));
+        std::fs::create_dir(&base).unwrap();
+        std::fs::create_dir(&ckpt).unwrap();
+        case.save(&base, &facts["config"], str::to_owned);
+        let decoder = Case { config: parsed(&facts["config"]), ..case.clone() }.decoder(&adapter());
+        Trained::write(&ckpt, &adapter(), decoder.trainables()).unwrap();
+        let scores = Policy::new(decoder).unwrap().score(&case.batch(), true).unwrap();
+        let adapted: Vec<Vec<f64>> = scores.rows.into_iter().map(|row| row.logp).collect();
+        let from = ModelRef { name: "base".into(), path: base.display().to_string() };
+        let mut events: Vec<RunEvent> = Vec::new();
+        merge::gguf::to_gguf(&from, &ckpt, &out, "f32", &mut events).unwrap();
+        let file = out.join("model-F32.gguf");
+        let exported = LanguageModel::open(&file).unwrap();
+        near(&exported, &adapted);
+        let ids = |config: &Config| Config { eos: Vec::new(), bos: None, pad: None, ..config.clone() };
+        assert_eq!(ids(&exported.config), ids(&converted.config), "{name}");
+        if let Some(keep) = &keep {
+            std::fs::copy(&file, keep.join(format!("{name}.gguf"))).unwrap();
+            kept.insert(name.clone(), serde_json::json!({"logps": adapted}));
+        }
+    }
+    if let Some(keep) = &keep {
+        std::fs::write(keep.join("gguf.json"), Value::Object(kept).to_string()).unwrap();
+    }
+    let written = crate::model::family::FAMILIES.iter().map(|family| family.gguf.architecture);
+    // SmolLM2 and Qwen2.5 have tests of their own.
+    let rest = written.filter(|name| !["", "llama", "qwen2"].contains(name));
+    assert_eq!(architectures, rest.collect::<BTreeSet<_>>());
+}
+
+/// What llama.cpp would compute otherwise is refused by name.
+#[test]
+fn what_a_gguf_file_of_the_family_cannot_say_is_refused() {
+    for case in cases() {
+        let said = match case.name.as_str() {
+            "gemma2" | "gemma3" => "its factor on attention scores",
+            "gemma2_uncapped" => "soft caps",
+            "smollm3_listed" => "RoPE in these layers",
+            "llama_yarn" => "yarn",
+            "cohere" => "the family cohere",
+            _ => continue,
+        };
+        let home = tempfile::tempdir().unwrap();
+        let [base, ckpt, out] = ["base", "ckpt", "out"].map(|name| home.path().join(name));
+        std::fs::create_dir(&base).unwrap();
+        std::fs::create_dir(&ckpt).unwrap();
+        let mut config = case.facts["config"].clone();
+        if case.name == "gemma2_uncapped" {
+            config["query_pre_attn_scalar"] = config["head_dim"].clone();
+        }
+        case.save(&base, &config, str::to_owned);
+        Trained::write(&ckpt, &adapter(), case.decoder(&adapter()).trainables()).unwrap();
+        let from = ModelRef { name: "base".into(), path: base.display().to_string() };
+        let message = merge::gguf::to_gguf(&from, &ckpt, &out, "f32", &mut Vec::<RunEvent>::new()).unwrap_err();
+        let message = message.to_string();
+        assert!(message.contains(said) && message.contains("--format hf") && !out.exists(), "{message}");
     }
 }
 

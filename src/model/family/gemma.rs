@@ -18,5 +18,5 @@ pub static FAMILY: Family = Family {
     defaults: Defaults { kv_heads: Some(16), head_dim: Some(256), context: 8192, tied: true, ..Defaults::LLAMA },
     embedding_scale: |hidden| (hidden as f64).sqrt(),
     names: TensorNames::COMMON,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily { architecture: "gemma", tied: Some(true), ..GgufFamily::NONE },
 };

@@ -1,6 +1,7 @@
 //! Gemma 2: norms on both sides of each block, windows in every other layer, soft caps on scores and logits.
 
 use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::gguf_fields::gemma_attention_scale;
 use crate::model::layer::{Activation, LayerPattern, LayerSpec, NormPlacement};
 
 pub static FAMILY: Family = Family {
@@ -35,5 +36,21 @@ pub static FAMILY: Family = Family {
     },
     embedding_scale: |hidden| (hidden as f64).sqrt(),
     names: TensorNames::SANDWICH,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily {
+        architecture: "gemma2",
+        windows: true,
+        window: Some(4096),
+        tied: Some(true),
+        // Without a key llama.cpp has these caps.
+        read: |f, layer| {
+            layer.attention_scale = Some(gemma_attention_scale(f, 46));
+            layer.attention_cap = f.real("attn_logit_softcapping").or(Some(50.0));
+            layer.logits.cap = f.real("final_logit_softcapping").or(Some(30.0));
+        },
+        write: |layer| {
+            let caps = [("attn_logit_softcapping", layer.attention_cap), ("final_logit_softcapping", layer.logits.cap)];
+            caps.into_iter().filter_map(|(key, cap)| Some((key, cap?))).collect()
+        },
+        ..GgufFamily::NONE
+    },
 };

@@ -2,6 +2,7 @@
 //! window. A folder of the whole model (`gemma3`) is read by its `text_config`.
 
 use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::gguf_fields::gemma_attention_scale;
 use crate::model::layer::{Activation, LayerPattern, LayerSpec, NormPlacement, QkNorm};
 
 pub static FAMILY: Family = Family {
@@ -40,5 +41,14 @@ pub static FAMILY: Family = Family {
     },
     embedding_scale: |hidden| (hidden as f64).sqrt(),
     names: TensorNames::SANDWICH,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily {
+        architecture: "gemma3",
+        windows: true,
+        read: |f, layer| {
+            layer.attention_scale = Some(gemma_attention_scale(f, 62));
+            layer.logits.cap = f.real("final_logit_softcapping");
+        },
+        write: |layer| layer.logits.cap.into_iter().map(|cap| ("final_logit_softcapping", cap)).collect(),
+        ..GgufFamily::NONE
+    },
 };

@@ -23,5 +23,25 @@ pub static FAMILY: Family = Family {
     defaults: Defaults::LLAMA,
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily {
+        architecture: "granite",
+        interleaved: true,
+        biases: true,
+        read: |f, layer| {
+            layer.embedding_multiplier = f.real("embedding_scale").unwrap_or(1.0);
+            layer.attention_scale = f.real("attention.scale");
+            layer.residual_scale = f.real("residual_scale").unwrap_or(1.0);
+            layer.logits.scale = 1.0 / f.real("logit_scale").unwrap_or(1.0);
+        },
+        write: |layer| {
+            let attention = layer.attention_scale.map(|scale| ("attention.scale", scale));
+            let others = [
+                ("embedding_scale", layer.embedding_multiplier),
+                ("residual_scale", layer.residual_scale),
+                ("logit_scale", 1.0 / layer.logits.scale),
+            ];
+            others.into_iter().chain(attention).collect()
+        },
+        ..GgufFamily::NONE
+    },
 };

@@ -18,5 +18,5 @@ pub static FAMILY: Family = Family {
     defaults: Defaults::LLAMA,
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily { architecture: "llama", interleaved: true },
+    gguf: GgufFamily { architecture: "llama", interleaved: true, biases: true, ..GgufFamily::NONE },
 };

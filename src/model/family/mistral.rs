@@ -19,5 +19,5 @@ pub static FAMILY: Family = Family {
     defaults: Defaults { kv_heads: Some(8), context: 4096 * 32, sliding_window: Some(4096), ..Defaults::LLAMA },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily { architecture: "llama", interleaved: true },
+    gguf: GgufFamily { architecture: "llama", interleaved: true, biases: true, ..GgufFamily::NONE },
 };

@@ -18,5 +18,5 @@ pub static FAMILY: Family = Family {
     defaults: Defaults { rms_eps: 1e-5, ..Defaults::LLAMA },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily { architecture: "olmo2", tied: Some(false), ..GgufFamily::NONE },
 };

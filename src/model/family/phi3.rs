@@ -19,5 +19,5 @@ pub static FAMILY: Family = Family {
     defaults: Defaults { context: 4096, rms_eps: 1e-5, original_context: Some(4096), ..Defaults::LLAMA },
     embedding_scale: |_| 1.0,
     names: TensorNames::FUSED,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily { architecture: "phi3", long_factors: true, ..GgufFamily::NONE },
 };

@@ -21,5 +21,5 @@ pub static FAMILY: Family = Family {
     defaults: Defaults { kv_heads: Some(32), context: 32_768, sliding_window: Some(4096), ..Defaults::LLAMA },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily { architecture: "qwen2", interleaved: false },
+    gguf: GgufFamily { architecture: "qwen2", ..GgufFamily::NONE },
 };

@@ -29,5 +29,5 @@ pub static FAMILY: Family = Family {
     },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily { architecture: "qwen3", interleaved: false },
+    gguf: GgufFamily { architecture: "qwen3", ..GgufFamily::NONE },
 };

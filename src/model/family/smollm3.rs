@@ -38,5 +38,5 @@ pub static FAMILY: Family = Family {
     defaults: Defaults { kv_heads: Some(4), context: 32_768, rope_theta: 2_000_000.0, tied: true, ..Defaults::LLAMA },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily { architecture: "smollm3", interleaved: true, ..GgufFamily::NONE },
 };

@@ -31,5 +31,5 @@ pub static FAMILY: Family = Family {
     },
     embedding_scale: |_| 1.0,
     names: TensorNames::CODE,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily { architecture: "starcoder2", biases: true, ..GgufFamily::NONE },
 };

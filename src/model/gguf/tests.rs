@@ -2,6 +2,7 @@
 
 use super::vocabulary::pre_tokenizer;
 use super::*;
+use crate::model::config::RopeScaling;
 use crate::model::{LanguageModel, Tune};
 use candle_core::Device;
 

@@ -25,6 +25,7 @@ pub(crate) enum MetaValue {
     Texts(Vec<String>),
     Floats(Vec<f32>),
     Ints(Vec<i32>),
+    Bools(Vec<bool>),
     /// Copied from another file: its type and its bytes.
     Copied(Vec<u8>),
 }
@@ -40,6 +41,7 @@ impl MetaValue {
             Self::Texts(texts) => texts.clone().into(),
             Self::Floats(list) => list.iter().map(|x| Value::from(f64::from(*x))).collect(),
             Self::Ints(list) => list.clone().into(),
+            Self::Bools(list) => list.clone().into(),
             Self::Copied(_) => Value::Null,
         }
     }
@@ -62,6 +64,7 @@ impl MetaValue {
             Self::Texts(texts) => list(8, texts.len(), texts.iter().flat_map(|text| text_bytes(text)).collect()),
             Self::Floats(numbers) => list(6, numbers.len(), numbers.iter().flat_map(|x| x.to_le_bytes()).collect()),
             Self::Ints(numbers) => list(5, numbers.len(), numbers.iter().flat_map(|n| n.to_le_bytes()).collect()),
+            Self::Bools(flags) => list(7, flags.len(), flags.iter().map(|on| u8::from(*on)).collect()),
             Self::Copied(bytes) => bytes.clone(),
         }
     }

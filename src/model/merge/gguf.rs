@@ -1,13 +1,15 @@
 //! Exports a checkpoint as a GGUF file for llama.cpp and the programs on top of it, with an Ollama Modelfile beside it.
 //!
-//! Owns the choice of each tensor's type, llama.cpp's RoPE order, and the metadata of the architecture. A model that was a GGUF file
-//! keeps its metadata as they are. Refuses families whose files llama.cpp has not been seen to compute as this program does.
+//! Owns the choice of each tensor's type and llama.cpp's RoPE order. A model that was a GGUF file keeps its metadata as they are.
+//! Refuses families that have no GGUF files here.
 
+use super::gguf_architecture;
 use super::gguf_vocabulary::{self, Vocabulary};
 use super::modelfile::modelfile;
 use crate::domain::{Finding, Severity};
-use crate::model::config::{Config, RopeScaling};
+use crate::model::config::Config;
 use crate::model::error::Error;
+use crate::model::family;
 use crate::model::gguf::write::{MetaValue, TensorPlan, WrittenType, write};
 use crate::model::gguf::{Gguf, gguf_name, interleaved_heads};
 use crate::model::language_model::LanguageModel;
@@ -20,12 +22,6 @@ use crate::protocol::{ModelRef, RunEvent};
 use candle_core::{DType, Device, Tensor};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
-
-/// The families whose files are proven against llama.cpp.
-const PROVEN: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
-
-/// The divisors of RoPE's frequencies.
-const ROPE_FREQS: &str = "rope_freqs.weight";
 
 /// Writes the model at `base` with the checkpoint `trained` merged in, as `OUT/model-TYPE.gguf` and `OUT/Modelfile`. `written` is the
 /// type of the matrices; norms and biases stay f32.
@@ -40,7 +36,6 @@ pub fn to_gguf(base: &ModelRef, trained: &Path, out: &Path, written: &str, sink:
     ExportPart::Policy.split(&mut trained)?;
     let model = LanguageModel::open(Path::new(&base.path))?;
     check_family(&model)?;
-    check_rope(&model)?;
     fits(&trained, &model.config)?;
     let folder = StagedFolder::new(out)?;
     let names: Vec<(String, Vec<usize>)> = model.config.tensors().collect();
@@ -57,9 +52,11 @@ pub fn to_gguf(base: &ModelRef, trained: &Path, out: &Path, written: &str, sink:
         plans.push(TensorPlan { name, shape, kind, bytes: bytes.len() as u64 });
         ready.push(bytes.to_vec());
     }
-    if let (None, Some(divisors)) = (&source, divisors(&model.config)) {
-        plans.push(TensorPlan::new(ROPE_FREQS, &[divisors.len()], WrittenType::F32));
-        ready.push(divisors.iter().flat_map(|x| x.to_le_bytes()).collect());
+    if source.is_none() {
+        for (name, numbers) in gguf_architecture::factors(&model.config) {
+            plans.push(TensorPlan::new(name, &[numbers.len()], WrittenType::F32));
+            ready.push(numbers.iter().flat_map(|x| x.to_le_bytes()).collect());
+        }
     }
     let extra = plans.len();
     let mut types = Vec::new();
@@ -90,7 +87,8 @@ pub fn to_gguf(base: &ModelRef, trained: &Path, out: &Path, written: &str, sink:
     folder.finish()?;
     let mut notes = vocabulary.map(|v| v.notes).unwrap_or_default();
     notes.extend(made.note);
-    if let Some(window) = model.config.window.filter(|window| *window < model.config.context) {
+    let computed = model.config.family.gguf.windows;
+    if let Some(window) = model.config.window.filter(|window| !computed && *window < model.config.context) {
         notes.push(format!(
             "Layers here see the last {window} tokens; llama.cpp computes this architecture without a window, so longer rows \
              get other answers there."
@@ -111,29 +109,17 @@ pub(super) fn note(text: String, sink: &mut dyn Sink) -> Result<(), Error> {
     sink.emit(RunEvent::Found(Finding { rule, step: 0, severity, text, remedy: String::new(), pair: None }))
 }
 
-/// Refuses a family that is not proven.
+/// Refuses a family without GGUF files.
 pub(super) fn check_family(model: &LanguageModel) -> Result<(), Error> {
-    let name = model.config.family.name();
-    if PROVEN.contains(&name) {
+    if !model.config.family.gguf.architecture.is_empty() {
         return Ok(());
     }
+    let what = format!("writing the family {} as GGUF", model.config.family.name());
     let known = format!(
         "{} are; merge with --format hf and convert the folder with llama.cpp's convert_hf_to_gguf.py",
-        PROVEN.join(", ")
+        family::known_gguf()
     );
-    Err(Error::unsupported(&model.path, format!("writing the family {name} as GGUF"), known))
-}
-
-/// Refuses a scaling of RoPE that is not written.
-fn check_rope(model: &LanguageModel) -> Result<(), Error> {
-    let scaling = match model.config.rope_scaling {
-        RopeScaling::Yarn { .. } => "yarn",
-        RopeScaling::LongRope { .. } => "longrope",
-        _ => return Ok(()),
-    };
-    let known = "llama3, linear and dynamic are; merge with --format hf and convert the folder with llama.cpp's \
-                 convert_hf_to_gguf.py";
-    Err(Error::unsupported(&model.path, format!("writing RoPE scaled by {scaling} as GGUF"), known))
+    Err(Error::unsupported(&model.path, what, known))
 }
 
 /// The file of a model that is one.
@@ -207,34 +193,6 @@ pub(super) fn interleaved(tensor: &Tensor, heads: usize) -> Result<Tensor, Error
     Ok(split.transpose(1, 2)?.contiguous()?.reshape(shape)?)
 }
 
-/// RoPE's divisors by frequency, for a scaling that divides each by its own (`Llama3`: `modeling_rope_utils.py` of `transformers`).
-fn divisors(config: &Config) -> Option<Vec<f32>> {
-    match &config.rope_scaling {
-        // The others are refused by `check_rope`; a dynamic scaling changes nothing within the context.
-        RopeScaling::None
-        | RopeScaling::Linear(_)
-        | RopeScaling::Dynamic(_)
-        | RopeScaling::Yarn { .. }
-        | RopeScaling::LongRope { .. } => None,
-        RopeScaling::Divided(divisors) => Some(divisors.clone()),
-        &RopeScaling::Llama3 { factor, low, high, original } => {
-            let half = config.head_dim / 2;
-            let wavelength = |i: usize| std::f64::consts::TAU * config.rope_theta.powf(i as f64 / half as f64);
-            let divisor = |length: f64| {
-                if length < original / high {
-                    1.0
-                } else if length > original / low {
-                    factor
-                } else {
-                    let smooth = (original / length - low) / (high - low);
-                    1.0 / ((1.0 - smooth) / factor + smooth)
-                }
-            };
-            Some((0..half).map(|i| divisor(wavelength(i)) as f32).collect())
-        }
-    }
-}
-
 /// Whether the file's tokenizer puts the starting token before a text.
 fn adds_bos(source: Option<&Gguf>, vocabulary: Option<&Vocabulary>) -> bool {
     match (source, vocabulary) {
@@ -261,7 +219,7 @@ fn metadata(
         meta.push(("general.type".into(), MetaValue::Text("model".into())));
         let name = base.name.rsplit('/').next().unwrap_or(&base.name);
         meta.push(("general.name".into(), MetaValue::Text(name.into())));
-        meta.extend(architecture(model)?);
+        meta.extend(gguf_architecture::keys(model)?);
         meta.extend(vocabulary.map(|v| v.meta.clone()).unwrap_or_default());
     }
     meta.push((own[0].into(), MetaValue::U32(written.file_type())));
@@ -269,38 +227,6 @@ fn metadata(
         meta.push((own[1].into(), MetaValue::U32(2)));
     }
     Ok(meta)
-}
-
-/// The keys below the architecture's name.
-fn architecture(model: &LanguageModel) -> Result<Vec<(String, MetaValue)>, Error> {
-    let c = &model.config;
-    if c.context == 0 {
-        let why =
-            "names no longest context (max_position_embeddings), which a GGUF file must name: add it to config.json";
-        return Err(Error::file(&model.path, why));
-    }
-    let size = |n: usize| MetaValue::U32(n as u32);
-    let real = |x: f64| MetaValue::F32(x as f32);
-    let mut keys = vec![
-        ("block_count", size(c.layers)),
-        ("context_length", size(c.context)),
-        ("embedding_length", size(c.hidden)),
-        ("feed_forward_length", size(c.ff)),
-        ("attention.head_count", size(c.heads)),
-        ("attention.head_count_kv", size(c.kv_heads)),
-        ("attention.key_length", size(c.head_dim)),
-        ("attention.value_length", size(c.head_dim)),
-        ("attention.layer_norm_rms_epsilon", real(c.rms_eps)),
-        ("rope.dimension_count", size(c.head_dim)),
-        ("rope.freq_base", real(c.rope_theta)),
-        ("vocab_size", size(c.vocab)),
-    ];
-    if let RopeScaling::Linear(factor) = c.rope_scaling {
-        keys.push(("rope.scaling.type", MetaValue::Text("linear".into())));
-        keys.push(("rope.scaling.factor", real(factor)));
-    }
-    let prefix = c.family.gguf.architecture;
-    Ok(keys.into_iter().map(|(key, value)| (format!("{prefix}.{key}"), value)).collect())
 }
 
 #[cfg(test)]

@@ -43,8 +43,15 @@ fn chosen_nll(trainer: &Trainer, i: usize) -> Measured {
     scores(trainer, i)[0].logp.iter().map(|x| ("nll_loss", -x)).collect()
 }
 
-/// Trains three steps and compares tokens and logs with TRL's.
-fn run(case: &Value, spec: &RunSpec, rows: &[PairRow], ids: &Value, init: Option<&Path>, dir: &Path) {
+/// Trains three steps and compares tokens and logs with TRL's; returns the trainer after them.
+pub(super) fn run(
+    case: &Value,
+    spec: &RunSpec,
+    rows: &[PairRow],
+    ids: &Value,
+    init: Option<&Path>,
+    dir: &Path,
+) -> Trainer {
     let mut trainer = open(spec, Rows::Pairs(rows.to_vec()), init, dir);
     assert_eq!(trainer.examples().len(), rows.len());
     for (ours, theirs) in trainer.examples().iter().zip(ids.as_array().unwrap()) {
@@ -63,6 +70,7 @@ fn run(case: &Value, spec: &RunSpec, rows: &[PairRow], ids: &Value, init: Option
     let steps = steps(case, &mut trainer, &mut |trainer, i| measure(trainer, i));
     let direct = [SHARED, own].concat();
     compare(case, &steps, &direct, &rewards(case["own"]["beta"].as_f64().unwrap()));
+    trainer
 }
 
 /// A case of cases.json.
