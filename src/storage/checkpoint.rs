@@ -163,8 +163,7 @@ fn publish(dir: &Path, temp: &Path, step: u64) -> Result<CheckpointDir> {
         let path = temp.join(&name);
         let sum = hash_file(&path)?;
         pass("sync")
-            .and_then(|()| File::open(&path))
-            .and_then(|f| f.sync_all())
+            .and_then(|()| File::open(&path).and_then(|f| f.sync_all()))
             .map_err(|e| Error::io("save", &path, e))?;
         manifest.files.insert(name, sum);
     }
