@@ -10,7 +10,7 @@ use super::python;
 use super::special_tokens::SpecialTokens;
 use super::template_guard::TemplateGuard;
 use super::template_names;
-use super::template_values::{printed, to_json};
+use super::template_values::{LONGEST_TEXT, printed, to_json};
 use crate::domain::{Conversation, JsonFields, Message, RESERVED_VARIABLES};
 use jiff::civil::DateTime;
 use minijinja::value::Value;
@@ -23,9 +23,6 @@ const FUEL: u64 = 4_000_000;
 
 /// The names under which a message holds its reasoning, the first the one that most templates read.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
-
-/// The longest text of a conversation, in bytes.
-pub(super) const LONGEST_TEXT: usize = 64 << 20;
 
 /// The longest source, in bytes: ten times the longest that is in use. Its nesting needs a stack.
 pub(super) const LONGEST_SOURCE: usize = 256 << 10;

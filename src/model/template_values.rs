@@ -3,10 +3,12 @@
 //! Owns both forms and their limits. Refuses values that are nested too deeply or whose text would be too long: a list that holds
 //! one list many times over is small, and its text is not.
 
-use super::template::LONGEST_TEXT;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use serde::Serialize;
+
+/// The longest text of a conversation or a value, in bytes.
+pub(super) const LONGEST_TEXT: usize = 64 << 20;
 
 /// How deep a value may be nested.
 const DEEPEST: usize = 100;
