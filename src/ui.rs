@@ -40,11 +40,18 @@ pub fn paint(buf: &mut Buffer, area: Rect, model: &Model) {
     sanitise_cells(buf, area);
 }
 
+/// Most characters in a cell: marks can be stacked without end.
+const MOST_CHARS: usize = 12;
+
+fn is_clean(symbol: &str) -> bool {
+    symbol.chars().all(is_shown) && symbol.chars().nth(MOST_CHARS).is_none()
+}
+
 /// Takes out of every cell what must not be shown: the last place before a terminal, a picture or a test, whatever a screen drew.
 fn sanitise_cells(buf: &mut Buffer, area: Rect) {
     for at in area.positions() {
-        let Some(cell) = buf.cell_mut(at).filter(|cell| !cell.symbol().chars().all(is_shown)) else { continue };
-        let shown: String = cell.symbol().chars().filter(|c| is_shown(*c)).collect();
+        let Some(cell) = buf.cell_mut(at).filter(|cell| !is_clean(cell.symbol())) else { continue };
+        let shown: String = cell.symbol().chars().filter(|c| is_shown(*c)).take(MOST_CHARS).collect();
         cell.set_symbol(if shown.is_empty() { " " } else { &shown });
     }
 }

@@ -7,7 +7,7 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use serde::Serialize;
 
-/// The longest text of a conversation, in bytes.
+/// The longest text of a conversation or a value, in bytes.
 pub(super) const LONGEST_TEXT: usize = 64 << 20;
 
 /// How deep a value may be nested.

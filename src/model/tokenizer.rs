@@ -104,10 +104,7 @@ impl Tokenizer {
     pub fn read(dir: &Path, config: &Config) -> Result<Self, Error> {
         let mut files = TokenFiles::read(dir)?;
         let path = dir.join("tokenizer.json");
-        let bytes = match path.exists() {
-            true => Some(read(&path)?),
-            false => None,
-        };
+        let bytes = if path.exists() { Some(read(&path)?) } else { None };
         let bytes = match bytes {
             Some(bytes) if files.newer_llama => with_newer_spaces(&bytes).unwrap_or(bytes),
             Some(bytes) => bytes,

@@ -16,7 +16,6 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -163,7 +162,8 @@ fn publish(dir: &Path, temp: &Path, step: u64) -> Result<CheckpointDir> {
         let path = temp.join(&name);
         let sum = hash_file(&path)?;
         pass("sync")
-            .and_then(|()| File::open(&path).and_then(|f| f.sync_all()))
+            .and_then(|()| foreign::open(&path))
+            .and_then(|f| f.sync_all())
             .map_err(|e| Error::io("save", &path, e))?;
         manifest.files.insert(name, sum);
     }

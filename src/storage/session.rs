@@ -317,10 +317,9 @@ impl SessionDir {
         }
         write_new(&temp.join("spec.json"), &pretty(spec, &path)?)?;
         sync_dir(temp)?;
-        std::fs::rename(temp, &path).map_err(|e| match path.exists() {
+        std::fs::rename(temp, &path).map_err(|e| {
             // Another process launched a run of that id meanwhile.
-            true => Error::Exists(path.clone()),
-            false => Error::io("create", &path, e),
+            if path.exists() { Error::Exists(path.clone()) } else { Error::io("create", &path, e) }
         })?;
         sync_dir(&runs)?;
         RunDir::open(&path)
