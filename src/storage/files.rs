@@ -34,8 +34,11 @@ pub(super) fn ticket() -> u64 {
 pub(super) fn create_dir(path: &Path) -> Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("create", path, e))?;
-    let refused = |error: &Error| matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied);
-    missing.into_iter().try_for_each(|dir| sync_dir(folder_of(dir)).or_else(|e| if refused(&e) { Ok(()) } else { Err(e) }))
+    let refused =
+        |error: &Error| matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    missing
+        .into_iter()
+        .try_for_each(|dir| sync_dir(folder_of(dir)).or_else(|e| if refused(&e) { Ok(()) } else { Err(e) }))
 }
 
 /// Fsyncs a folder, which makes the names in it durable.

@@ -520,11 +520,11 @@ fn packed(bytes: &[u8]) {
     // Nothing lies outside the folder of sessions, and nothing is left of what was refused.
     for entry in fs::read_dir(&dir).unwrap() {
         let name = entry.unwrap().file_name();
-        assert!(name == "in" || name == "home", "{name:?} was written outside");
+        assert!(name == "in" || name == "home", "{} was written outside", name.display());
     }
     for entry in fs::read_dir(home.sessions()).unwrap() {
         let name = entry.unwrap().file_name();
-        assert!(!name.to_string_lossy().starts_with(".tmp-"), "{name:?} is left");
+        assert!(!name.to_string_lossy().starts_with(".tmp-"), "{} is left", name.display());
     }
 }
 

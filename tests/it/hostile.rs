@@ -473,8 +473,10 @@ fn an_import_takes_pipes_and_no_devices() {
 fn a_limit_on_the_size_of_files_is_one_sentence() {
     let home = tempfile::tempdir().unwrap();
     crate::cli::with_pairs(home.path());
-    let rows: String =
-        (0..4000).map(|i| format!("{{\"prompt\":\"q{i}\",\"chosen\":\"a\",\"rejected\":\"b\"}}\n")).collect();
+    let rows: String = (0..4000)
+        .map(|i| format!("{{\"prompt\":\"q{i}\",\"chosen\":\"a\",\"rejected\":\"b\"}}"))
+        .collect::<Vec<_>>()
+        .join("\n");
     let file = home.path().join("many.jsonl");
     fs::write(&file, rows).unwrap();
     let line = "ulimit -f 64; exec \"$0\" import tone \"$1\"";
@@ -515,7 +517,7 @@ fn a_hostile_model_ends_a_command_with_one_sentence() {
     {
         let folder = model_with(home.path(), template);
         let args = ["render", folder.to_str().unwrap(), rows.to_str().unwrap()];
-        let (code, out) = within(home.path(), &args, Duration::from_secs(60));
+        let (code, out) = within(home.path(), &args, Duration::from_mins(1));
         assert!(out.contains(said) && !out.contains("bug"), "{template}: {code:?} {out}");
         assert!(out.lines().count() < 20, "{template}: {out}");
     }
@@ -526,7 +528,7 @@ fn a_hostile_model_ends_a_command_with_one_sentence() {
     spec["normalizer"] = serde_json::json!({ "type": "Sequence", "normalizers": vec![replace; 10] });
     fs::write(folder.join("tokenizer.json"), spec.to_string()).unwrap();
     let args = ["render", folder.to_str().unwrap(), rows.to_str().unwrap()];
-    let (code, out) = within(home.path(), &args, Duration::from_secs(60));
+    let (code, out) = within(home.path(), &args, Duration::from_mins(1));
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains("the limit is 16 times") && !out.contains("bug"), "{out}");
 }

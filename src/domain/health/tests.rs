@@ -127,7 +127,9 @@ fn said(facts: RunFacts, steps: u64, rule: &str, of: impl Fn(u64) -> Vec<(&'stat
     let mut health = Health::new(facts);
     let mut step = |step| {
         let mut metrics = Metrics::new();
-        of(step).into_iter().for_each(|(name, value)| metrics.set(name, value));
+        for (name, value) in of(step) {
+            metrics.set(name, value);
+        }
         health.observe(step, &metrics, &[])
     };
     (1..=steps).flat_map(&mut step).find(|found| found.rule == rule).unwrap()

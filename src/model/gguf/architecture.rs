@@ -76,13 +76,13 @@ pub(in crate::model) fn config(of: &Description<'_>) -> Result<Config, Error> {
     let (hidden, heads) = (size("embedding_length")?, size("attention.head_count")?);
     let kv_heads = f.size("attention.head_count_kv").unwrap_or(heads);
     let head_dim = f.size("attention.key_length").unwrap_or((hidden / heads).max(1));
-    if heads % kv_heads != 0 || head_dim % 2 != 0 {
+    if heads % kv_heads != 0 || !head_dim.is_multiple_of(2) {
         let why = format!("{heads} query heads, {kv_heads} key heads of width {head_dim} do not fit together");
         return Err(Error::file(of.path, why));
     }
     let rotary = f.size("rope.dimension_count").unwrap_or(head_dim);
     // The order of the rows of q and k is known for whole heads.
-    if rotary != head_dim && (family.gguf.interleaved || rotary > head_dim || rotary % 2 != 0) {
+    if rotary != head_dim && (family.gguf.interleaved || rotary > head_dim || !rotary.is_multiple_of(2)) {
         let what = format!("RoPE on {rotary} of {head_dim} head dimensions");
         return Err(Error::unsupported(of.path, what, "this architecture has it on whole heads"));
     }

@@ -36,9 +36,10 @@ pub fn header(model: &Model, screen: &ReplayScreen) -> (Vec<String>, Line<'stati
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) -> Line<'static> {
     let Some(line) = &screen.timeline else {
         let lines = match &screen.unread {
-            Some(error) => {
-                wrap(error, usize::from(area.width.saturating_sub(4))).into_iter().map(|line| error[line].into()).collect()
-            }
+            Some(error) => wrap(error, usize::from(area.width.saturating_sub(4)))
+                .into_iter()
+                .map(|line| error[line].into())
+                .collect(),
             None => vec!["reading the session …".into()],
         };
         centred(buf, area, &lines);

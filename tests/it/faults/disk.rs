@@ -169,7 +169,9 @@ impl Disk {
                 Some(Node::File(file)) => {
                     let file = &mut self.files[file];
                     let pending = std::mem::take(&mut file.pending);
-                    pending.iter().for_each(|change| apply(&mut file.certain, change));
+                    for change in &pending {
+                        apply(&mut file.certain, change);
+                    }
                 }
                 Some(Node::Folder(folder)) => {
                     let (done, rest) = std::mem::take(&mut self.pending)
@@ -177,7 +179,9 @@ impl Disk {
                         .partition(|change| change.iter().any(|(at, ..)| *at == folder));
                     self.pending = rest;
                     let done: Vec<NameChange> = done;
-                    done.iter().for_each(|change| rename_in(&mut self.folders, change));
+                    for change in &done {
+                        rename_in(&mut self.folders, change);
+                    }
                 }
                 other => panic!("the trace does not explain the fsync of {path}: {other:?}"),
             },
