@@ -43,7 +43,8 @@ fn chosen_nll(trainer: &Trainer, i: usize) -> Measured {
     scores(trainer, i)[0].logp.iter().map(|x| ("nll_loss", -x)).collect()
 }
 
-/// Trains three steps and compares tokens and logs with TRL's; returns the trainer after them.
+/// Trains three steps and compares tokens and logs with TRL's; returns the trainer after them. A case's `roundings` is how many
+/// roundings of the log-probs' sums a reward may be off; 1 where it names none.
 pub(super) fn run(
     case: &Value,
     spec: &RunSpec,
@@ -69,7 +70,9 @@ pub(super) fn run(
     };
     let steps = steps(case, &mut trainer, &mut |trainer, i| measure(trainer, i));
     let direct = [SHARED, own].concat();
-    compare(case, &steps, &direct, &rewards(case["own"]["beta"].as_f64().unwrap()));
+    let (slack, roundings) =
+        (rewards(case["own"]["beta"].as_f64().unwrap()), case["roundings"].as_f64().unwrap_or(1.0));
+    compare(case, &steps, &direct, &|key, theirs| roundings * slack(key, theirs));
     trainer
 }
 
