@@ -1,14 +1,14 @@
 //! Runs the engine of chat templates where a hostile template can do no harm.
 //!
-//! Owns the thread with the stack that nested values need, and the limits on time and memory that the engine's own fuel does not
+//! Owns the threads with the stack that nested values need, and the limits on time and memory that the engine's own fuel does not
 //! give: joining lists, for one, is free of charge there. Refuses to wait: a rendering that does not end is left behind, and its
 //! template is never used again.
 
 use crate::foreign;
 use std::io;
-use std::path::Path;
-use std::sync::OnceLock;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// The stack: values may be nested as deep as the engine's fuel lasts, and are dropped recursively.
@@ -33,10 +33,38 @@ const LONGEST_STAT: u64 = 4 << 10;
 /// A tick of the processor times in `/proc`.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What a template may no longer be used for, once it did not end.
+/// Threads that wait for the next rendering, at most.
+const MOST_IDLE: usize = 8;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that renders one text after another, and ends when this value goes.
+#[derive(Debug)]
+struct Renderer {
+    jobs: Sender<Job>,
+    /// The thread's folder below `/proc`, where there is one.
+    place: Option<PathBuf>,
+}
+
+impl Renderer {
+    fn start() -> Result<Self, String> {
+        let (jobs, asked) = channel::<Job>();
+        let (say_where, place) = channel();
+        let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK);
+        let started = thread.spawn(move || {
+            let _ = say_where.send(std::fs::read_link("/proc/thread-self").ok());
+            asked.into_iter().for_each(|job| job());
+        });
+        started.map_err(|e: io::Error| format!("no thread for the rendering: {e}"))?;
+        Ok(Self { jobs, place: place.recv().ok().flatten() })
+    }
+}
+
+/// Whether a template may be used, and the threads that render it.
 #[derive(Debug, Default)]
 pub(super) struct TemplateGuard {
     stuck: OnceLock<String>,
+    idle: Mutex<Vec<Renderer>>,
 }
 
 impl TemplateGuard {
@@ -45,7 +73,11 @@ impl TemplateGuard {
         self.stuck.get().map(String::as_str)
     }
 
-    /// What `work` returns, run in a thread of its own.
+    fn idle(&self) -> MutexGuard<'_, Vec<Renderer>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `work` returns, run in one of the template's threads.
     ///
     /// # Errors
     /// When it does not end in time, takes too much memory, panics, or did so before; a sentence.
@@ -53,29 +85,34 @@ impl TemplateGuard {
         if let Some(why) = self.stuck() {
             return Err(why.to_owned());
         }
+        let waiting = self.idle().pop();
+        let renderer = waiting.map_or_else(Renderer::start, Ok)?;
         let (send, receive) = channel();
-        let (say_where, place) = channel();
-        let before = own_memory();
-        let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK);
-        let started = thread.spawn(move || {
-            let _ = say_where.send(std::fs::read_link("/proc/thread-self").ok());
-            // Nobody waits any more if it took too long.
-            let _ = send.send(work());
-        });
-        started.map_err(|e: io::Error| format!("no thread for the rendering: {e}"))?;
-        let place = place.recv().ok().flatten();
+        // Nobody waits any more if it took too long; and a thread that is gone answers nothing.
+        let _ = renderer.jobs.send(Box::new(move || drop(send.send(work()))));
+        let now = || (renderer.place.as_deref().and_then(time_of), own_memory());
+        // Both as they were when it was looked at first: most renderings end before.
+        let mut before = None;
         let mut waited = Duration::ZERO;
         loop {
             match receive.recv_timeout(SLICE) {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    let mut idle = self.idle();
+                    if idle.len() < MOST_IDLE {
+                        idle.push(renderer);
+                    }
+                    return Ok(done);
+                }
                 Err(RecvTimeoutError::Disconnected) => return Err("the engine failed on it".into()),
                 Err(RecvTimeoutError::Timeout) => waited += SLICE,
             }
-            let computed = place.as_deref().and_then(time_of).unwrap_or(waited);
-            let added = || own_memory().zip(before).map_or(0, |(now, before)| now.saturating_sub(before));
+            let (time, memory) = now();
+            let (time_before, memory_before) = *before.get_or_insert((time, memory));
+            let computed = time.zip(time_before).map_or(waited, |(now, before)| now.saturating_sub(before));
+            let added = memory.zip(memory_before).map_or(0, |(now, before)| now.saturating_sub(before));
             let why = match () {
                 () if computed >= MOST_TIME => format!("its text is not ready after {} s", MOST_TIME.as_secs()),
-                () if computed >= TIME_FREE && added() > MOST_MEMORY => {
+                () if computed >= TIME_FREE && added > MOST_MEMORY => {
                     format!("its text takes more than {} MiB of memory", MOST_MEMORY >> 20)
                 }
                 () => continue,
