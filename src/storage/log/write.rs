@@ -196,8 +196,13 @@ impl<T: LogRecord> LogWriter<T> {
                     self.len += n as u64;
                     return Ok(());
                 }
-                // A short write to a regular file means that the disk is full.
-                Ok(_) => break Error::NoSpace { path: self.path.clone() },
+                // A short write to a regular file means that the disk is full or the file too large: writing on says which.
+                Ok(n) => {
+                    break match self.file.write(bytes.get(n..).unwrap_or_default()) {
+                        Err(e) if e.kind() != ErrorKind::Interrupted => Error::io("append to", &self.path, e),
+                        _ => Error::NoSpace { path: self.path.clone() },
+                    };
+                }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => break Error::io("append to", &self.path, e),
             }
