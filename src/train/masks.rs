@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn answers_are_in_the_mask_and_prompts_are_not() {
-        let long = "because ".repeat(100);
+        let long = "because ".repeat(40);
         let rows: RunRows =
             Rows::Pairs(vec![pair("a", "Light scatters.", "No."), pair("b", &long, "No."), pair("c", "Air.", "It.")])
                 .into();
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn mixed_rows_are_marked_and_shown_in_the_order_of_steps() {
-        let long = "because ".repeat(100);
+        let long = "because ".repeat(40);
         let rows = RunRows {
             mix: vec![sft_row("m1", "Light."), sft_row("m2", &long), sft_row("m3", "Air.")],
             ..Rows::Pairs(vec![pair("a", "Light scatters.", "No."), pair("b", "Air.", "It.")]).into()

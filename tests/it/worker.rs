@@ -109,7 +109,8 @@ fn limited(run: &RunDir, kib: u64) -> std::process::ExitStatus {
 /// A worker that cannot allocate what its step needs says so, with the remedy.
 #[test]
 fn a_run_without_memory_ends_with_a_finding() {
-    let (folder, limit) = (tempfile::tempdir().unwrap(), 400_000);
+    // The stack of the template's thread is address space too.
+    let (folder, limit) = (tempfile::tempdir().unwrap(), 400_000 + (256 << 10));
     let (_dir, run) = training_of(wide(folder.path()), &["tune=full"]);
     let out = limited(&run, limit);
     let worker_log = fs::read_to_string(run.worker_log()).unwrap_or_default();
@@ -349,14 +350,17 @@ fn questions_are_answered_in_lines_of_json() {
 
     let out = dir.path().join("merged");
     let id = run.path().file_name().unwrap().to_str().unwrap();
-    let early =
-        Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(["worker", "merge", at, id]).arg(&out).arg("hf").output();
+    let early = Command::new(env!("CARGO_BIN_EXE_tiebreak"))
+        .args(["worker", "merge", at, id])
+        .arg(&out)
+        .args(["hf", "result"])
+        .output();
     let said = String::from_utf8_lossy(&early.unwrap().stderr).into_owned();
     assert!(said.contains("has no usable checkpoint"), "{said}");
     finish(&run);
     for (format, file) in [("hf", "model.safetensors"), ("peft", "adapter_model.safetensors")] {
         let out = dir.path().join(format);
-        let lines = asked(&["merge", at, id, out.to_str().unwrap(), format]);
+        let lines = asked(&["merge", at, id, out.to_str().unwrap(), format, "result"]);
         assert!(lines.iter().all(|l| serde_json::from_str::<RunEvent>(l).is_ok()), "{lines:?}");
         assert!(out.join(file).is_file());
     }
