@@ -7,7 +7,7 @@
 use crate::foreign;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +36,28 @@ const TICK: Duration = Duration::from_millis(10);
 /// Threads that wait for the next rendering, at most.
 const MOST_IDLE: usize = 8;
 
+/// Looks before a thread sleeps: renderings follow each other closely while rows are read, and waking a thread takes longer than
+/// most of them.
+const LOOKS: u32 = 2_000;
+
 type Job = Box<dyn FnOnce() + Send>;
+
+/// The next message, for which it looks a while; none after [`LOOKS`] or where nobody can send any more.
+fn soon<T>(inbox: &Receiver<T>) -> Option<T> {
+    for _ in 0..LOOKS {
+        match inbox.try_recv() {
+            Ok(message) => return Some(message),
+            Err(TryRecvError::Empty) => std::hint::spin_loop(),
+            Err(TryRecvError::Disconnected) => return None,
+        }
+    }
+    None
+}
+
+/// The next message; none where nobody can send any more.
+fn next<T>(inbox: &Receiver<T>) -> Option<T> {
+    soon(inbox).or_else(|| inbox.recv().ok())
+}
 
 /// A thread that renders one text after another, and ends when this value goes.
 #[derive(Debug)]
@@ -53,7 +74,9 @@ impl Renderer {
         let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK);
         let started = thread.spawn(move || {
             let _ = say_where.send(std::fs::read_link("/proc/thread-self").ok());
-            asked.into_iter().for_each(|job| job());
+            while let Some(job) = next(&asked) {
+                job();
+            }
         });
         started.map_err(|e: io::Error| format!("no thread for the rendering: {e}"))?;
         Ok(Self { jobs, place: place.recv().ok().flatten() })
@@ -95,7 +118,7 @@ impl TemplateGuard {
         let mut before = None;
         let mut waited = Duration::ZERO;
         loop {
-            match receive.recv_timeout(SLICE) {
+            match soon(&receive).map_or_else(|| receive.recv_timeout(SLICE), Ok) {
                 Ok(done) => {
                     let mut idle = self.idle();
                     if idle.len() < MOST_IDLE {
