@@ -9,11 +9,10 @@ pub struct Chance(pub u64);
 impl Chance {
     /// The next number.
     pub fn next(&mut self) -> u64 {
+        // The finaliser adds the step itself.
+        let number = tiebreak::domain::mix64(self.0);
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        number
     }
 
     /// A number below `n`; 0 where `n` is 0.
