@@ -36,6 +36,7 @@ pub(crate) mod token_budget;
 pub(crate) mod toy;
 
 pub use decoder::Decoder;
+pub(crate) use device::start_threads;
 pub use device::{describe, device};
 pub use optim::{AdamW, Update};
 pub use pass::Pass;

@@ -247,8 +247,7 @@ impl Config {
     /// When the file is missing or malformed, or asks for something that is not implemented.
     pub fn read(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("config.json");
-        let text = foreign::read_text(&path, foreign::CONFIG)
-            .map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+        let text = foreign::read_text(&path, foreign::CONFIG).map_err(|e| Error::read(&path, &e))?;
         Self::parse(&text, &path)
     }
 

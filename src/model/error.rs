@@ -21,6 +21,14 @@ pub enum Error {
         /// What was being written.
         path: String,
     },
+    /// The system refused memory.
+    #[error("out of memory: the system refused {} MiB for {what}", bytes.div_ceil(1 << 20))]
+    Memory {
+        /// What for.
+        what: String,
+        /// How much, in bytes.
+        bytes: u64,
+    },
     /// A model needs something that is not implemented.
     #[error("{path}: {} is not supported; {known}", shown(what))]
     Unsupported {
@@ -141,6 +149,33 @@ impl Error {
         Self::File { path: path.display().to_string(), why: why.to_string() }
     }
 
+    /// A file that cannot be read; one that does not fit in memory becomes [`Error::Memory`].
+    pub fn read(path: &Path, e: &io::Error) -> Self {
+        if e.kind() == io::ErrorKind::OutOfMemory {
+            Self::Memory {
+                what: path.display().to_string(),
+                bytes: std::fs::metadata(path).map_or(0, |meta| meta.len()),
+            }
+        } else {
+            Self::file(path, format!("cannot be read: {e}"))
+        }
+    }
+
+    /// A file of tensors that the library cannot read, and what that says of it; one that does not fit in memory becomes
+    /// [`Error::Memory`].
+    pub fn tensors(path: &Path, what: &str, e: &candle_core::Error) -> Self {
+        use candle_core::Error::{Context, Io, WithBacktrace, WithPath};
+        let (mut inner, mut file) = (e, path);
+        loop {
+            match inner {
+                WithPath { inner: next, path } => (inner, file) = (next, path),
+                WithBacktrace { inner: next, .. } | Context { inner: next, .. } => inner = next,
+                Io(io) if io.kind() == io::ErrorKind::OutOfMemory => return Self::read(file, io),
+                _ => return Self::file(path, format!("{what}: {e}")),
+            }
+        }
+    }
+
     /// A file that cannot be written; a full disk becomes [`Error::NoSpace`].
     pub fn write(path: &Path, e: &io::Error) -> Self {
         if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
@@ -148,6 +183,17 @@ impl Error {
         } else {
             Self::file(path, format!("cannot be written: {e}"))
         }
+    }
+
+    /// A thread that the system refused, with a stack of `stack` bytes.
+    pub fn thread(what: &str, stack: usize, e: &io::Error) -> Self {
+        // The system names memory and the limit of processes alike.
+        if memmap2::MmapMut::map_anon(stack).is_err() {
+            return Self::Memory { what: format!("the thread of {what}"), bytes: stack as u64 };
+        }
+        Self::Invalid(format!(
+            "cannot start the thread of {what}: {e}; end other programs, or raise the limit of processes (ulimit -u)"
+        ))
     }
 
     /// Something in a file that is not implemented.

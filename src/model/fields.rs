@@ -117,6 +117,6 @@ pub(crate) fn text_if_there(path: &Path) -> Result<Option<String>, Error> {
     match foreign::read_text(path, foreign::DOCUMENT) {
         Ok(text) => Ok(Some(text)),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(e) => Err(Error::file(path, format!("cannot be read: {e}"))),
+        Err(e) => Err(Error::read(path, &e)),
     }
 }

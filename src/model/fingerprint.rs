@@ -118,14 +118,20 @@ impl Fingerprints {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(open.len());
         let hashed = std::thread::scope(|scope| {
             let (send, receive) = std::sync::mpsc::channel();
-            for _ in 0..threads {
+            for n in 0..threads {
                 let (send, open, next, done, ended) = (send.clone(), &open, &next, &done, &ended);
-                scope.spawn(move || {
+                let hash = move || {
                     while let Some(i) = open.get(next.fetch_add(1, Ordering::Relaxed)) {
                         // The receiver is gone if the watcher returned an error.
                         let _ = send.send((*i, self.hash(&paths[*i], done, ended)));
                     }
-                });
+                };
+                match std::thread::Builder::new().spawn_scoped(scope, hash) {
+                    Ok(_) => {}
+                    // The first one can do it all.
+                    Err(_) if n > 0 => break,
+                    Err(e) => return Err(Error::thread("the fingerprint", 2 << 20, &e)),
+                }
             }
             drop(send);
             let mut hashed = Vec::new();
@@ -152,7 +158,7 @@ impl Fingerprints {
 
     /// Hashes a file, and caches the digest if it cannot be stale.
     fn hash(&self, path: &Path, done: &AtomicU64, ended: &AtomicBool) -> Result<FileDigest, Error> {
-        let fail = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
+        let fail = |e: std::io::Error| Error::read(path, &e);
         let before = stamp(path)?;
         let mut file = foreign::open(path).map_err(fail)?;
         let mut hash = Sha256::new();
@@ -217,7 +223,7 @@ fn tempfile_in(dir: &Path) -> std::io::Result<(PathBuf, File)> {
 }
 
 fn stamp(path: &Path) -> Result<Stamp, Error> {
-    let fail = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
+    let fail = |e: std::io::Error| Error::read(path, &e);
     // The real path: a link that was redirected is another file.
     let real = path.canonicalize().map_err(fail)?;
     let meta: Metadata = std::fs::metadata(&real).map_err(fail)?;

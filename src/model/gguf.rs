@@ -114,11 +114,11 @@ impl Gguf {
     /// # Errors
     /// When it is not a GGUF file, is truncated, or has an unsupported tensor type.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = crate::foreign::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+        let file = crate::foreign::open(path).map_err(|e| Error::read(path, &e))?;
         // SAFETY: mapped read-only; changing a model's file while it is in use is outside the contract.
         #[expect(unsafe_code, reason = "mapping weights instead of copying them needs it")]
         let bytes = unsafe { memmap2::Mmap::map(&file) };
-        let bytes = bytes.map_err(|e| Error::file(path, format!("cannot be mapped: {e}")))?;
+        let bytes = bytes.map_err(|e| Error::read(path, &e))?;
         let (meta, order, tensors) = header(&bytes).map_err(|why| Error::file(path, why))?;
         Ok(Self { path: path.into(), bytes, meta, order, tensors })
     }

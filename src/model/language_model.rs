@@ -133,7 +133,13 @@ impl LanguageModel {
                 |name: &String| format!("The model has no chat template, so `{}` changes nothing.", sanitise(name));
             return variables.keys().map(sentence).collect();
         };
-        let read = template.variables();
+        if variables.is_empty() {
+            return Vec::new();
+        }
+        let read = match template.variables() {
+            Ok(read) => read,
+            Err(e) => return vec![format!("Which variables the chat template reads cannot be said: {e}.")],
+        };
         let reads = match read.as_slice() {
             [] => "it reads none".to_owned(),
             names => format!("it reads {}", names.join(", ")),

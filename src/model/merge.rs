@@ -260,8 +260,7 @@ fn base_type(config: &Value) -> DType {
 fn hf_config(model: &LanguageModel) -> Result<Value, Error> {
     if model.path.is_dir() {
         let path = model.path.join("config.json");
-        let text = foreign::read_text(&path, foreign::CONFIG)
-            .map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+        let text = foreign::read_text(&path, foreign::CONFIG).map_err(|e| Error::read(&path, &e))?;
         let whole: Value =
             serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not valid JSON: {e}")))?;
         // Of a whole model only the text model is merged.

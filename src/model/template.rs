@@ -127,8 +127,8 @@ impl Template {
         });
         env.add_filter("tojson", to_json);
         let (guard, text) = (TemplateGuard::default(), without_generation(&python::newlines(source)));
-        let parsed = guard.run(move || env.add_template_owned("chat", text).map(|()| env).map_err(|e| sentence(&e)));
-        let env = parsed.flatten().map_err(|why| Error::Template { model: model.to_owned(), why })?;
+        let parsed = guard.run(model, move || env.add_template_owned("chat", text).map(|()| env))?;
+        let env = parsed.map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })?;
         let mut template = Self {
             env: Arc::new(env),
             guard,
@@ -153,10 +153,12 @@ impl Template {
     }
 
     /// The names that the template reads and that nothing here gives it: variables that a person may set.
-    #[must_use]
-    pub fn variables(&self) -> Vec<String> {
+    ///
+    /// # Errors
+    /// When the template may not be used any more, or there is no thread for it.
+    pub fn variables(&self) -> Result<Vec<String>, Error> {
         let env = self.env.clone();
-        let undeclared = self.guard.run(move || {
+        let undeclared = self.guard.run(&self.model, move || {
             env.get_template("chat").map(|template| template.undeclared_variables(false)).unwrap_or_default()
         });
         let given: Vec<&str> = self.env.globals().map(|(name, _)| name).collect();
@@ -165,8 +167,8 @@ impl Template {
                 && !RESERVED_VARIABLES.contains(&name.as_str())
                 && !self.special.others.iter().any(|(known, _)| known == name)
         };
-        let names = template_names::variables(&self.source, undeclared.unwrap_or_default());
-        names.into_iter().filter(own).collect()
+        let names = template_names::variables(&self.source, undeclared?);
+        Ok(names.into_iter().filter(own).collect())
     }
 
     /// The text of a conversation. `add_generation_prompt` appends the start of the assistant's turn.
@@ -220,7 +222,7 @@ impl Template {
         };
         let refused = |why: String| Error::Template { model: self.model.clone(), why };
         let env = self.env.clone();
-        let rendered = self.guard.run(move || {
+        let rendered = self.guard.run(&self.model, move || {
             let mut out = CappedText::default();
             let done = env.get_template("chat").and_then(|t| t.render_captured_to(arguments, &mut out).map(|_| ()));
             if out.full {
@@ -229,7 +231,7 @@ impl Template {
             done.map_err(|e| sentence(&e))?;
             String::from_utf8(out.text).map_err(|e| e.to_string())
         });
-        rendered.flatten().map_err(refused)
+        rendered?.map_err(refused)
     }
 
     /// Why the template may not be used any more: a rendering did not end.
@@ -371,10 +373,10 @@ mod tests {
         let source = "{% set own = 1 %}{{ enable_thinking }} {{ own }} {% if strftime_now is defined %}{{ effort }}{% endif %}\
                       {% for m in messages %}{{ m.content }}{{ loop.index }}{{ raise_exception('x') if false }}{% endfor %}";
         let mut template = Template::new(source, "m", &SpecialTokens::default()).unwrap();
-        assert_eq!(template.variables(), ["effort", "enable_thinking"]);
+        assert_eq!(template.variables().unwrap(), ["effort", "enable_thinking"]);
         let branches = "{% for m in messages %}{% if m.x %}{% set body = m.x %}{% else %}{%- set body = '' %}{% endif %}{{ body }}{% endfor %}\
                         {% if not thinking is defined %}{% set thinking = false %}{% endif %}{{ thinking }}";
-        let found = Template::new(branches, "m", &SpecialTokens::default()).unwrap().variables();
+        let found = Template::new(branches, "m", &SpecialTokens::default()).unwrap().variables().unwrap();
         assert_eq!(found, ["thinking"]);
         let set = |value: serde_json::Value| value.as_object().cloned().unwrap();
         template.set_variables(set(serde_json::json!({"enable_thinking": false, "effort": "low"})));

@@ -4,8 +4,8 @@
 //! give: joining lists, for one, is free of charge there. Refuses to wait: a rendering that does not end is left behind, and its
 //! template is never used again.
 
+use super::Error;
 use crate::foreign;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -68,7 +68,7 @@ struct Renderer {
 }
 
 impl Renderer {
-    fn start() -> Result<Self, String> {
+    fn start() -> Result<Self, Error> {
         let (jobs, asked) = channel::<Job>();
         let (say_where, place) = channel();
         let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK);
@@ -78,7 +78,7 @@ impl Renderer {
                 job();
             }
         });
-        started.map_err(|e: io::Error| format!("no thread for the rendering: {e}"))?;
+        started.map_err(|e| Error::thread("the chat template", STACK, &e))?;
         Ok(Self { jobs, place: place.recv().ok().flatten() })
     }
 }
@@ -103,10 +103,16 @@ impl TemplateGuard {
     /// What `work` returns, run in one of the template's threads.
     ///
     /// # Errors
-    /// When it does not end in time, takes too much memory, panics, or did so before; a sentence.
-    pub(super) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    /// When it does not end in time, takes too much memory, panics, or did so before; when there is no thread for it. `model` is
+    /// for messages.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        model: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let refused = |why: String| Error::Template { model: model.to_owned(), why };
         if let Some(why) = self.stuck() {
-            return Err(why.to_owned());
+            return Err(refused(why.to_owned()));
         }
         let waiting = self.idle().pop();
         let renderer = waiting.map_or_else(Renderer::start, Ok)?;
@@ -126,7 +132,7 @@ impl TemplateGuard {
                     }
                     return Ok(done);
                 }
-                Err(RecvTimeoutError::Disconnected) => return Err("the engine failed on it".into()),
+                Err(RecvTimeoutError::Disconnected) => return Err(refused("the engine failed on it".into())),
                 Err(RecvTimeoutError::Timeout) => waited += SLICE,
             }
             let (time, memory) = now();
@@ -141,7 +147,7 @@ impl TemplateGuard {
                 () => continue,
             };
             let _ = self.stuck.set(why.clone());
-            return Err(why);
+            return Err(refused(why));
         }
     }
 }

@@ -32,7 +32,7 @@ fn shared_numbers(spec: &[u8]) -> Option<Value> {
 /// Numbers of tokens lie below this: the library goes through all of them to write a tokenizer, also those without a token.
 const NUMBERS: u32 = 1 << 24;
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    foreign::read(path, foreign::DOCUMENT).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
+    foreign::read(path, foreign::DOCUMENT).map_err(|e| Error::read(path, &e))
 }
 
 /// What a person runs in a model's folder whose tokenizer is not read.

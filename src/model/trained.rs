@@ -63,8 +63,7 @@ impl Trained {
     /// When the file is missing, damaged, or was not written by [`Trained::write`].
     pub fn read(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(TRAINED_FILE);
-        let bytes =
-            foreign::read(&path, foreign::ROWS).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+        let bytes = foreign::read(&path, foreign::ROWS).map_err(|e| Error::read(&path, &e))?;
         let damaged = |e: &dyn std::fmt::Display| Error::file(&path, format!("is damaged: {e}"));
         let (_, meta) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
         let kind = meta.metadata().as_ref().and_then(|m| m.get("tune"));

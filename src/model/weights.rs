@@ -86,7 +86,7 @@ impl Weights {
         // every program that maps weights.
         #[expect(unsafe_code, reason = "mapping weights instead of copying them needs it")]
         let mapped = unsafe { MmapedSafetensors::multi(&files) };
-        let mapped = mapped.map_err(|e| Error::file(dir, format!("the weights are not valid safetensors: {e}")))?;
+        let mapped = mapped.map_err(|e| Error::tensors(dir, "the weights are not valid safetensors", &e))?;
         let stored = StoredNames::of(&mapped);
         Ok(Self { stored, ..Self::new(dir, Source::Files(mapped), device, dtype) })
     }
@@ -295,8 +295,7 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         };
         return Err(Error::file(dir, why));
     }
-    let text = foreign::read_text(&index, foreign::DOCUMENT)
-        .map_err(|e| Error::file(&index, format!("cannot be read: {e}")))?;
+    let text = foreign::read_text(&index, foreign::DOCUMENT).map_err(|e| Error::read(&index, &e))?;
     let parsed: Index =
         serde_json::from_str(&text).map_err(|e| Error::file(&index, format!("is not a weight index: {e}")))?;
     let mut names: Vec<String> = parsed.weight_map.into_values().collect();
@@ -328,8 +327,8 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 pub(super) fn check_length(file: &Path) -> Result<(), Error> {
     use std::io::Read;
     let bad = |why: String| Error::file(file, why);
-    let mut reader = foreign::open(file).map_err(|e| bad(format!("cannot be read: {e}")))?;
-    let size = reader.metadata().map_err(|e| bad(format!("cannot be read: {e}")))?.len();
+    let mut reader = foreign::open(file).map_err(|e| Error::read(file, &e))?;
+    let size = reader.metadata().map_err(|e| Error::read(file, &e))?.len();
     let mut head = [0u8; 8];
     reader.read_exact(&mut head).map_err(|_| bad("is too short to be safetensors; download it again".into()))?;
     let header = u64::from_le_bytes(head);
@@ -338,7 +337,7 @@ pub(super) fn check_length(file: &Path) -> Result<(), Error> {
     }
     // A sparse file holds a header of zeros of any length: it is parsed as it is read.
     let mut text = Vec::new();
-    reader.take(header).read_to_end(&mut text).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    reader.take(header).read_to_end(&mut text).map_err(|e| Error::read(file, &e))?;
     let tensors: BTreeMap<String, HeaderEntry> = serde_json::from_slice(&text)
         .map_err(|e| bad(format!("its header is not that of a safetensors file: {e}; download it again")))?;
     let end = tensors.values().filter_map(|entry| entry.data_offsets).map(|[_, end]| end).max().unwrap_or(0);

@@ -25,6 +25,19 @@ pub fn device(name: &str) -> Result<Device, Error> {
     }
 }
 
+/// Starts the threads that tensor operations share, which otherwise start with the first operation.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub(crate) fn start_threads() -> Result<(), Error> {
+    /// The stack of a thread where nothing else is said, in bytes.
+    const STACK: usize = 2 << 20;
+    let Err(e) = rayon::ThreadPoolBuilder::new().build_global() else { return Ok(()) };
+    // Without a cause in the system, they were started before.
+    let cause = std::error::Error::source(&e).and_then(|cause| cause.downcast_ref());
+    cause.map_or(Ok(()), |refused| Err(Error::thread("tensor operations", STACK, refused)))
+}
+
 /// The type of frozen weights on a device: bf16 on CUDA, f32 elsewhere.
 pub(crate) fn weights_dtype(device: &Device) -> DType {
     if device.is_cuda() { DType::BF16 } else { DType::F32 }

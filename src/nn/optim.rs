@@ -284,7 +284,7 @@ fn decays(name: &str, var: &Var) -> bool {
 /// The tensors of a safetensors file on `device` (the CPU if none).
 fn read(path: &Path, device: Option<&candle_core::Device>) -> Result<HashMap<String, Tensor>, Error> {
     candle_core::safetensors::load(path, device.unwrap_or(&candle_core::Device::Cpu))
-        .map_err(|e| Error::file(path, format!("cannot be read: {e}")))
+        .map_err(|e| Error::tensors(path, "cannot be read", &e))
 }
 
 /// Updates all of them in one kernel if there is one, else one by one.

@@ -327,13 +327,17 @@ pub fn ask_within<T: DeserializeOwned>(
         .map_err(|e| Error::Io { doing: "start a worker".into(), source: e })?;
     // Standard error is drained in parallel, so that the worker cannot block on a full pipe.
     let stderr = child.stderr.take();
-    let errors = std::thread::spawn(move || {
+    let errors = std::thread::Builder::new().name("errors".into()).spawn(move || {
         let mut text = Vec::new();
         if let Some(mut stderr) = stderr {
             let _ = stderr.read_to_end(&mut text);
         }
         String::from_utf8_lossy(&text).into_owned()
     });
+    let errors = errors.map_err(|source| {
+        let _ = child.kill();
+        Error::Io { doing: "start a thread".into(), source }
+    })?;
     let mut failed = None;
     if let Some(stdout) = child.stdout.take() {
         let lines = lines_of(stdout)?;

@@ -82,7 +82,7 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
         let windows = (0..c.layers).filter(|i| c.window_of(*i).is_some()).count();
         facts.push(("window".into(), format!("{window} tokens in {windows} of {} layers", c.layers)));
     }
-    let variables = model.template.as_ref().map_or_else(Vec::new, Template::variables);
+    let variables = model.template.as_ref().map_or_else(|| Ok(Vec::new()), Template::variables)?;
     if !variables.is_empty() {
         facts.push(("template reads".into(), sanitise(&variables.join(", "))));
     }

@@ -4,6 +4,7 @@
 //! it held, its lock on the run too. Refuses the memory of a device, which the trainer handles by smaller parts.
 
 use super::error::Error;
+use super::log::Log;
 use super::prepared::PastAttempts;
 use crate::domain::{Finding, Severity};
 use crate::nn::on_memory_full;
@@ -46,22 +47,28 @@ pub(super) fn report(path: &Path, bytes: &str) -> Result<(), Error> {
         return Err(Error::Failed(format!("run {} is active in another process, which writes its log", run.id())));
     };
     let step = PastAttempts::of(&run)?.steps;
-    let mib = bytes.parse::<u64>().unwrap_or_default().div_ceil(1 << 20);
-    let text = format!("Out of memory: the system refused {mib} MiB more.");
-    let remedy = remedy(&run.resolved_spec()?.task);
+    let (finding, error) = finding(&run.resolved_spec()?.task, step, bytes.parse().unwrap_or_default(), "");
     let mut log = run.writer(&lock)?;
-    log.append(&RunEvent::Found(Finding {
-        rule: "memory_full".into(),
-        step,
-        severity: Severity::Stop,
-        text: text.clone(),
-        remedy: remedy.into(),
-        pair: None,
-    }))?;
-    let error = format!("{text} {remedy}");
+    log.append(&RunEvent::Found(finding))?;
     log.append(&RunEvent::Failed { step, error: error.clone() })?;
     log.sync()?;
     Err(Error::Failed(error))
+}
+
+/// Logs that the system refused `bytes` for `what`, by a process that can go on; returns why the run ends.
+pub(super) fn found(log: &mut Log, task: &Task, what: &str, bytes: u64) -> Result<String, Error> {
+    let (finding, error) = finding(task, log.step, bytes, &format!(" for {what}"));
+    log.put(&RunEvent::Found(finding))?;
+    Ok(error)
+}
+
+/// The finding, and the sentence that ends the run.
+fn finding(task: &Task, step: u64, bytes: u64, what: &str) -> (Finding, String) {
+    let text = format!("Out of memory: the system refused {} MiB more{what}.", bytes.div_ceil(1 << 20));
+    let remedy = remedy(task);
+    let error = format!("{text} {remedy}");
+    let rule = "memory_full".into();
+    (Finding { rule, step, severity: Severity::Stop, text, remedy: remedy.into(), pair: None }, error)
 }
 
 /// What takes less memory, by what the run does.

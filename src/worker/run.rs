@@ -10,6 +10,8 @@ use super::prepared::{PastAttempts, Prepare};
 use super::process::{Signals, detach, lower_priority};
 use super::task::prepare;
 use crate::domain::{Finding, Severity};
+use crate::model;
+use crate::nn::start_threads;
 use crate::protocol::{RunEvent, RunSpec};
 use crate::storage::{self, RunDir};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,10 +48,16 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
     }
     let mut log = Log::new(run.writer(&lock)?, run, signals.clone());
     // Panics must reach the log too.
-    let lived = catch_unwind(AssertUnwindSafe(|| resume(run, &spec, &past, &mut log, signals, prepare)));
+    let lived = catch_unwind(AssertUnwindSafe(|| {
+        start_threads()?;
+        resume(run, &spec, &past, &mut log, signals, prepare)
+    }));
     let failed = match lived {
         Ok(Ok(_)) => return Ok(()),
         Ok(Err(_)) if log.stopped_on_full_disk => return log.put_stopped_on_full_disk(),
+        Ok(Err(Error::Engine(model::Error::Memory { what, bytes }))) => {
+            memory::found(&mut log, &spec.task, &what, bytes)?
+        }
         Ok(Err(e)) => e.to_string(),
         Err(panic) => panicked(
             panic.as_ref(),

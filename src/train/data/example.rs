@@ -177,7 +177,11 @@ impl Tokenised {
 
     /// Leaves a row out that the chat template refuses; any other error ends the run. `kind` names the row for people.
     pub(super) fn refused(&mut self, kind: &str, id: &PairId, error: &Error) -> Result<(), Error> {
-        let Error::Template { why, .. } = error else { return Err(Error::Invalid(format!("{kind} {id}: {error}"))) };
+        let why = match error {
+            Error::Template { why, .. } => why,
+            Error::Memory { what, bytes } => return Err(Error::Memory { what: what.clone(), bytes: *bytes }),
+            other => return Err(Error::Invalid(format!("{kind} {id}: {other}"))),
+        };
         self.drop(&format!("refused by the chat template: {why}"));
         if !self.findings.iter().any(|finding| finding.rule == "template_refused") {
             self.findings.push(Finding {

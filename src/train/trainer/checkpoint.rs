@@ -160,8 +160,7 @@ pub(crate) fn result_notes(dir: &Path) -> Result<(serde_json::Value, Option<Read
 
 fn read_state(dir: &Path) -> Result<TrainerState, Error> {
     let path = dir.join(STATE);
-    let text = crate::foreign::read_text(&path, crate::foreign::ROWS)
-        .map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+    let text = crate::foreign::read_text(&path, crate::foreign::ROWS).map_err(|e| Error::read(&path, &e))?;
     serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not a checkpoint's state: {e}")))
 }
 
