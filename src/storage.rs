@@ -12,6 +12,7 @@
 //! that. Folders are 0700 and files 0600.
 
 mod answers;
+mod asked;
 mod chat_json;
 mod checkpoint;
 mod clock;
@@ -43,6 +44,7 @@ mod summary;
 mod transcript;
 mod unread;
 
+pub use asked::{AskedFile, AskedWriter};
 pub use checkpoint::{CheckpointDir, CheckpointSearch, sha256};
 pub use clock::{local_time, utc_time};
 pub use error::{Error, Result};

@@ -8,6 +8,7 @@
 
 mod adapters;
 mod answer;
+mod ask;
 mod bench;
 mod describe;
 mod drive;
@@ -55,6 +56,7 @@ fn dispatch(args: &[OsString]) -> ExitCode {
     let path = |i: usize| Path::new(&args[i]);
     let done = match words.as_slice() {
         ["run", _] => run::run(path(1)),
+        ["ask", _] => ask::ask(path(1)),
         ["full", _, bytes] => memory::report(path(1), bytes),
         ["models", roots @ ..] => {
             let roots: Vec<PathBuf> = (1..=roots.len()).map(|i| path(i).to_owned()).collect();

@@ -11,7 +11,7 @@ pub use super::generated::Generated;
 use super::growing::{CandidateParts, SoFar, growing};
 use super::pairing::{candidate_id, distinct, pairs};
 use super::sampler::draw;
-use super::server::Servers;
+use super::server::{AskProcess, Servers};
 use crate::domain::{Completion, Finding, Finish, Metrics, Prompt, RunId, Sampler, Severity, hash64};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -234,7 +234,7 @@ impl Sampling {
             submitted: next,
             left_out: BTreeMap::new(),
             models,
-            servers: Servers::open(run, spec, next)?,
+            servers: None,
             tokens: 0,
             seconds: 0.0,
             empty: 0,
@@ -254,13 +254,17 @@ impl Sampling {
         Ok(self)
     }
 
-    /// Takes over what an earlier worker logged of the servers' answers, so that none is asked for again.
-    #[must_use]
-    pub fn resuming(mut self, log: ServerLog) -> Self {
+    /// Asks the run's servers, through `process` where there is one; what an earlier worker logged of their answers is taken over,
+    /// so that none is asked for again. A run with servers needs this.
+    ///
+    /// # Errors
+    /// When a key is missing or a thread cannot be started.
+    pub fn asking(mut self, log: ServerLog, process: Option<AskProcess>) -> Result<Self, Error> {
+        self.servers = Servers::open(&self.run, &self.spec, self.next, process)?;
         if let Some(servers) = &mut self.servers {
             servers.remember(log, &self.prompts);
         }
-        self
+        Ok(self)
     }
 
     /// Samples the next prompt, or waits a moment for servers. False when none was left.

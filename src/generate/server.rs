@@ -5,10 +5,12 @@
 //! header, and is cut out of every text that a server sends.
 
 mod answers;
+mod ask;
 mod client;
 mod fault;
 mod letters;
 mod pool;
+mod relay;
 mod reply;
 mod retry;
 mod source;
@@ -17,5 +19,6 @@ pub use answers::{RemoteAnswer, ServerAnswers};
 pub use client::{Client, look_up, names};
 pub use fault::{FaultKind, ServerFault};
 pub use letters::{LetterServer, Letters, letters_of};
+pub use relay::{AskProcess, Ends, ask_all};
 pub use reply::read_answer;
 pub(crate) use source::Servers;

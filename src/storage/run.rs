@@ -1,5 +1,6 @@
 //! One run's folder: its frozen specification and data, its log, its lock, its control folder and its checkpoints.
 
+use super::asked::AskedFile;
 use super::checkpoint::{self, CheckpointDir, CheckpointSearch};
 use super::control;
 use super::error::{Error, Result};
@@ -236,6 +237,12 @@ impl RunDir {
         let path = self.session_path().join("cache");
         create_dir(&path)?;
         Ok(path)
+    }
+
+    /// What its asking process keeps of servers' answers.
+    #[must_use]
+    pub fn asked(&self) -> AskedFile {
+        AskedFile::new(&self.path)
     }
 
     pub(super) fn metrics(&self) -> PathBuf {

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 /// The shortest time between two states.
 const EVERY: Duration = Duration::from_millis(200);
-/// A state costs at most one part in so many of the run's time.
+/// A state costs at most one part in so many of the run's time, where that is not longer than anybody waits to read along.
 const SHARE: u32 = 100;
+/// The longest time between two states that can be written.
+const LONGEST: Duration = Duration::from_millis(500);
 /// The time before the next try where the file could not be written.
 const AFTER_FAULT: Duration = Duration::from_secs(10);
 
@@ -41,7 +43,7 @@ impl GrowingFile {
         let nothing = growing.is_empty() && !self.shown;
         let written = if nothing { Ok(()) } else { self.run.write_growing(&growing) };
         self.shown |= !growing.is_empty();
-        let mut pause = EVERY.max(began.elapsed() * SHARE);
+        let mut pause = EVERY.max((began.elapsed() * SHARE).min(LONGEST));
         if let Err(e) = written {
             pause = pause.max(AFTER_FAULT);
             if !self.failed {

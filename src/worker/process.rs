@@ -42,15 +42,21 @@ pub(super) fn lower_priority(task: &Task) {
 
 /// Leaves the parent's session and terminal and installs signal handlers.
 pub(crate) fn detach() -> io::Result<Signals> {
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    // A process-group leader (started by hand from a shell) cannot leave; it ignores SIGHUP anyway.
-    let _ = rustix::process::setsid();
     let signals = Signals::default();
     signal_hook::flag::register(SIGTERM, Arc::clone(&signals.end))?;
     signal_hook::flag::register(SIGUSR1, Arc::clone(&signals.checkpoint))?;
+    leave()?;
+    Ok(signals)
+}
+
+/// Leaves the parent's session and terminal.
+pub(super) fn leave() -> io::Result<()> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // A process-group leader (started by hand from a shell) cannot leave; it ignores SIGHUP anyway.
+    let _ = rustix::process::setsid();
     // A no-op handler: it keeps the process alive and, unlike SIG_IGN, is not inherited by children.
     for signal in [SIGHUP, SIGPIPE, SIGINT] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
-    Ok(signals)
+    Ok(())
 }

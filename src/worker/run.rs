@@ -53,7 +53,14 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
         resume(run, &spec, &past, &mut log, signals, prepare)
     }));
     let failed = match lived {
-        Ok(Ok(_)) => return Ok(()),
+        Ok(Ok(ending)) => {
+            if ending == Ending::Finished
+                && let Err(e) = run.asked().remove()
+            {
+                note(&e.to_string());
+            }
+            return Ok(());
+        }
         Ok(Err(_)) if log.stopped_on_full_disk => return log.put_stopped_on_full_disk(),
         Ok(Err(Error::Engine(model::Error::Memory { what, bytes }))) => {
             memory::found(&mut log, &spec.task, &what, bytes)?

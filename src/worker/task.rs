@@ -1,6 +1,7 @@
 //! A run's task: reads and checks the data snapshot, opens the trainer or the sampler, and implements [`Work`] for both. Owns
 //! that glue; refuses the main loop.
 
+use super::ask;
 use super::drive::{Saving, Work, WorkOutcome};
 use super::error::Error;
 use super::evaluate;
@@ -10,7 +11,7 @@ use super::prepared::Prepared;
 use super::servers::{device_name, logged_answers};
 use crate::domain::{Hyperparameters, Needs, Prompt, SampledHash, TrainerParams, method};
 use crate::generate::Sampling;
-use crate::protocol::{CheckpointRole, DataSnapshot, RunEvent, RunSpec, Task, TrainSpec};
+use crate::protocol::{CheckpointRole, DataSnapshot, RunEvent, RunSpec, ServerLog, Task, TrainSpec};
 use crate::storage::{self, RunDir, sha256};
 use crate::train::{Rows, RunPaths, RunRows, StepOutcome, Trainer};
 use crate::{model, nn};
@@ -35,8 +36,8 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
                 let done = past.steps as usize / sample.per_prompt.max(1);
                 let sampling = Sampling::open(&run.id(), sample, prompts, done, &adapters, &device?, log)?
                     .rendering(&bound.spec.inputs.rendering())?;
-                let sampling =
-                    if sample.servers.is_empty() { sampling } else { sampling.resuming(logged_answers(run)?) };
+                let asked = if sample.servers.is_empty() { ServerLog::default() } else { logged_answers(run)? };
+                let sampling = sampling.asking(asked, ask::process(run))?;
                 Ok(Box::new(SampleWork { run: run.clone(), sampling }))
             }),
         },

@@ -126,8 +126,8 @@ fn serve(mut stream: TcpStream, asked: &Mutex<Asked>) {
         }
         "drip" => {
             let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: {events}\r\nConnection: close\r\n\r\n");
-            for n in 0..12 {
-                let part = delta("content", &format!("{seed} drop {n}, "), (n == 11).then_some("stop"));
+            for n in 0..24 {
+                let part = delta("content", &format!("{seed} drop {n}, "), (n == 23).then_some("stop"));
                 if write!(stream, "data: {part}\n\n").and_then(|()| stream.flush()).is_err() {
                     return;
                 }
@@ -241,50 +241,138 @@ fn faults_are_repeated_and_what_cannot_be_had_is_counted() {
     assert!(inputs.contains(&server.url) && inputs.contains("owned_by"), "{inputs}");
 }
 
+/// The answers in a run's log, in order.
+fn answered(dir: &RunDir) -> Vec<String> {
+    let id =
+        |e: &RunEvent| if let RunEvent::Answered(a) = e { Some(a.completion.id.as_str().to_owned()) } else { None };
+    events(dir).iter().filter_map(id).collect()
+}
+
+/// The process of the latest attempt.
+fn worker_of(dir: &RunDir) -> u32 {
+    let pid = |e: &RunEvent| if let RunEvent::Started { pid, .. } = e { Some(*pid) } else { None };
+    events(dir).iter().rev().find_map(pid).unwrap()
+}
+
+fn kill(pid: u32) {
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A run that asks twice for each of 12 prompts, four requests at a time.
+fn slow_run(home: &Path, server: &Server) -> RunDir {
+    session(home, &(0..12).map(|i| format!("slow {i}")).collect::<Vec<_>>());
+    let args = ["sample", "s", "--model", &server.model(), "--per-prompt", "2", "--in-flight", "4", "--detach"];
+    assert!(tiebreak(home, &args).status.success());
+    run(home, "sample-1")
+}
+
+/// Checks that the run has each answer once, and that so many requests were sent.
+fn check_answers(home: &Path, dir: &RunDir, server: &Server, requests: usize) {
+    until("the run finishes", || events(dir).iter().any(|e| matches!(e, RunEvent::Finished { .. })));
+    let all = answered(dir);
+    let distinct: std::collections::BTreeSet<&String> = all.iter().collect();
+    assert_eq!((all.len(), distinct.len()), (24, 24), "every answer is in the log once");
+    assert_eq!(server.counts().values().sum::<usize>(), requests, "{:?}", server.counts());
+    // One that is in the log may not have been sent before the kill.
+    let sent = events(dir).iter().filter(|e| matches!(e, RunEvent::Requested { .. })).count();
+    assert!(sent >= requests, "the log holds every request");
+    let checked = json(home, &["replay", "s", "--check", "--json"]);
+    assert_eq!(checked["ok"], true, "{checked}");
+    until("the worker ends", || !dir.is_alive());
+    assert!(!dir.path().join("asked.jsonl").exists(), "all of its lines are in the log");
+}
+
 #[test]
-fn a_killed_run_asks_for_no_answer_twice() {
+fn a_killed_run_sends_no_request_twice() {
     let server = Server::start();
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    session(home, &(0..12).map(|i| format!("slow {i}")).collect::<Vec<_>>());
-    let args = ["sample", "s", "--model", &server.model(), "--per-prompt", "2", "--in-flight", "2", "--detach"];
-    assert!(tiebreak(home, &args).status.success());
-    let dir = run(home, "sample-1");
-    let start = Instant::now();
-    let answered = |events: &[RunEvent]| -> Vec<String> {
-        let id = |e: &RunEvent| {
-            if let RunEvent::Answered(a) = e { Some(a.completion.id.as_str().to_owned()) } else { None }
-        };
-        events.iter().filter_map(id).collect()
-    };
-    while answered(&events(&dir)).len() < 5 {
-        assert!(start.elapsed() < PATIENCE, "no answers came");
-        std::thread::sleep(Duration::from_millis(20));
+    let dir = slow_run(home, &server);
+    let mut kept = 0;
+    for kills in 1..=5 {
+        until("answers come", || answered(&dir).len() >= 4 * kills);
+        kill(worker_of(&dir));
+        until("it is dead", || !dir.is_alive());
+        assert!(tiebreak(home, &["resume", "s/sample-1"]).status.success());
+        until("the next one starts", || {
+            events(&dir).iter().filter(|e| matches!(e, RunEvent::Started { .. })).count() > kills
+        });
     }
-    let pid = events(&dir).iter().find_map(|e| if let RunEvent::Started { pid, .. } = e { Some(*pid) } else { None });
-    assert!(Command::new("kill").args(["-9", &pid.unwrap().to_string()]).status().unwrap().success());
-    while dir.is_alive() {
-        std::thread::sleep(Duration::from_millis(10));
+    check_answers(home, &dir, &server, 24);
+    for event in &events(&dir) {
+        if let RunEvent::Found(Finding { rule, text, .. }) = event
+            && rule == "answers_kept"
+        {
+            kept += text.split(' ').next().unwrap().parse::<usize>().unwrap();
+        }
     }
-    let kept = answered(&events(&dir));
-    assert!(kept.len() >= 5 && kept.len() < 24, "killed in the middle: {}", kept.len());
+    assert!((1..=20).contains(&kept), "four requests were under way at each of five kills, {kept} are said to be kept");
+}
+
+#[test]
+fn a_stopped_run_sends_no_request_twice() {
+    let server = Server::start();
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let dir = slow_run(home, &server);
+    until("answers come", || answered(&dir).len() >= 4);
+    assert!(tiebreak(home, &["stop", "s/sample-1"]).status.success());
+    until("it ends", || !dir.is_alive());
+    assert!(answered(&dir).len() < 24, "stopped in the middle");
     assert!(tiebreak(home, &["resume", "s/sample-1"]).status.success());
-    while !events(&dir).iter().any(|e| matches!(e, RunEvent::Finished { .. })) {
-        assert!(start.elapsed() < PATIENCE, "it never finished");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let all = answered(&events(&dir));
-    let distinct: std::collections::BTreeSet<&String> = all.iter().collect();
-    assert_eq!((all.len(), distinct.len()), (24, 24), "every answer is in the log once");
-    // Only the requests under way at the kill, at most two, were sent again, and the run says how many.
-    let said = found(&events(&dir), "asked_again").map_or(0, |f| f.text.split(' ').next().unwrap().parse().unwrap());
-    let requests: usize = server.counts().values().sum();
-    assert!(requests <= 24 + said && said <= 2, "{requests} requests for 24 answers, {said} said to be asked again");
-    let log = events(&dir);
-    let sent = log.iter().filter(|e| matches!(e, RunEvent::Requested { .. })).count();
-    assert_eq!(sent, 24 + said, "the log holds every request");
-    let checked = json(home, &["replay", "s", "--check", "--json"]);
-    assert_eq!(checked["ok"], true, "{checked}");
+    check_answers(home, &dir, &server, 24);
+}
+
+#[test]
+fn requests_that_were_lost_with_their_process_are_counted_and_sent_again() {
+    let server = Server::start();
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let dir = slow_run(home, &server);
+    until("answers come", || answered(&dir).len() >= 4);
+    let worker = worker_of(&dir);
+    let asking = tiebreak::storage::lock_holder(&dir.path().join("asked.lock")).unwrap().pid;
+    assert_ne!(asking, worker);
+    kill(worker);
+    kill(asking);
+    until("both are dead", || !dir.is_alive() && !dir.asked().is_under_way());
+    assert!(tiebreak(home, &["resume", "s/sample-1"]).status.success());
+    until("the run finishes", || events(&dir).iter().any(|e| matches!(e, RunEvent::Finished { .. })));
+    let events = events(&dir);
+    let said = found(&events, "asked_again").map_or(0, |f| f.text.split(' ').next().unwrap().parse().unwrap());
+    assert!((1..=4).contains(&said), "{said}");
+    let all = answered(&dir);
+    assert_eq!((all.len(), all.iter().collect::<std::collections::BTreeSet<_>>().len()), (24, 24));
+    let (asked, logged) =
+        (server.counts().values().sum::<usize>(), |e: &&RunEvent| matches!(e, RunEvent::Requested { .. }));
+    assert_eq!(events.iter().filter(logged).count(), 24 + said, "the log holds every request");
+    // One that was in the log may not have been sent yet.
+    assert!(asked > 24 && asked <= 24 + said, "{asked} requests, {said} said to be sent again");
+}
+
+/// A worker whose asking process dies under it ends with the remedy, and loses nothing.
+#[test]
+fn a_run_whose_asking_process_dies_says_so_and_resumes() {
+    let server = Server::start();
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let dir = slow_run(home, &server);
+    until("answers come", || answered(&dir).len() >= 4);
+    kill(tiebreak::storage::lock_holder(&dir.path().join("asked.lock")).unwrap().pid);
+    until("the worker ends", || !dir.is_alive());
+    let Some(RunEvent::Failed { error, .. }) = events(&dir).pop() else { panic!("{:?}", events(&dir).last()) };
+    assert!(error.contains("resume the run"), "{error}");
+    assert!(tiebreak(home, &["resume", "s/sample-1"]).status.success());
+    until("the run finishes", || events(&dir).iter().any(|e| matches!(e, RunEvent::Finished { .. })));
+    assert_eq!(answered(&dir).len(), 24);
 }
 
 /// What a live run shows of its answers, until it is over; each state once.

@@ -3,10 +3,11 @@
 //! Owns the requests in flight and the count of what is missing. Refuses to go on once the server has stopped answering: the
 //! run fails with the reason, and resumes with what it has.
 
+use super::ask::Ask;
 use super::client::Client;
 use super::fault::{FaultKind, ServerFault};
-use super::pool::{Arriving, Ask, AskResult, Requests};
-use crate::domain::{Finish, PromptBody, Sampler};
+use super::pool::{Arriving, AskResult, Requests};
+use crate::domain::{CompletionId, Finish, PromptBody, Sampler};
 use crate::model::error::Error;
 use crate::protocol::ServerRef;
 use std::collections::BTreeMap;
@@ -51,7 +52,7 @@ impl ServerAnswers {
     pub fn open(server: &ServerRef) -> Result<Self, Error> {
         let (done, results) = channel();
         let arriving = Arriving::default();
-        let pool = Requests::start(0, Client::new(server)?, &done, &arriving)?;
+        let pool = Requests::start(0, Client::new(server)?, None, &done, &arriving)?;
         let url = server.url.clone();
         Ok(Self { url, pool, results, arriving, in_a_row: 0, missing: BTreeMap::new(), narrowed: false })
     }
@@ -65,7 +66,8 @@ impl ServerAnswers {
     /// Asks for an answer.
     pub fn submit(&mut self, number: usize, prompt: PromptBody, sampler: Sampler, seed: u64) {
         // Servers take seeds of 31 bits.
-        self.pool.ask(Ask { place: (number, 0), prompt, sampler, seed: seed & 0x7fff_ffff });
+        let id = CompletionId::new(number.to_string());
+        self.pool.ask(Ask { id, place: (number, 0), prompt, sampler, seed: seed & 0x7fff_ffff });
     }
 
     /// The answers that arrive within a moment, with their numbers; none for one that cannot be had.

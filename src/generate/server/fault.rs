@@ -3,6 +3,7 @@
 //! Owns the difference between a fault that a retry may mend, one of this request alone, and one of every request.
 
 use crate::domain::sanitise;
+use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 const MOST_WORDS: usize = 300;
 
 /// What a fault says about further requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FaultKind {
     /// The same request may succeed later.
     Passing,
@@ -21,7 +22,7 @@ pub enum FaultKind {
 }
 
 /// A request that brought no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerFault {
     /// What it says about further requests.
     pub kind: FaultKind,

@@ -3,12 +3,15 @@
 //! Refuses to decide what is asked: its owner hands over one request per free place. Threads end with their owner, at the latest
 //! when the answer under way has arrived.
 
+use super::ask::Ask;
 use super::client::Client;
 use super::fault::ServerFault;
+use super::relay::Relay;
 use super::reply::ServerReply;
 use super::retry::with_retries;
-use crate::domain::{PromptBody, Sampler, mix64};
+use crate::domain::mix64;
 use crate::model::error::Error;
+use crate::protocol::ServerRef;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,19 +22,6 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(50);
 /// The shortest time between two looks at a growing answer.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// One answer to ask for.
-#[derive(Debug, Clone)]
-pub(super) struct Ask {
-    /// The prompt's number and the candidate's.
-    pub(super) place: (usize, usize),
-    /// The prompt.
-    pub(super) prompt: PromptBody,
-    /// How to sample.
-    pub(super) sampler: Sampler,
-    /// The request's own seed.
-    pub(super) seed: u64,
-}
 
 /// What came of an [`Ask`].
 pub(super) struct AskResult {
@@ -71,6 +61,35 @@ struct Narrow {
     one: Mutex<()>,
 }
 
+/// Who sends the requests of a thread.
+enum Asker {
+    /// The thread.
+    Client(Client),
+    /// Another process.
+    Relay(Arc<Relay>, ServerRef),
+}
+
+impl Asker {
+    fn retries(&self) -> u32 {
+        match self {
+            Self::Client(client) => client.server().retries,
+            Self::Relay(_, server) => server.retries,
+        }
+    }
+
+    fn answer(
+        &self,
+        server: usize,
+        ask: &Ask,
+        grown: &mut dyn FnMut(&ServerReply),
+    ) -> Result<ServerReply, ServerFault> {
+        match self {
+            Self::Client(client) => client.answer(&ask.prompt, &ask.sampler, ask.seed, grown),
+            Self::Relay(relay, _) => relay.answer(server, ask, grown),
+        }
+    }
+}
+
 /// The threads of one server.
 pub(super) struct Requests {
     asks: Sender<Ask>,
@@ -83,14 +102,19 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Starts the threads of server number `server`; results go to `done`.
+    /// Starts the threads of server number `server`, which ask by themselves or through another process; results go to `done`.
     pub(super) fn start(
         server: usize,
         client: Client,
+        relay: Option<&Arc<Relay>>,
         done: &Sender<AskResult>,
         arriving: &Arriving,
     ) -> Result<Self, Error> {
         let width = client.server().in_flight.max(1);
+        let client = match relay {
+            Some(relay) => Asker::Relay(relay.clone(), client.server().clone()),
+            None => Asker::Client(client),
+        };
         let (asks, queue) = channel();
         let (client, queue) = (Arc::new(client), Arc::new(Mutex::new(queue)));
         let (ended, narrow) = (Arc::new(AtomicBool::new(false)), Arc::new(Narrow::default()));
@@ -131,7 +155,7 @@ impl Drop for Requests {
 
 fn work(
     server: usize,
-    client: &Client,
+    client: &Asker,
     queue: &Mutex<Receiver<Ask>>,
     ended: &AtomicBool,
     narrow: &Narrow,
@@ -166,13 +190,13 @@ fn work(
                     arriving.set(ask.place, reply.so_far());
                 }
             };
-            let result = client.answer(&ask.prompt, &ask.sampler, ask.seed, &mut grown);
+            let result = client.answer(server, &ask, &mut grown);
             if matches!(&result, Err(fault) if fault.dropped) {
                 narrow.on.store(true, Ordering::Relaxed);
             }
             result
         };
-        let result = with_retries(client.server().retries, jitter, wait, request);
+        let result = with_retries(client.retries(), jitter, wait, request);
         if done.send(AskResult { server, place: ask.place, result }).is_err() {
             return;
         }

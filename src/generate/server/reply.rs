@@ -4,6 +4,7 @@
 
 use super::fault::{FaultKind, ServerFault, said};
 use crate::domain::Finish;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 
@@ -11,7 +12,7 @@ use std::io::{BufRead, BufReader, Read};
 const MOST_BYTES: u64 = 32 << 20;
 
 /// A server's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct ServerReply {
     /// The answer.
     pub(super) text: String,

@@ -1,20 +1,23 @@
 //! The part of a sampling run that servers answer: who is asked for which candidate, in which order, and what came of it.
 //!
 //! Owns the turns and the count of what is missing. Every request is logged before it is sent, and every answer as it arrives,
-//! before anything is made of it: a run that was killed asks for no answer again that it has, and counts the requests that were
-//! under way, which it has to send again. Refuses to go on once a server has stopped answering: the run fails with
+//! before anything is made of it. Another process sends the requests: where the run was killed, that one waits for the answers
+//! under way and keeps them for the next worker. What was lost with that process too is counted and sent again. Refuses to go on once a server has stopped answering: the run fails with
 //! the reason and resumes where it was.
 
+use super::ask::Ask;
 use super::client::Client;
 use super::fault::{FaultKind, ServerFault};
-use super::pool::{Arriving, Ask, AskResult, Requests};
+use super::pool::{Arriving, AskResult, Requests};
+use super::relay::{AskProcess, Relay, kept};
 use super::reply::ServerReply;
 use crate::domain::{Completion, CompletionId, Finding, Finish, Prompt, RunId, Severity, counted, hash64, mix64};
 use crate::generate::growing::{CandidateParts, SoFar};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::{RunEvent, SampleSpec, ServerAnswer, ServerLog, ServerRef};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -51,24 +54,45 @@ pub(crate) struct Servers {
     got: usize,
     thoughts: usize,
     unknown_ends: usize,
-    /// Requests that an earlier worker had under way when it ended; 0 once that was said.
-    again: usize,
+    /// Requests that an earlier worker had under way when it ended; none once that was said.
+    under_way: BTreeSet<Place>,
+    /// The process that asks, and whether it was started.
+    process: Option<(AskProcess, Arc<Relay>)>,
+    stage: Stage,
+}
+
+/// How far it is with what an earlier worker has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing was looked at.
+    Closed,
+    /// An earlier process still waits for answers; that was said.
+    Waiting,
+    /// Requests can be sent.
+    Open,
 }
 
 impl Servers {
-    /// Starts the threads; none without servers.
+    /// Starts the threads; none without servers. Requests are sent by `process`, or by the threads where there is none.
     ///
     /// # Errors
     /// When a key is missing or a thread cannot be started.
-    pub(crate) fn open(run: &RunId, spec: &SampleSpec, first: usize) -> Result<Option<Self>, Error> {
+    pub(crate) fn open(
+        run: &RunId,
+        spec: &SampleSpec,
+        first: usize,
+        process: Option<AskProcess>,
+    ) -> Result<Option<Self>, Error> {
         if spec.servers.is_empty() {
             return Ok(None);
         }
         let (done, results) = channel();
         let arriving = Arriving::default();
+        let process = process.map(|process| (process, Arc::new(Relay::default())));
         let mut turns = Vec::new();
         for (i, server) in spec.servers.iter().enumerate() {
-            let pool = Requests::start(i, Client::new(server)?, &done, &arriving)?;
+            let pool =
+                Requests::start(i, Client::new(server)?, process.as_ref().map(|(_, relay)| relay), &done, &arriving)?;
             turns.push(Turn { pool, server: server.clone(), next: (first, 0), missing: 0, fingerprint: None });
         }
         let (run, spec) = (run.clone(), spec.clone());
@@ -85,7 +109,9 @@ impl Servers {
             got: 0,
             thoughts: 0,
             unknown_ends: 0,
-            again: 0,
+            under_way: BTreeSet::new(),
+            process,
+            stage: Stage::Closed,
         }))
     }
 
@@ -108,7 +134,7 @@ impl Servers {
             log.answers.into_iter().filter_map(|a| Some((place(&a.completion.id)?, a))).collect();
         let first = self.first;
         self.missing.extend(missing.into_iter().filter(|((number, _), _)| *number < first));
-        self.again = log.under_way.iter().filter_map(place).filter(|(number, _)| *number >= first).count();
+        self.under_way = log.under_way.iter().filter_map(place).filter(|(number, _)| *number >= first).collect();
         for (place, answer) in answers {
             self.missing.remove(&place);
             self.keep(place, answer);
@@ -121,7 +147,13 @@ impl Servers {
     /// # Errors
     /// When every request of a server fails, or the log cannot be written.
     pub(crate) fn wait_for(&mut self, number: usize, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<bool, Error> {
-        self.say_what_is_asked_again(number, sink)?;
+        if self.stage != Stage::Open {
+            if !self.take_over(number, prompts, sink)? {
+                std::thread::sleep(SLICE);
+                return Ok(false);
+            }
+            self.stage = Stage::Open;
+        }
         let until = Instant::now() + SLICE;
         loop {
             self.hand_over(prompts, sink)?;
@@ -206,24 +238,62 @@ impl Servers {
         (0..self.spec.per_prompt).all(|k| self.turn_of(k).is_none() || has(k))
     }
 
-    /// Says once how many requests an earlier worker had under way: whether a server answered them cannot be known.
-    fn say_what_is_asked_again(&mut self, number: usize, sink: &mut dyn Sink) -> Result<(), Error> {
-        let again = std::mem::take(&mut self.again);
-        if again == 0 {
-            return Ok(());
+    /// Takes what an earlier worker's process has kept, says what came of the requests under way, and starts an own process. False
+    /// while the earlier one still waits for answers.
+    fn take_over(&mut self, number: usize, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<bool, Error> {
+        let step = (number * self.spec.per_prompt) as u64;
+        let note = |rule: &str, severity, text: String, remedy: &str| {
+            RunEvent::Found(Finding { rule: rule.into(), step, severity, text, remedy: remedy.into(), pair: None })
+        };
+        let were = |n: usize| format!("{} {}", counted(n, "request"), if n == 1 { "was" } else { "were" });
+        let mut arrived = 0;
+        if let Some((process, relay)) = &self.process {
+            let Some(lines) = (process.kept)()? else {
+                if self.stage == Stage::Closed {
+                    self.stage = Stage::Waiting;
+                    let text = "Answers that the last worker asked for are still being written: they are waited for.";
+                    let remedy = "Nothing needs to be done; a request that was sent is not sent twice.";
+                    sink.emit(note("answers_awaited", Severity::Note, text.into(), remedy))?;
+                }
+                return Ok(false);
+            };
+            relay.start((process.start)().map_err(|e| {
+                Error::Invalid(format!("cannot start the process that asks the servers: {e}; resume the run"))
+            })?)?;
+            let (mut replies, unread) = kept(&lines);
+            if unread > 0 {
+                let text = format!("{} in asked.jsonl cannot be read: each was an answer.", counted(unread, "line"));
+                let remedy = "Nothing needs to be done: these answers are asked for again.";
+                sink.emit(note("answers_damaged", Severity::Warn, text, remedy))?;
+            }
+            for (number, prompt) in prompts.iter().enumerate().skip(self.first) {
+                for k in 0..self.spec.per_prompt {
+                    let place = (number, k);
+                    let known = self.answers.contains_key(&place) || self.missing.contains_key(&place);
+                    let Some(server) = self.turn_of(k).filter(|_| !known) else { continue };
+                    if let Some(reply) = replies.remove(&self.id(place, prompt)) {
+                        self.settle(server, place, Ok(reply), prompts, sink)?;
+                        arrived += usize::from(self.under_way.remove(&place));
+                    }
+                }
+            }
         }
-        let were = if again == 1 { "was" } else { "were" };
-        sink.emit(RunEvent::Found(Finding {
-            rule: "asked_again".into(),
-            step: (number * self.spec.per_prompt) as u64,
-            severity: Severity::Note,
-            text: format!(
-                "{} {were} under way when the last worker ended, and {were} sent again: the log has no answer.",
-                counted(again, "request")
-            ),
-            remedy: "Nothing needs to be done; a server that bills may bill them twice.".into(),
-            pair: None,
-        }))
+        if arrived > 0 {
+            let text =
+                format!("{} under way when the last worker ended; the answers came and are kept.", were(arrived));
+            sink.emit(note("answers_kept", Severity::Note, text, "Nothing needs to be done."))?;
+        }
+        let again = std::mem::take(&mut self.under_way).len();
+        if again > 0 {
+            let text = format!(
+                "{} in the log when the last worker ended, without an answer that was kept: sent now, for the second time if \
+                 the server had it before.",
+                were(again)
+            );
+            let remedy = "Nothing needs to be done; a server that bills may bill them twice.";
+            sink.emit(note("asked_again", Severity::Note, text, remedy))?;
+        }
+        Ok(true)
     }
 
     /// Fills the free places of every server. A request is in the log before it is sent.
@@ -236,8 +306,8 @@ impl Servers {
                 let own = hash64(format!("{} {k}", prompt.id).as_bytes());
                 let seed = mix64(own ^ mix64(self.spec.sampler.seed)) & 0x7fff_ffff;
                 sink.emit(RunEvent::Requested { completion: self.id((number, k), prompt) })?;
-                let (prompt, sampler) = (prompt.body.clone(), self.spec.sampler);
-                self.turns[i].pool.ask(Ask { place: (number, k), prompt, sampler, seed });
+                let (id, prompt, sampler) = (self.id((number, k), prompt), prompt.body.clone(), self.spec.sampler);
+                self.turns[i].pool.ask(Ask { id, place: (number, k), prompt, sampler, seed });
             }
         }
         Ok(())
@@ -276,6 +346,18 @@ impl Servers {
                 pair: None,
             }))?;
         }
+        self.settle(server, place, result, prompts, sink)
+    }
+
+    /// Logs an answer, or why there is none.
+    fn settle(
+        &mut self,
+        server: usize,
+        place: Place,
+        result: Result<ServerReply, ServerFault>,
+        prompts: &[Prompt],
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
         let url = self.turns[server].server.url.clone();
         let ended = result.and_then(|reply| Ok((reply.finish(&url)?, reply)));
         match ended {
