@@ -4,15 +4,21 @@
 //! them to `asked.jsonl` and ends; the next worker takes them from there. Refuses to write anything else of the run.
 
 use super::error::Error;
+use super::log::Log;
 use super::out::note;
 use super::process::leave;
+use crate::domain::{Finding, Severity};
 use crate::generate::server::{AskProcess, ask_all};
 use crate::model;
+use crate::protocol::RunEvent;
 use crate::storage::{self, RunDir};
 use std::io::{BufRead, BufReader, Write, stdin, stdout};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+/// How often the worker looks whether an earlier process has ended.
+const POLL: Duration = Duration::from_millis(50);
 /// What the process says before it takes requests.
 const READY: &str = "ready";
 
@@ -22,12 +28,7 @@ pub(super) fn process(run: &RunDir) -> Option<AskProcess> {
         return None;
     }
     let (asked, dir) = (run.asked(), run.path().to_owned());
-    let lines = move || {
-        if asked.is_under_way() {
-            return Ok(None);
-        }
-        asked.lines().map(Some).map_err(|e| model::Error::Invalid(e.to_string()))
-    };
+    let lines = move || asked.lines().map_err(|e| model::Error::Invalid(e.to_string()));
     let start = move || {
         // The running program itself, even where its file has been replaced since.
         let own = Path::new("/proc/self/exe");
@@ -47,6 +48,33 @@ pub(super) fn process(run: &RunDir) -> Option<AskProcess> {
         Ok((Box::new(input) as _, Box::new(output) as _))
     };
     Some(AskProcess { kept: Box::new(lines), start: Box::new(start) })
+}
+
+/// Waits until an earlier worker's process has its answers. Nothing is asked of the servers before: some drop the answer that they
+/// write when another request comes, be it for their list of models.
+///
+/// # Errors
+/// When the run is stopped meanwhile, or the log cannot be written.
+pub(super) fn wait(run: &RunDir, log: &mut Log) -> Result<(), Error> {
+    let asked = run.asked();
+    if !asked.is_under_way() {
+        return Ok(());
+    }
+    log.put_now(&RunEvent::Found(Finding {
+        rule: "answers_awaited".into(),
+        step: log.step,
+        severity: Severity::Note,
+        text: "Answers that the last worker asked for are still being written: they are waited for.".into(),
+        remedy: "Nothing needs to be done; no request is sent twice.".into(),
+        pair: None,
+    }))?;
+    while asked.is_under_way() {
+        if log.stop_requested_while_opening()? {
+            return Err(Error::Failed("stopped before the first step".into()));
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
 }
 
 /// Asks as standard input says, until it ends and every answer under way has come.

@@ -241,7 +241,7 @@ impl Log {
     }
 
     /// Polls for a stop; queues other commands for the main loop.
-    fn stop_requested_while_opening(&mut self) -> Result<bool, Error> {
+    pub(super) fn stop_requested_while_opening(&mut self) -> Result<bool, Error> {
         self.interrupted |= self.signals.ended();
         for command in self.run.take_commands()? {
             if command == RunCommand::Stop {

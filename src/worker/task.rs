@@ -26,6 +26,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
         Task::Sample(sample) => Prepared {
             device: if sample.models.is_empty() { device_name(&sample.servers) } else { name },
             open: Box::new(move |past, _, log| {
+                ask::wait(run, log)?;
                 let prompts: Vec<Prompt> = rows(run, &sample.data.file, &sample.data.sha256)?;
                 let bound = check_or_record(run, spec, past, log)?;
                 let adapter = |model| {

@@ -135,6 +135,21 @@ fn serve(mut stream: TcpStream, asked: &Mutex<Asked>) {
             }
             let _ = write!(stream, "data: [DONE]\n\n");
         }
+        // As llama-cpp-python's server: another request, be it for the list of models, ends the answer.
+        "frail" => {
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: {events}\r\nConnection: close\r\n\r\n");
+            let before = asked.lock().unwrap().keys.len();
+            for n in 0..8 {
+                let last = n == 7;
+                let part = delta("content", &format!("{seed} part {n}, "), last.then_some("stop"));
+                let _ = write!(stream, "data: {part}\n\n").and_then(|()| stream.flush());
+                std::thread::sleep(Duration::from_millis(100));
+                if asked.lock().unwrap().keys.len() > before {
+                    break;
+                }
+            }
+            let _ = write!(stream, "data: [DONE]\n\n");
+        }
         "busy" if times == 1 => respond(&mut stream, "429 Too Many Requests\r\nRetry-After: 0", "text/plain", "later"),
         "flaky" if times == 1 => respond(&mut stream, "503 Service Unavailable", "text/plain", "loading"),
         "hangup" if times == 1 => {}
@@ -315,6 +330,28 @@ fn a_killed_run_sends_no_request_twice() {
         }
     }
     assert!((1..=20).contains(&kept), "four requests were under way at each of five kills, {kept} are said to be kept");
+}
+
+/// The worker that resumes asks such a server for nothing, not even its models, while it still writes an answer.
+#[test]
+fn a_server_that_drops_answers_is_left_alone_until_it_has_written_them() {
+    let server = Server::start();
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    session(home, &(0..4).map(|i| format!("frail {i}")).collect::<Vec<_>>());
+    let args = ["sample", "s", "--model", &server.model(), "--per-prompt", "1", "--in-flight", "1", "--detach"];
+    assert!(tiebreak(home, &args).status.success());
+    let dir = run(home, "sample-1");
+    until("an answer comes", || !answered(&dir).is_empty());
+    let asked = server.counts().len();
+    until("the next one is asked for", || server.counts().len() > asked);
+    kill(worker_of(&dir));
+    until("it is dead", || !dir.is_alive());
+    assert!(tiebreak(home, &["resume", "s/sample-1"]).status.success());
+    until("the run finishes", || events(&dir).iter().any(|e| matches!(e, RunEvent::Finished { .. })));
+    assert!(server.counts().values().all(|n| *n == 1), "{:?}", server.counts());
+    assert_eq!(answered(&dir).len(), 4);
+    assert!(found(&events(&dir), "answers_awaited").is_some());
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub type Ends = (Box<dyn Write + Send>, Box<dyn BufRead + Send>);
 
 /// How to have a process that asks.
 pub struct AskProcess {
-    /// The lines that an earlier one kept; none while it still waits for an answer.
-    pub kept: Box<dyn Fn() -> Result<Option<Vec<String>>, Error> + Send>,
+    /// The lines that an earlier one kept.
+    pub kept: Box<dyn Fn() -> Result<Vec<String>, Error> + Send>,
     /// Starts one.
     pub start: Box<dyn Fn() -> io::Result<Ends> + Send>,
 }

@@ -58,18 +58,8 @@ pub(crate) struct Servers {
     under_way: BTreeSet<Place>,
     /// The process that asks, and whether it was started.
     process: Option<(AskProcess, Arc<Relay>)>,
-    stage: Stage,
-}
-
-/// How far it is with what an earlier worker has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Nothing was looked at.
-    Closed,
-    /// An earlier process still waits for answers; that was said.
-    Waiting,
-    /// Requests can be sent.
-    Open,
+    /// Whether requests can be sent.
+    is_open: bool,
 }
 
 impl Servers {
@@ -111,7 +101,7 @@ impl Servers {
             unknown_ends: 0,
             under_way: BTreeSet::new(),
             process,
-            stage: Stage::Closed,
+            is_open: false,
         }))
     }
 
@@ -147,12 +137,9 @@ impl Servers {
     /// # Errors
     /// When every request of a server fails, or the log cannot be written.
     pub(crate) fn wait_for(&mut self, number: usize, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<bool, Error> {
-        if self.stage != Stage::Open {
-            if !self.take_over(number, prompts, sink)? {
-                std::thread::sleep(SLICE);
-                return Ok(false);
-            }
-            self.stage = Stage::Open;
+        if !self.is_open {
+            self.take_over(number, prompts, sink)?;
+            self.is_open = true;
         }
         let until = Instant::now() + SLICE;
         loop {
@@ -238,9 +225,8 @@ impl Servers {
         (0..self.spec.per_prompt).all(|k| self.turn_of(k).is_none() || has(k))
     }
 
-    /// Takes what an earlier worker's process has kept, says what came of the requests under way, and starts an own process. False
-    /// while the earlier one still waits for answers.
-    fn take_over(&mut self, number: usize, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<bool, Error> {
+    /// Takes what an earlier worker's process has kept, says what came of the requests under way, and starts an own process.
+    fn take_over(&mut self, number: usize, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<(), Error> {
         let step = (number * self.spec.per_prompt) as u64;
         let note = |rule: &str, severity, text: String, remedy: &str| {
             RunEvent::Found(Finding { rule: rule.into(), step, severity, text, remedy: remedy.into(), pair: None })
@@ -248,19 +234,10 @@ impl Servers {
         let were = |n: usize| format!("{} {}", counted(n, "request"), if n == 1 { "was" } else { "were" });
         let mut arrived = 0;
         if let Some((process, relay)) = &self.process {
-            let Some(lines) = (process.kept)()? else {
-                if self.stage == Stage::Closed {
-                    self.stage = Stage::Waiting;
-                    let text = "Answers that the last worker asked for are still being written: they are waited for.";
-                    let remedy = "Nothing needs to be done; a request that was sent is not sent twice.";
-                    sink.emit(note("answers_awaited", Severity::Note, text.into(), remedy))?;
-                }
-                return Ok(false);
-            };
+            let (mut replies, unread) = kept(&(process.kept)()?);
             relay.start((process.start)().map_err(|e| {
                 Error::Invalid(format!("cannot start the process that asks the servers: {e}; resume the run"))
             })?)?;
-            let (mut replies, unread) = kept(&lines);
             if unread > 0 {
                 let text = format!("{} in asked.jsonl cannot be read: each was an answer.", counted(unread, "line"));
                 let remedy = "Nothing needs to be done: these answers are asked for again.";
@@ -293,7 +270,7 @@ impl Servers {
             let remedy = "Nothing needs to be done; a server that bills may bill them twice.";
             sink.emit(note("asked_again", Severity::Note, text, remedy))?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Fills the free places of every server. A request is in the log before it is sent.
