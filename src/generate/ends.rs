@@ -8,6 +8,8 @@ use crate::domain::{Completion, Finding, Finish, Severity, counted, ends_inside_
 /// Answers that the model did not end.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct UnendedAnswers {
+    /// Whether there are answers of an earlier worker, which are not counted.
+    resumed: bool,
     /// All answers.
     all: usize,
     /// Those cut at the limit of tokens.
@@ -17,6 +19,16 @@ pub(super) struct UnendedAnswers {
 }
 
 impl UnendedAnswers {
+    /// Counts from now on; `resumed`: an earlier worker had answers.
+    pub(super) fn since(resumed: bool) -> Self {
+        Self { resumed, ..Self::default() }
+    }
+
+    /// Since when answers are counted, behind what is said of them; empty where it is all of them.
+    pub(super) fn when(&self) -> &'static str {
+        if self.resumed { ", counted since the run was resumed" } else { "" }
+    }
+
     /// Counts an answer. `opened`: the template opens a thought in front of it.
     pub(super) fn count(&mut self, answer: &Completion, opened: bool) {
         self.all += 1;
@@ -41,7 +53,7 @@ impl UnendedAnswers {
             rule: "answers_cut".into(),
             step,
             severity: Severity::Warn,
-            text: format!("{}.", parts.join("; ")),
+            text: format!("{}{}.", parts.join("; "), self.when()),
             remedy: "Sample with more max_new_tokens.".into(),
             pair: None,
         })
@@ -81,6 +93,12 @@ mod tests {
         assert_eq!(
             said(&[("<think>\nhm", Finish::Length, false), ("hm", Finish::Length, true)]).unwrap(),
             "2 of 2 answers cut at max_new_tokens; 2 inside a thought: no answers to train on."
+        );
+        let mut later = UnendedAnswers::since(true);
+        later.count(&answer("Yes", Finish::Length), false);
+        assert_eq!(
+            later.finding(3).unwrap().text,
+            "1 of 1 answer cut at max_new_tokens, counted since the run was resumed."
         );
         assert_eq!(
             said(&[("hm", Finish::Eos, true)]).unwrap(),

@@ -238,7 +238,7 @@ impl Sampling {
             tokens: 0,
             seconds: 0.0,
             empty: 0,
-            unended: UnendedAnswers::default(),
+            unended: UnendedAnswers::since(next > 0),
             planned: false,
         })
     }
@@ -576,7 +576,7 @@ impl Sampling {
             rule: "empty_completions".into(),
             step: self.next as u64,
             severity: Severity::Note,
-            text: format!("{} candidates were empty and were dropped", self.empty),
+            text: format!("{} candidates were empty and were dropped{}.", self.empty, self.unended.when()),
             remedy: "a model that ends at once may not know this chat template; try an instruct model".into(),
             pair: None,
         }

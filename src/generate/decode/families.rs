@@ -237,7 +237,7 @@ fn a_merged_folder_is_the_base_with_its_adapter() {
 
 /// Files that llama.cpp's converter wrote (`make_gguf.py`) are computed as `transformers` computes their folders; what is exported
 /// from the folder with an adapter describes the same model, and computes what the folder does. `TIEBREAK_FAMILY_FILES=DIR` keeps
-/// what is exported for llama.cpp.
+/// what is exported for llama.cpp, the adapter also alone.
 #[test]
 fn gguf_files_of_every_architecture_equal_transformers() {
     let all: HashMap<String, Case> = cases().into_iter().map(|case| (case.name.clone(), case)).collect();
@@ -275,6 +275,9 @@ fn gguf_files_of_every_architecture_equal_transformers() {
         assert_eq!(ids(&exported.config), ids(&converted.config), "{name}");
         if let Some(keep) = &keep {
             std::fs::copy(&file, keep.join(format!("{name}.gguf"))).unwrap();
+            let alone = home.path().join("alone");
+            merge::gguf_adapter::to_gguf_adapter(&from, &ckpt, &alone, "f32", &mut events).unwrap();
+            std::fs::copy(alone.join("adapter-F32.gguf"), keep.join(format!("{name}.adapter.gguf"))).unwrap();
             kept.insert(name.clone(), serde_json::json!({"logps": adapted}));
         }
     }
