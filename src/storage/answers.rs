@@ -97,11 +97,55 @@ fn list<'a>(row: &RowFields<'a>) -> Option<(&'static str, &'a Vec<Value>)> {
     LISTS.into_iter().find_map(|name| Some((name, row.peek(name)?.as_array()?)))
 }
 
+/// Columns that hold a decision in the files of others.
+pub(super) const DECISIONS: [&str; 24] = [
+    "label",
+    "winner",
+    "preference",
+    "preferred",
+    "choice",
+    "vote",
+    "votes",
+    "verdict",
+    "better",
+    "better_response_id",
+    "safer_response_id",
+    "chosen",
+    "rejected",
+    "overall_preference",
+    "preference_strength",
+    "annotator1",
+    "score",
+    "scores",
+    "overall_score",
+    "rating",
+    "ratings",
+    "reward",
+    "rewards",
+    "rank",
+];
+
+/// What is read of an object in a list of answers.
+const READ_OF_ANSWER: [&str; 12] = [
+    "text",
+    "content",
+    "response",
+    "value",
+    "role",
+    "from",
+    "model",
+    "generator",
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "tool_calls",
+];
+
 /// The two answers of a row.
 pub(super) fn two_answers(row: &RowFields<'_>) -> Result<TwoAnswers, String> {
     if let Some((a, b)) = columns(row) {
         let models = (model_of(row, &a), model_of(row, &b));
-        let texts = (GivenAnswer::of(&a, row.get(&a))?, GivenAnswer::of(&b, row.get(&b))?);
+        let texts = (GivenAnswer::in_row(row, &a)?, GivenAnswer::in_row(row, &b)?);
         return Ok(TwoAnswers { names: (a, b), texts, models });
     }
     let Some((name, answers)) = list(row) else {
@@ -111,13 +155,24 @@ pub(super) fn two_answers(row: &RowFields<'_>) -> Result<TwoAnswers, String> {
     let [a, b] = answers.as_slice() else {
         return Err(format!("has {} answers in `{name}`: expected two", answers.len()));
     };
+    for part in answers.iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys) {
+        if DECISIONS.contains(&part.as_str()) {
+            return Err(format!(
+                "has a `{part}` in its `{name}`, a decision that this form does not read: name a form with --as"
+            ));
+        }
+        if !READ_OF_ANSWER.contains(&part.as_str()) {
+            row.note(&format!("{name}[].{part}"));
+        }
+    }
     let stem = name.trim_end_matches('s');
     let models = ["models", "generation_models"].into_iter().find_map(|name| {
         let models = row.peek(name)?.as_array().filter(|models| models.len() == 2)?;
         row.mark(name);
         Some(models)
     });
-    let model = |at: usize| models.and_then(|m| m[at].as_str()).map(str::to_owned);
+    let own = |at: usize| ["model", "generator"].into_iter().find_map(|name| answers[at].get(name)?.as_str());
+    let model = |at: usize| own(at).or_else(|| models.and_then(|m| m[at].as_str())).map(str::to_owned);
     Ok(TwoAnswers {
         names: (format!("{stem}-0"), format!("{stem}-1")),
         texts: (GivenAnswer::of(name, Some(a))?, GivenAnswer::of(name, Some(b))?),

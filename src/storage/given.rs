@@ -3,8 +3,20 @@
 //! Owns when an answer is its text alone, and when it is empty. Refuses turns that no assistant begins or ends.
 
 use super::chat_json::messages;
+use super::record::RowFields;
 use crate::domain::{Message, PromptBody, SftBody, answer_after_thoughts, readable_turns, thoughts};
 use serde_json::Value;
+
+/// Where an object that is no message has its text.
+const TEXTS: [&str; 4] = ["text", "content", "response", "value"];
+
+/// What such an object holds of the answer beside its text.
+const TAUGHT: [&str; 4] = ["reasoning_content", "reasoning", "thinking", "tool_calls"];
+
+/// Whether an object is a message.
+pub(super) fn is_message(parts: &serde_json::Map<String, Value>) -> bool {
+    ["role", "from"].iter().any(|name| parts.contains_key(*name))
+}
 
 /// An answer: its text as a person reads it and, where it is more than one assistant's text, its turns.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -58,11 +70,10 @@ impl GivenAnswer {
             Some(Value::String(text)) => Ok(text.clone().into()),
             Some(list @ Value::Array(_)) => Self::of_turns(field, messages(field, list)?),
             Some(message @ Value::Object(parts)) => {
-                let is_message = ["role", "from"].iter().any(|name| parts.contains_key(*name));
-                if is_message {
+                if is_message(parts) {
                     return Self::of_turns(field, messages(field, &Value::Array(vec![message.clone()]))?);
                 }
-                let text = ["text", "content", "response", "value"].iter().find_map(|part| parts.get(*part)?.as_str());
+                let text = TEXTS.iter().find_map(|part| parts.get(*part)?.as_str());
                 text.map(Self::from).ok_or_else(|| format!("has a `{field}` that holds no text"))
             }
             None | Some(Value::Null) => Err(format!("has no `{field}`")),
@@ -86,6 +97,29 @@ impl GivenAnswer {
         };
         let (asked, answered) = (talk.iter().map(|turn| flagged(turn, false)), self.turns.iter());
         SftBody::Messages(talk.with_turns(asked.chain(answered.map(|turn| flagged(turn, true))).collect()))
+    }
+
+    /// The answer in a column. What an object there holds beside its text belongs to the answer (a thought, a call of a tool) or is
+    /// reported by its path.
+    ///
+    /// # Errors
+    /// When the column is missing or holds no answer.
+    pub(super) fn in_row(row: &RowFields<'_>, name: &str) -> Result<Self, String> {
+        let object = row.peek(name).and_then(Value::as_object).filter(|parts| !is_message(parts));
+        let Some(inner) = object.and_then(|_| row.child(name)) else { return Self::of(name, row.get(name)) };
+        let text = TEXTS.iter().find_map(|part| inner.peek(part)?.as_str().map(|text| (*part, text)));
+        let Some((part, text)) = text else { return Self::of(name, row.get(name)) };
+        inner.mark(part);
+        let mut turn = serde_json::Map::new();
+        for more in TAUGHT.iter().filter(|more| inner.holds(more)) {
+            turn.extend(inner.get(more).map(|value| ((*more).to_owned(), value.clone())));
+        }
+        if turn.is_empty() {
+            return Ok(text.into());
+        }
+        turn.insert("role".into(), "assistant".into());
+        turn.insert("content".into(), text.into());
+        Self::of_turns(name, messages(name, &Value::Array(vec![turn.into()]))?)
     }
 
     /// Whether it says nothing: no text, or a thought with nothing behind it.

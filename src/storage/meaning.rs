@@ -182,6 +182,12 @@ pub(super) fn has_completion(row: &RowFields<'_>) -> bool {
     COMPLETIONS.iter().any(|name| row.holds(name))
 }
 
+/// The column of an answer to imitate, and whether it holds text.
+fn answered(row: &RowFields<'_>) -> Option<(&'static str, bool)> {
+    let name = COMPLETIONS.into_iter().find(|name| row.holds(name))?;
+    Some((name, row.peek(name).is_some_and(Value::is_string)))
+}
+
 /// A text for SFT or to measure forgetting on: a conversation (`messages`, `conversations`), a prompt in any of its forms with
 /// its answer (`completion`, `response`, `output`, `answer` …), or `text`.
 pub(super) fn text_of(row: &RowFields<'_>) -> Result<SftBody, Refusal> {
@@ -189,8 +195,8 @@ pub(super) fn text_of(row: &RowFields<'_>) -> Result<SftBody, Refusal> {
         ["messages", "conversations", "conversation"].into_iter().find(|name| row.holds(name))
     {
         conversation(name, row)?
-    } else if let (Some(_), Some((name, answer))) = (prompt_column(row), row.first_of(&COMPLETIONS)) {
-        example(question(row, answer.is_string())?, GivenAnswer::of(name, Some(answer))?)?
+    } else if let (Some(_), Some((name, is_text))) = (prompt_column(row), answered(row)) {
+        example(question(row, is_text)?, GivenAnswer::in_row(row, name)?)?
     } else if let Some(text) = row.get("text") {
         SftBody::Text(text.as_str().ok_or("has a `text` that is not a string")?.to_owned())
     } else if let (Some(name), Some(_)) = (prompt_column(row), COMPLETIONS.iter().find(|name| row.peek(name).is_some()))
@@ -233,8 +239,8 @@ fn conversation(name: &'static str, row: &RowFields<'_>) -> Result<SftBody, Refu
     let mut talk = Conversation::from(messages(name, row.peek(name).unwrap_or(&Value::Null))?);
     surround(row, &mut talk)?;
     let answers = talk.last().is_none_or(|turn| turn.role != "assistant");
-    if let (true, Some((column, answer))) = (answers, row.first_of(&COMPLETIONS)) {
-        return example(PromptBody::Chat(talk), GivenAnswer::of(column, Some(answer))?);
+    if let (true, Some((column, _))) = (answers, answered(row)) {
+        return example(PromptBody::Chat(talk), GivenAnswer::in_row(row, column)?);
     }
     if !talk.iter().any(|turn| turn.role == "assistant") {
         return Err(format!("has no message of the role `assistant` in `{name}`").into());

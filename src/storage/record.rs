@@ -27,6 +27,8 @@ enum Body {
 struct Marks {
     read: BTreeSet<String>,
     opened: BTreeSet<String>,
+    /// Paths within columns that were not read.
+    noted: BTreeSet<String>,
 }
 
 impl Record {
@@ -93,7 +95,9 @@ impl Record {
     pub fn unread(&self) -> Vec<(String, &Value)> {
         let mut out = Vec::new();
         if let Some(object) = self.object() {
-            unread(object, "", &self.marks.borrow(), &mut out);
+            let marks = self.marks.borrow();
+            unread(object, "", &marks, &mut out);
+            out.extend(marks.noted.iter().map(|path| (path.clone(), &Value::Null)));
         }
         out
     }
@@ -147,6 +151,11 @@ impl<'a> RowFields<'a> {
     /// Counts a column as read.
     pub fn mark(&self, name: &str) {
         self.marks.borrow_mut().read.insert(format!("{}{name}", self.under));
+    }
+
+    /// Says that something within a column was not read, which has no name of its own: `responses[].id`.
+    pub fn note(&self, path: &str) {
+        self.marks.borrow_mut().noted.insert(format!("{}{path}", self.under));
     }
 
     /// Counts columns as read.

@@ -36,7 +36,7 @@ impl Gather for Rated {
     fn take(&mut self, record: &Record) -> Result<(String, String), Refusal> {
         let row = record.row()?;
         let prompt = steered(question(&row, false)?);
-        let answer = GivenAnswer::of("response", row.get("response"))?;
+        let answer = GivenAnswer::in_row(&row, "response")?;
         let score = row.get("helpfulness").ok_or("has no `helpfulness`")?;
         let number = score.as_f64().or_else(|| score.as_str()?.trim().parse().ok()).filter(|n| n.is_finite());
         let number = number.ok_or_else(|| format!("has the `helpfulness` {score}: expected a number"))?;

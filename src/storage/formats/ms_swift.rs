@@ -38,7 +38,7 @@ fn row(record: &Record) -> Result<ImportedPair, Refusal> {
     let (prompt, chosen) = if row.holds("messages") {
         whole("messages")?
     } else {
-        (question(&row, false)?, GivenAnswer::of("response", row.get("response"))?)
+        (question(&row, false)?, GivenAnswer::in_row(&row, "response")?)
     };
     let rejected = if row.holds("rejected_messages") {
         let (asked, rejected) = whole("rejected_messages")?;
@@ -47,7 +47,7 @@ fn row(record: &Record) -> Result<ImportedPair, Refusal> {
         }
         rejected
     } else {
-        GivenAnswer::of("rejected_response", row.get("rejected_response"))?
+        GivenAnswer::in_row(&row, "rejected_response")?
     };
     plain_pair(&row, prompt, chosen, rejected)
 }

@@ -30,7 +30,7 @@ fn row(record: &Record) -> Result<Vec<Ranking>, Refusal> {
     let row = record.row()?;
     let tags = tags_of(&row)?;
     let side = |name: &str, score: f64| -> Result<RankedAnswer, String> {
-        Ok(RankedAnswer { answer: GivenAnswer::of(name, row.get(name))?, model: None, score: Some(score) })
+        Ok(RankedAnswer { answer: GivenAnswer::in_row(&row, name)?, model: None, score: Some(score) })
     };
     let (prompt, answers) = if row.peek("chosen_response").is_some() {
         let answers = vec![side("chosen_response", 1.0)?, side("rejected_response", 0.0)?];

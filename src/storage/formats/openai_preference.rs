@@ -25,7 +25,7 @@ fn row(record: &Record) -> Result<ImportedPair, Refusal> {
     // How a server is to call tools is no part of what a model reads.
     input.mark("parallel_tool_calls");
     let prompt = question(&input, false)?;
-    let side = |name: &str| GivenAnswer::of(name, row.get(name));
+    let side = |name: &str| GivenAnswer::in_row(&row, name);
     let (chosen, rejected) = (side("preferred_output")?, side("non_preferred_output")?);
     plain_pair(&row, prompt, chosen, rejected)
 }

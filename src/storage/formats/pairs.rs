@@ -6,7 +6,7 @@
 //! messages that both share, or the longest common prefix. A prompt that both answers repeat is taken once.
 
 use super::super::answers::tags_of;
-use super::super::given::GivenAnswer;
+use super::super::given::{GivenAnswer, is_message};
 use super::super::meaning::{as_chat, prompt_column, question, sound_pair, surround};
 use super::super::pair_columns::explicit;
 use super::super::record::{Record, RowFields, is_nothing};
@@ -68,20 +68,25 @@ const ABOUT: [&str; 24] = [
 
 pub(super) fn row(record: &Record) -> Result<ImportedPair, Refusal> {
     let row = record.row()?;
-    let (Some(chosen), Some(rejected)) = (row.get("chosen"), row.get("rejected")) else {
-        let missing = if row.get("chosen").is_none() { "chosen" } else { "rejected" };
+    let (Some(chosen), Some(rejected)) = (row.peek("chosen"), row.peek("rejected")) else {
+        let missing = if row.peek("chosen").is_none() { "chosen" } else { "rejected" };
         return Err(format!("has no `{missing}`").into());
     };
     let mut said = Vec::new();
     let (prompt, chosen, rejected) = if let (Some(chosen), Some(rejected)) = (chosen.as_str(), rejected.as_str()) {
+        row.mark_all(&["chosen", "rejected"]);
         texts(&row, chosen, rejected, &mut said)?
     } else {
         let side = |name: &str, value: &Value| match value {
-            list @ Value::Array(_) => chat_json::messages(name, list),
-            message @ Value::Object(parts) if parts.contains_key("role") || parts.contains_key("from") => {
+            list @ Value::Array(_) => {
+                row.mark(name);
+                chat_json::messages(name, list)
+            }
+            message @ Value::Object(parts) if is_message(parts) => {
+                row.mark(name);
                 chat_json::messages(name, &Value::Array(vec![message.clone()]))
             }
-            other => GivenAnswer::of(name, Some(other)).map(|answer| answer.as_turns()),
+            _ => GivenAnswer::in_row(&row, name).map(|answer| answer.as_turns()),
         };
         conversations(&row, side("chosen", chosen)?, side("rejected", rejected)?)?
     };

@@ -51,11 +51,11 @@ fn row(record: &Record) -> Result<ImportedRating, Refusal> {
         _ => {
             let Some((name, answer)) = ["completion", "response", "output", "answer"]
                 .into_iter()
-                .find_map(|name| Some((name, row.get(name)?)))
+                .find_map(|name| Some((name, row.peek(name)?)))
             else {
                 return Err("has no `completion`".into());
             };
-            let answer_of = GivenAnswer::of(name, Some(answer))?;
+            let answer_of = GivenAnswer::in_row(&row, name)?;
             if row.peek("prompt").and_then(Value::as_str).is_some_and(|text| text.trim().is_empty())
                 && !has_prompt(&row)
             {

@@ -24,7 +24,7 @@ pub const FORMAT: Format = Format {
 
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     let row = record.row()?;
-    let side = |name: &str| GivenAnswer::of(name, row.get(name));
+    let side = |name: &str| GivenAnswer::in_row(&row, name);
     let answers = TwoAnswers {
         names: ("human_ref_A".into(), "human_ref_B".into()),
         texts: (side("human_ref_A")?, side("human_ref_B")?),

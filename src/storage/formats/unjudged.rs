@@ -4,7 +4,7 @@
 //! beside `prompt`, `instruction`, `question` or `messages`. `model_1`, `model_a` … name the models. A row that carries a decision is
 //! refused: it would be lost.
 
-use super::super::answers::{has_two, prompt_of, tags_of, two_answers, unjudged};
+use super::super::answers::{DECISIONS, has_two, prompt_of, tags_of, two_answers, unjudged};
 use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedVotes, Reader, Reads, Refusal};
 
@@ -21,27 +21,6 @@ pub const FORMAT: Format = Format {
     }),
     writes: None,
 };
-
-/// Columns that hold a decision in the files of others.
-const DECISIONS: [&str; 17] = [
-    "label",
-    "winner",
-    "preference",
-    "preferred",
-    "choice",
-    "vote",
-    "votes",
-    "verdict",
-    "better",
-    "better_response_id",
-    "safer_response_id",
-    "chosen",
-    "rejected",
-    "overall_preference",
-    "preference_strength",
-    "annotator1",
-    "score",
-];
 
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     let row = record.row()?;

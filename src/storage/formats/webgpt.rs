@@ -34,7 +34,7 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
         }
         _ => (row.string("question")?, None),
     };
-    let side = |name: &str| GivenAnswer::of(name, row.get(name));
+    let side = |name: &str| GivenAnswer::in_row(&row, name);
     let answers = TwoAnswers {
         names: ("answer_0".into(), "answer_1".into()),
         texts: (side("answer_0")?, side("answer_1")?),

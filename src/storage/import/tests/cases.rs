@@ -234,3 +234,47 @@ fn margins_and_strengths_reach_the_rows_and_survive_an_export() {
     let weighted = refused(&pair(7, ",\"weight\":0.5"), None);
     assert!(weighted.contains("`weight` other than 1"), "{weighted}");
 }
+
+#[test]
+fn an_object_as_an_answer_goes_in_whole_or_is_said() {
+    let (rows, imported) = read(
+        "rows.jsonl",
+        r#"{"prompt":"q","chosen":{"content":"a","score":5,"reasoning_content":"hm"},"rejected":{"text":"b","id":7}}"#,
+        None,
+    )
+    .unwrap();
+    let ImportedRows::Pairs(pairs) = &imported.rows else { panic!("{rows:?}") };
+    assert_eq!(pairs[0].chosen.turns[0].more.get("reasoning_content").and_then(|v| v.as_str()), Some("hm"));
+    assert_eq!(imported.unused.sentence().unwrap(), "not used: chosen.score (1 row), rejected.id (1 row)");
+    let listed = r#"{"prompt":"q","responses":[{"text":"a","model":"m1","id":1},{"text":"b","model":"m2"}]}"#;
+    let (_, imported) = read("rows.jsonl", listed, None).unwrap();
+    let ImportedRows::Votes(votes) = &imported.rows else { panic!("{listed}") };
+    assert_eq!((votes[0].a.1.as_deref(), votes[0].b.1.as_deref()), (Some("m1"), Some("m2")));
+    assert_eq!(imported.unused.sentence().unwrap(), "not used: responses[].id (1 row)");
+    for row in [
+        r#"{"prompt":"q","responses":[{"text":"a","score":5},{"text":"b","score":1}]}"#,
+        r#"{"prompt":"q","responses":["a","b"],"scores":[5,1]}"#,
+        r#"{"prompt":"q","responses":["a","b"],"rank":[1,2]}"#,
+    ] {
+        let said = refused(row, None);
+        assert!(said.contains("a decision that this form does not read"), "{said}");
+    }
+}
+
+#[test]
+fn a_conversation_that_an_assistant_ends_is_imitated_and_one_that_a_question_ends_is_a_prompt() {
+    let turns = |roles: &[&str]| {
+        let turns: Vec<String> = roles.iter().map(|r| format!(r#"{{"role":"{r}","content":"{r}!"}}"#)).collect();
+        format!(r#"{{"messages":[{}]}}"#, turns.join(","))
+    };
+    for (roles, imitated) in [
+        (&["user", "assistant"][..], true),
+        (&["system", "user", "assistant", "user", "assistant"], true),
+        (&["developer", "user", "assistant", "function", "assistant"], true),
+        (&["user"], false),
+        (&["user", "assistant", "user"], false),
+    ] {
+        let (rows, imported) = read("rows.jsonl", &turns(roles), None).unwrap();
+        assert_eq!(matches!(imported.rows, ImportedRows::Texts(..)), imitated, "{roles:?}: {rows:?}");
+    }
+}
