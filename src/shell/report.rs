@@ -8,6 +8,7 @@
 
 mod base_card;
 mod card;
+mod card_index;
 mod chart;
 mod content;
 mod document;

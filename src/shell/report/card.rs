@@ -1,12 +1,13 @@
 //! A model card: what a merged model is, what it was trained on, how good it is, and how to make it again.
 //!
 //! The metadata is that of the Hugging Face hub (YAML between two lines of `---`, then Markdown): `base_model` and `license` as
-//! hub identifiers. Owns what the card says. Refuses to guess: what no log or file records is left out of the metadata, and the
+//! hub identifiers, `model-index` with what evaluations measured. Owns what the card says. Refuses to guess: what no log or file records is left out of the metadata, and the
 //! text says that it is not recorded.
 
 use super::super::error::{Error, Result};
 use super::super::{evaluation, supervisor};
 use super::base_card::{BaseCard, hub_id};
+use super::card_index::{model_index, side_of};
 use super::content::{
     ReportedRun, eval_command, evaluated, labels, quoted, run_findings, samples, settings, train_command,
 };
@@ -14,8 +15,8 @@ use super::document::Document;
 use super::markdown::markdown;
 use super::words::number;
 use crate::app::short_model_name;
-use crate::domain::{PromptId, RunId, counted, eval_report, sanitise, with_people};
-use crate::protocol::{Integrity, Task, TrainSpec};
+use crate::domain::{EvalReport, PromptId, RunId, RunStatus, counted, eval_report, sanitise, with_people};
+use crate::protocol::{EvalSpec, Integrity, Task, TrainSpec};
 use crate::storage::{RunDir, SessionDir, utc_time};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -48,10 +49,15 @@ pub fn model_card(dir: &SessionDir, run: RunDir, id: &RunId, format: &str) -> Re
     }
     settings(&mut out, &[(&reported, &train)]);
     results(&mut out, &reported);
-    evaluations(&mut out, dir, id)?;
+    let compared = compared(dir, &id.parts().0)?;
+    evaluations(&mut out, dir, id, &compared);
     samples(&mut out, &reported);
     again(&mut out, dir, &reported, &train, id, format)?;
-    Ok(format!("{}{}", metadata(&train, base_id.as_deref(), &base, format), markdown(&out)))
+    let step = checkpoint_step(&reported.dir, id)?;
+    let measured = compared.iter().filter(|one| one.is_of(&id.parts().0, step));
+    let found: Vec<(&EvalSpec, &EvalReport)> = measured.map(|one| (&one.spec, &one.report)).collect();
+    let index = model_index(&format!("{id} of {}", dir.name()), &id.parts().0, &found);
+    Ok(format!("{}{}", metadata(&train, base_id.as_deref(), &base, format, &index), markdown(&out)))
 }
 
 /// Whether the export has a scalar head in place of the language-model head.
@@ -60,7 +66,7 @@ fn is_scorer(train: &TrainSpec, format: &str) -> bool {
 }
 
 /// The metadata in YAML. A string in JSON is a string in YAML.
-fn metadata(train: &TrainSpec, base_id: Option<&str>, base: &BaseCard, format: &str) -> String {
+fn metadata(train: &TrainSpec, base_id: Option<&str>, base: &BaseCard, format: &str, index: &[String]) -> String {
     let text = |text: &str| Value::from(sanitise(text)).to_string();
     let (adapter, gguf) =
         (format.starts_with("peft") || format.starts_with("gguf-adapter"), format.starts_with("gguf"));
@@ -85,6 +91,7 @@ fn metadata(train: &TrainSpec, base_id: Option<&str>, base: &BaseCard, format: &
     lines.extend(
         [Some("tiebreak"), Some(train.method.as_str()), tune].into_iter().flatten().map(|t| format!("- {}", text(t))),
     );
+    lines.extend_from_slice(index);
     lines.push("---\n\n".into());
     lines.join("\n")
 }
@@ -235,40 +242,66 @@ fn results(out: &mut Document, run: &ReportedRun) {
     run_findings(out, run);
 }
 
+/// An evaluation that compares a run, with what it found.
+struct Compared {
+    run: ReportedRun,
+    spec: EvalSpec,
+    report: EvalReport,
+    /// Whether it has ended.
+    finished: bool,
+}
+
+impl Compared {
+    /// Whether it has measured all of this step of the run, and no other of its checkpoints.
+    fn is_of(&self, own: &RunId, step: Option<u64>) -> bool {
+        let checkpoints = self.run.spec.inputs.checkpoints.iter();
+        let mut steps =
+            checkpoints.filter(|checkpoint| checkpoint.run.parts().0 == *own).map(|checkpoint| checkpoint.step);
+        self.finished && steps.clone().count() > 0 && steps.all(|at| Some(at) == step)
+    }
+}
+
 /// The evaluations that compare this run, whichever of its checkpoints.
-fn evaluations(out: &mut Document, dir: &SessionDir, id: &RunId) -> Result<()> {
-    let name = dir.name();
+fn compared(dir: &SessionDir, own: &RunId) -> Result<Vec<Compared>> {
     let session = dir.state()?.0;
-    let own = id.parts().0;
-    let mut any = false;
+    let mut out = Vec::new();
     for run in dir.runs()? {
         let spec = run.spec()?;
         let Task::Eval(eval_spec) = &spec.task else { continue };
-        let of = |side: &crate::protocol::EvalSide| side.adapter.as_ref().is_some_and(|id| id.parts().0 == own);
-        if !of(&eval_spec.a) && !of(&eval_spec.b) {
+        if side_of(eval_spec, own).is_none() {
             continue;
         }
-        any = true;
+        let eval_spec = eval_spec.clone();
         let (state, status) = supervisor::state_of(&run)?;
         let eval = with_people(&state.eval, &session);
         let report = eval_report(&eval, &evaluation::others(dir, &run.id())?);
-        let steps: Vec<String> = spec
+        let finished = status == RunStatus::Finished;
+        let run = ReportedRun { dir: run, spec, state, status: status.word().to_owned() };
+        out.push(Compared { run, spec: eval_spec, report, finished });
+    }
+    Ok(out)
+}
+
+/// Says what they found.
+fn evaluations(out: &mut Document, dir: &SessionDir, id: &RunId, all: &[Compared]) {
+    let (name, own) = (dir.name(), id.parts().0);
+    for Compared { run, spec, report, .. } in all {
+        let steps: Vec<String> = run
+            .spec
             .inputs
             .checkpoints
             .iter()
             .filter(|checkpoint| checkpoint.run.parts().0 == own)
             .map(|checkpoint| format!("{} at step {}", checkpoint.run, checkpoint.step))
             .collect();
-        let reported = ReportedRun { dir: run, spec: spec.clone(), state, status: status.word().to_owned() };
-        evaluated(out, &reported, eval_spec, &report, &name);
+        evaluated(out, run, spec, report, &name);
         out.text(&format!("Evaluated: {}.", if steps.is_empty() { NOT_RECORDED.into() } else { steps.join(", ") }));
     }
-    if !any {
+    if all.is_empty() {
         out.heading(2, "Evaluation");
         out.text("This run was not evaluated before it was exported.");
         out.command(&format!("tiebreak eval {} --a {}", quoted(&name), quoted(id.as_str())));
     }
-    Ok(())
 }
 
 fn again(
@@ -316,20 +349,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("README.md"), "---\nlicense: other\nlicense_name: 'a\": x'\n---\n").unwrap();
         let base = BaseCard::of(folder.path());
-        let text = metadata(&train, Some("acme/tiny"), &base, "peft");
+        let text = metadata(&train, Some("acme/tiny"), &base, "peft", &[]);
         assert_eq!(
             text,
             "---\nbase_model: \"acme/tiny\"\nbase_model_relation: adapter\nlicense: \"other\"\nlicense_name: \"a\\\": x\"\n\
              library_name: peft\npipeline_tag: text-generation\ntags:\n- \"tiebreak\"\n- \"dpo\"\n- \"lora\"\n---\n\n"
         );
-        let text = |format: &str| metadata(&train, Some("acme/tiny"), &base, format);
+        let text = |format: &str| metadata(&train, Some("acme/tiny"), &base, format, &[]);
         assert!(
             text("gguf --type q8_0").contains("relation: finetune") && text("gguf").contains("library_name: gguf\n")
         );
         assert!(
             text("gguf-adapter").contains("relation: adapter") && text("gguf-adapter").contains("library_name: gguf\n")
         );
-        let text = metadata(&train, None, &BaseCard::default(), "hf");
+        let text = metadata(&train, None, &BaseCard::default(), "hf", &[]);
         assert!(
             !text.contains("base_model") && !text.contains("license") && text.contains("library_name: transformers")
         );
