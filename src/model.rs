@@ -9,8 +9,10 @@
 pub(crate) mod config;
 pub mod discover;
 pub(crate) mod error;
+mod expert_fields;
 pub mod family;
 mod family_spec;
+pub mod feed_forward;
 pub mod fields;
 pub(crate) mod fingerprint;
 pub(crate) mod gguf;
@@ -25,6 +27,7 @@ mod sentencepiece;
 pub(crate) mod sink;
 pub(crate) mod special_tokens;
 pub(crate) mod staged_folder;
+mod stored_names;
 pub(crate) mod template;
 mod template_guard;
 mod template_names;

@@ -31,6 +31,7 @@ pub(crate) mod policy;
 pub(crate) mod random;
 pub(crate) mod reference;
 pub(crate) mod rotary;
+pub(crate) mod routing;
 pub(crate) mod token_budget;
 #[cfg(test)]
 pub(crate) mod toy;

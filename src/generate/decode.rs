@@ -7,6 +7,8 @@
 //! prefill or single step, on the length of the row's shared prefix, or on the number of threads.
 
 mod build;
+mod experts;
+mod linear;
 mod queue;
 
 use crate::model::config::Config;
@@ -14,31 +16,13 @@ use crate::model::error::Error;
 use crate::model::layer::LayerParts;
 use crate::nn::logit_curve::bend_slice;
 use crate::nn::rotary::{Rotary, RowPosition};
+use linear::{PackedLinear, apart, linear, multiply};
 pub use queue::{PromptRequest, Queue};
 use rayon::prelude::*;
 use std::sync::Arc;
 use tiebreak_kernels::cached::{CachedShape, KvSpan, LayerCache, SeenPositions, attend};
-use tiebreak_kernels::gate;
 use tiebreak_kernels::leaf;
-use tiebreak_kernels::packed::{Matrix, PackedInput, TILE, products, untile};
-
-/// An adapter's matrices.
-struct PackedLora {
-    /// (r, in).
-    a: Matrix,
-    /// (out, r).
-    b: Matrix,
-    scale: f32,
-    /// DoRA's factor on each output.
-    dora_scale: Option<Vec<f32>>,
-}
-
-/// A linear module.
-struct PackedLinear {
-    weight: Matrix,
-    bias: Option<Vec<f32>>,
-    lora: Option<PackedLora>,
-}
+use tiebreak_kernels::packed::Matrix;
 
 /// A norm: its factors, whether it subtracts the mean, and LayerNorm's bias.
 struct PackedNorm {
@@ -54,6 +38,8 @@ type PackedLayer = LayerParts<PackedLinear, PackedNorm>;
 pub struct PackedDecoder {
     config: Config,
     embed: Matrix,
+    /// Learned position embeddings, (context, H); empty where the model has none.
+    positions: Vec<f32>,
     layers: Vec<PackedLayer>,
     norm: PackedNorm,
     /// None when the head is tied to the embedding.
@@ -101,51 +87,6 @@ impl RowCache {
     }
 }
 
-/// Outputs of linear modules with the same input x, (rows, out) each.
-fn linear(parts: &[&PackedLinear], x: &[f32]) -> Vec<Vec<f32>> {
-    // The adapters read the same input: one product for all.
-    let adapters = parts.iter().filter_map(|l| l.lora.as_ref());
-    let matrices: Vec<&Matrix> = parts.iter().map(|l| &l.weight).chain(adapters.map(|lora| &lora.a)).collect();
-    let mut out = multiply(&matrices, x);
-    let mut low = out.split_off(parts.len()).into_iter();
-    for (part, y) in parts.iter().zip(&mut out) {
-        let width = part.weight.out();
-        if let Some(lora) = &part.lora {
-            let up = multiply(&[&lora.b], &low.next().unwrap_or_default()).concat();
-            leaf::scale_add(y, lora.scale, &up);
-            if let Some(dora_scale) = &lora.dora_scale {
-                leaf::scale_columns(y, width, dora_scale);
-            }
-        }
-        if let Some(bias) = &part.bias {
-            leaf::add_bias(y, width, 0, bias);
-        }
-    }
-    out
-}
-
-/// The products of rows with matrices, (rows, out) each.
-fn multiply(parts: &[&Matrix], x: &[f32]) -> Vec<Vec<f32>> {
-    let width = parts.first().map_or(1, |m| m.width());
-    let n = x.len() / width;
-    let tiles: usize = parts.iter().map(|m| m.tiles()).sum();
-    let mut tiled = vec![0.0; tiles * n * TILE];
-    products(parts, &PackedInput::new(x, width, parts), &mut tiled);
-    let mut first = 0;
-    parts
-        .iter()
-        .map(|m| {
-            if n == 1 && parts.len() == 1 && m.out() == m.tiles() * TILE {
-                return std::mem::take(&mut tiled);
-            }
-            let mut y = vec![0.0; n * m.out()];
-            untile(&tiled, n, first, m.out(), &mut y);
-            first += m.tiles();
-            y
-        })
-        .collect()
-}
-
 impl PackedDecoder {
     /// The model's configuration.
     #[must_use]
@@ -156,8 +97,13 @@ impl PackedDecoder {
     /// Memory of the weights in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let layer = |l: &PackedLayer| -> usize { l.linears().iter().map(|l| l.weight.bytes()).sum() };
-        self.embed.bytes() + self.head.as_ref().map_or(0, Matrix::bytes) + self.layers.iter().map(layer).sum::<usize>()
+        let layer = |l: &PackedLayer| -> usize {
+            l.linears().into_iter().chain(l.mlp.routed()).map(|l| l.weight.bytes()).sum()
+        };
+        size_of_val(&self.positions[..])
+            + self.embed.bytes()
+            + self.head.as_ref().map_or(0, Matrix::bytes)
+            + self.layers.iter().map(layer).sum::<usize>()
     }
 
     fn head(&self) -> &Matrix {
@@ -260,6 +206,12 @@ impl PackedDecoder {
             row.own.layers.resize_with(c.layers, LayerCache::default);
         }
         let at: Vec<usize> = of.iter().zip(&own).map(|(r, o)| rows[*r].prefix.len + o).collect();
+        c.check_position(at.iter().max().copied().unwrap_or(0))?;
+        if !self.positions.is_empty() {
+            for (x, at) in x.chunks_exact_mut(c.hidden).zip(&at) {
+                leaf::add(x, &self.positions[at * c.hidden..(at + 1) * c.hidden]);
+            }
+        }
         let position = |(at, r): (&usize, &usize)| RowPosition { at: *at, long: rows[*r].own.long };
         let table = |i: usize| self.rotary.table(i, at.iter().zip(of).map(position), |x| x as f32);
         let tables: Vec<_> = (0..self.rotary.count()).map(table).collect();
@@ -330,27 +282,9 @@ impl PackedDecoder {
         attend(&seen, &q, shape, &mut out);
         residual(&layer.attention_out_norm, x, linear(&[&layer.o], &out).concat());
         let h = beside.or_else(|| input(before, x));
-        let gate_up: Vec<&PackedLinear> = layer.gate_up.iter().collect();
-        let outputs = linear(&gate_up, h.as_deref().unwrap_or(x));
-        let both = if c.layer.gated { apart(outputs, &[c.ff, c.ff]) } else { outputs };
-        let mut inner = vec![0.0; both[0].len()];
-        // Without a gate the activation multiplies 1.
-        let ones = if c.layer.gated { Vec::new() } else { vec![1.0; inner.len()] };
-        gate::gated_split(c.layer.activation, &both[0], both.get(1).unwrap_or(&ones), &mut inner);
-        residual(&layer.mlp_out_norm, x, linear(&[&layer.down], &inner).concat());
+        let more = experts::feed_forward(c, &layer.mlp, h.as_deref().unwrap_or(x));
+        residual(&layer.mlp_out_norm, x, more);
     }
-}
-
-/// The outputs of modules, one for each width: those of a fused module taken apart.
-fn apart(outputs: Vec<Vec<f32>>, widths: &[usize]) -> Vec<Vec<f32>> {
-    let [fused] = &outputs[..] else { return outputs };
-    let stride: usize = widths.iter().sum();
-    let mut first = 0;
-    let part = |width: &usize| {
-        first += width;
-        fused.chunks_exact(stride).flat_map(|row| &row[first - width..first]).copied().collect()
-    };
-    widths.iter().map(part).collect()
 }
 
 /// Queries, keys and values of a fused module whose outputs are, head by head, its query, key and value.

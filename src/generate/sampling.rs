@@ -91,6 +91,7 @@ fn stepwise(
     watch: &mut dyn FnMut(&[Generated]),
 ) -> Result<Vec<Generated>, Error> {
     let PromptRequest { prompt, rngs, sampler, .. } = request;
+    sampler.max_new_tokens = sampler.max_new_tokens.min(decoder.config().room_after(prompt.len()));
     let mut out: Vec<Generated> =
         rngs.iter().map(|_| Generated { ids: Vec::new(), logp: 0.0, finish: Finish::Length, end: None }).collect();
     if rngs.is_empty() || sampler.max_new_tokens == 0 {

@@ -4,18 +4,24 @@
 //! the computation and is not implemented: a model is computed correctly or not at all.
 
 use super::error::Error;
-use super::family::{self, Family};
+use super::family::{self, ExpertNames, Family};
+use super::feed_forward::{Experts, FeedForward, Mlp};
 use super::fields::{Fields, ids};
 use super::layer::{
-    LayerParts, LayerPattern, LayerReader, LayerSpec, LinearSpec, NormKind, NormSpec, QkNorm, TensorName, activation,
-    activation_names,
+    ExpertSpec, LayerParts, LayerPattern, LayerReader, LayerSpec, LinearSpec, NormKind, NormSpec, QkNorm, TensorName,
+    activation, activation_names,
 };
 use super::rope::{self, RopeBounds};
 pub use super::rope::{RopeScaling, RopeSpec};
 use crate::foreign;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::path::Path;
+
+/// Layers that are asked whether they have experts; a damaged file may name any number, and what it says of those beyond is one
+/// kind's.
+const LOOKED_AT: usize = 4096;
 
 /// A decoder's dimensions and options.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,8 +71,21 @@ pub struct Config {
     pub pad: Option<u32>,
 }
 
-/// Names and shapes of a layer's tensors, in the order of [`Config::read_layer`].
-struct TensorShapes(Vec<(TensorName, &'static str, Vec<usize>)>);
+/// A tensor of a layer.
+struct LayerTensor {
+    name: TensorName,
+    expert: Option<usize>,
+    /// `.weight` or `.bias`.
+    end: &'static str,
+    shape: Vec<usize>,
+}
+
+/// A layer's tensors, in the order of [`Config::read_layer`].
+struct TensorShapes {
+    all: Vec<LayerTensor>,
+    /// Of experts the first only.
+    distinct: bool,
+}
 
 impl LayerReader for TensorShapes {
     type Linear = ();
@@ -74,18 +93,19 @@ impl LayerReader for TensorShapes {
     type Error = Infallible;
 
     fn linear(&mut self, spec: &LinearSpec) -> Result<(), Infallible> {
-        self.0.push((spec.name, ".weight", vec![spec.out, spec.width]));
-        if spec.bias {
-            self.0.push((spec.name, ".bias", vec![spec.out]));
+        let &LinearSpec { name, expert, out, width, bias, .. } = spec;
+        if self.distinct && expert.is_some_and(|expert| expert > 0) {
+            return Ok(());
         }
+        self.all.push(LayerTensor { name, expert, end: ".weight", shape: vec![out, width] });
+        self.all.extend(bias.then(|| LayerTensor { name, expert, end: ".bias", shape: vec![out] }));
         Ok(())
     }
 
     fn norm(&mut self, spec: &NormSpec) -> Result<(), Infallible> {
-        self.0.push((spec.name, ".weight", vec![spec.width]));
-        if spec.bias {
-            self.0.push((spec.name, ".bias", vec![spec.width]));
-        }
+        let &NormSpec { name, width, bias } = spec;
+        self.all.push(LayerTensor { name, expert: None, end: ".weight", shape: vec![width] });
+        self.all.extend(bias.then(|| LayerTensor { name, expert: None, end: ".bias", shape: vec![width] }));
         Ok(())
     }
 }
@@ -103,30 +123,87 @@ impl Config {
         self.kv_heads * self.head_dim
     }
 
-    /// The linear modules of a layer in the model's order: those of [`LINEARS`](super::tune::LINEARS), or the fused ones.
+    /// The linear modules of a layer that may have adapters, in the model's order: those of [`LINEARS`](super::tune::LINEARS), or
+    /// the fused ones. In a model with experts those of attention: peft on transformers 5 puts an adapter that names modules of a
+    /// feed-forward on the experts.
     #[must_use]
     pub fn linears(&self) -> Vec<LinearSpec> {
-        let (h, q, kv, ff) = (self.hidden, self.q_width(), self.kv_width(), self.ff);
-        let LayerSpec { qkv_bias, o_bias, mlp_bias, .. } = self.layer;
-        let names = &self.family.names;
-        let [q_name, k_name, v_name, o_name, gate, up, down] = names.linears;
-        let of = |name, out, width, bias| LinearSpec { name, out, width, bias };
-        let output = of(o_name, h, q, o_bias);
-        let last = of(down, h, ff, mlp_bias);
-        let inner = if self.layer.gated { 2 * ff } else { ff };
-        if let Some([qkv, gate_up]) = names.fused {
-            return vec![of(qkv, q + 2 * kv, h, qkv_bias), output, of(gate_up, inner, h, mlp_bias), last];
+        let mut all = self.attention_linears();
+        if self.layer.experts.is_none() {
+            all.extend(self.dense());
         }
-        let [q, k, v] = [of(q_name, q, h, qkv_bias), of(k_name, kv, h, qkv_bias), of(v_name, kv, h, qkv_bias)];
-        let mut all = vec![q, k, v, output, of(gate, ff, h, mlp_bias)];
-        all.extend(self.layer.gated.then(|| of(up, ff, h, mlp_bias)));
-        all.push(last);
         all
     }
 
-    /// How many of a layer's linear modules make queries, keys and values.
-    fn attention_inputs(&self) -> usize {
-        if self.family.names.fused.is_some() { 1 } else { 3 }
+    fn attention_linears(&self) -> Vec<LinearSpec> {
+        let (h, q, kv) = (self.hidden, self.q_width(), self.kv_width());
+        let LayerSpec { qkv_bias, o_bias, .. } = self.layer;
+        let names = &self.family.names;
+        let [q_name, k_name, v_name, o_name, ..] = names.linears;
+        let output = linear(o_name, h, q, o_bias);
+        if let Some([qkv, _]) = names.fused {
+            return vec![linear(qkv, q + 2 * kv, h, qkv_bias), output];
+        }
+        vec![linear(q_name, q, h, qkv_bias), linear(k_name, kv, h, qkv_bias), linear(v_name, kv, h, qkv_bias), output]
+    }
+
+    /// The feed-forward of a layer without experts.
+    fn dense(&self) -> Vec<LinearSpec> {
+        let (h, ff, bias) = (self.hidden, self.ff, self.layer.mlp_bias);
+        let names = &self.family.names;
+        let [.., gate, up, down] = names.linears;
+        let of =
+            |name, out, width| LinearSpec { adaptable: self.layer.experts.is_none(), ..linear(name, out, width, bias) };
+        if let Some([_, gate_up]) = names.fused {
+            return vec![of(gate_up, if self.layer.gated { 2 * ff } else { ff }, h), of(down, h, ff)];
+        }
+        let mut all = vec![of(gate, ff, h)];
+        all.extend(self.layer.gated.then(|| of(up, ff, h)));
+        all.push(of(down, h, ff));
+        all
+    }
+
+    /// The router, and the gate of the expert that every token goes through.
+    fn expert_gate(&self, name: TensorName, out: usize) -> LinearSpec {
+        LinearSpec { adaptable: false, ..linear(name, out, self.hidden, false) }
+    }
+
+    /// Gate, up and down of an expert; without a number of the one that every token goes through.
+    fn expert(&self, [gate, up, down]: [TensorName; 3], expert: Option<usize>, width: usize) -> Vec<LinearSpec> {
+        let of = |name, out, width| LinearSpec { expert, adaptable: false, ..linear(name, out, width, false) };
+        vec![of(gate, width, self.hidden), of(up, width, self.hidden), of(down, self.hidden, width)]
+    }
+
+    /// The experts of layer `i`; none if it has one feed-forward.
+    #[must_use]
+    pub fn experts_of(&self, i: usize) -> Option<&ExpertSpec> {
+        self.layer.experts.as_ref().filter(|experts| experts.layers.has(i))
+    }
+
+    /// The linear modules that a token goes through in layer `i`, each with how often: an expert stands for those chosen.
+    #[must_use]
+    pub fn modules_of_token(&self, i: usize) -> Vec<(LinearSpec, usize)> {
+        let mut all = self.attention_linears();
+        let Some(experts) = self.experts_of(i) else {
+            all.extend(self.dense());
+            return all.into_iter().map(|spec| (spec, 1)).collect();
+        };
+        let names = &self.family.names.experts;
+        all.push(self.expert_gate(names.router, experts.count));
+        if let Some(width) = experts.shared {
+            all.extend(self.expert(names.shared, None, width));
+            all.push(self.expert_gate(names.shared_gate, 1));
+        }
+        let each = self.expert(names.each, Some(0), experts.width).into_iter().map(|spec| (spec, experts.chosen));
+        all.into_iter().map(|spec| (spec, 1)).chain(each).collect()
+    }
+
+    /// The largest width of a token's feed-forward: the sum of its experts' where the layers have experts.
+    #[must_use]
+    pub fn token_ff(&self) -> usize {
+        let experts = self.layer.experts.as_ref();
+        let chosen = experts.map_or(0, |experts| experts.chosen * experts.width + experts.shared.unwrap_or(0));
+        if experts.is_some_and(|experts| experts.layers == LayerPattern::All) { chosen } else { chosen.max(self.ff) }
     }
 
     /// Whether norms have a bias.
@@ -148,20 +225,43 @@ impl Config {
         self.window.filter(|_| self.layer.windows.has(i))
     }
 
+    /// How many tokens may follow a prompt of so many: where positions are learned, as many as there are positions.
+    pub(crate) fn room_after(&self, prompt: usize) -> usize {
+        if self.layer.positions { self.context.saturating_sub(prompt) } else { usize::MAX }
+    }
+
+    /// Refuses a position for which the model has learned no embedding.
+    ///
+    /// # Errors
+    /// With the model's longest context.
+    pub(crate) fn check_position(&self, position: usize) -> Result<(), Error> {
+        if !self.layer.positions || position < self.context {
+            return Ok(());
+        }
+        let context = self.context;
+        Err(Error::Invalid(format!(
+            "a row is longer than the {context} positions that the model has learned; shorten it"
+        )))
+    }
+
     /// The factor on the attention's scores.
     #[must_use]
     pub fn attention_scale(&self) -> f64 {
         self.layer.attention_scale.unwrap_or_else(|| 1.0 / (self.head_dim as f64).sqrt())
     }
 
-    /// Reads a layer's parts in the model's order: the single traversal for the loader, the packed decoder, merging and checks.
+    /// Reads the parts of layer `i` in the model's order: the single traversal for the loader, the packed decoder, merging and checks.
     ///
     /// # Errors
     /// Those of the reader.
-    pub fn read_layer<R: LayerReader>(&self, reader: &mut R) -> Result<LayerParts<R::Linear, R::Norm>, R::Error> {
+    pub fn read_layer<R: LayerReader>(
+        &self,
+        i: usize,
+        reader: &mut R,
+    ) -> Result<LayerParts<R::Linear, R::Norm>, R::Error> {
         let (names, spec) = (&self.family.names, &self.layer);
-        let linears = self.linears();
-        let (qkv, rest) = linears.split_at(self.attention_inputs());
+        let linears = self.attention_linears();
+        let (qkv, output) = linears.split_at(linears.len() - 1);
         let norm = |reader: &mut R, on: bool, name: TensorName, width: usize| {
             let bias = self.norm_bias();
             on.then(|| reader.norm(&NormSpec { name, width, bias })).transpose()
@@ -175,21 +275,37 @@ impl Config {
         Ok(LayerParts {
             attention_norm: norm(reader, before, names.attention_norm, self.hidden)?,
             qkv: qkv.iter().map(|spec| reader.linear(spec)).collect::<Result<_, _>>()?,
-            o: reader.linear(&rest[0])?,
+            o: reader.linear(&output[0])?,
             q_norm: norm(reader, qk, names.q_norm, q_width)?,
             k_norm: norm(reader, qk, names.k_norm, k_width)?,
             attention_out_norm: norm(reader, after, names.attention_out_norm, self.hidden)?,
             mlp_norm: norm(reader, before && !spec.shared_norm, names.mlp_norm, self.hidden)?,
-            gate_up: rest[1..rest.len() - 1].iter().map(|spec| reader.linear(spec)).collect::<Result<_, _>>()?,
-            down: reader.linear(&rest[rest.len() - 1])?,
+            mlp: self.read_feed_forward(i, reader)?,
             mlp_out_norm: norm(reader, after, names.mlp_out_norm, self.hidden)?,
         })
     }
 
-    fn tensor_shapes(&self) -> Vec<(TensorName, &'static str, Vec<usize>)> {
-        let mut tensor_shapes = TensorShapes(Vec::new());
-        match self.read_layer(&mut tensor_shapes) {
-            Ok(_) => tensor_shapes.0,
+    fn read_feed_forward<R: LayerReader>(&self, i: usize, reader: &mut R) -> Result<FeedForward<R::Linear>, R::Error> {
+        let Some(experts) = self.experts_of(i) else { return Ok(FeedForward::Dense(read_mlp(&self.dense(), reader)?)) };
+        let names = &self.family.names.experts;
+        let router = reader.linear(&self.expert_gate(names.router, experts.count))?;
+        let each = |expert: usize| read_mlp(&self.expert(names.each, Some(expert), experts.width), reader);
+        let each = (0..experts.count).map(each).collect::<Result<_, _>>()?;
+        let shared = match experts.shared {
+            None => None,
+            Some(width) => {
+                let mlp = read_mlp(&self.expert(names.shared, None, width), reader)?;
+                Some((mlp, reader.linear(&self.expert_gate(names.shared_gate, 1))?))
+            }
+        };
+        Ok(FeedForward::Experts(Experts { router, each, shared }))
+    }
+
+    /// The tensors of layer `i`; with `distinct` those of the first expert only.
+    fn tensor_shapes(&self, i: usize, distinct: bool) -> Vec<LayerTensor> {
+        let mut tensor_shapes = TensorShapes { all: Vec::new(), distinct };
+        match self.read_layer(i, &mut tensor_shapes) {
+            Ok(_) => tensor_shapes.all,
             Err(never) => match never {},
         }
     }
@@ -200,19 +316,26 @@ impl Config {
         format!("{}{i}.{}", self.family.names.layer.hf, name.hf)
     }
 
+    /// The Hugging Face name of a linear module of layer `i`.
+    #[must_use]
+    pub fn linear_name(&self, i: usize, spec: &LinearSpec) -> String {
+        numbered(&self.layer_name(i, spec.name), spec.expert)
+    }
+
     /// Every tensor of the model: Hugging Face name and shape, in the model's order. Lazy, so that a hostile
     /// layer count costs no memory.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
         let names = &self.family.names;
-        let tensor_shapes = self.tensor_shapes();
         let layer = move |i: usize| {
-            let one = |(name, end, shape): &(TensorName, &str, Vec<usize>)| {
-                (format!("{}{end}", self.layer_name(i, *name)), shape.clone())
+            let one = move |LayerTensor { name, expert, end, shape }: LayerTensor| {
+                (format!("{}{end}", numbered(&self.layer_name(i, name), expert)), shape)
             };
-            tensor_shapes.iter().map(one).collect::<Vec<_>>()
+            self.tensor_shapes(i, false).into_iter().map(one)
         };
+        let positions = self.layer.positions.then(|| format!("{}.weight", names.positions.hf));
         let table = |name: TensorName| (format!("{}.weight", name.hf), vec![self.vocab, self.hidden]);
         std::iter::once(table(names.embedding))
+            .chain(positions.map(|name| (name, vec![self.context, self.hidden])))
             .chain((0..self.layers).flat_map(layer))
             .chain(std::iter::once((format!("{}.weight", names.last_norm.hf), vec![self.hidden])))
             .chain(self.norm_bias().then(|| (format!("{}.bias", names.last_norm.hf), vec![self.hidden])))
@@ -223,12 +346,16 @@ impl Config {
     pub(crate) fn named(&self, tensor: &str) -> Option<(Option<usize>, TensorName)> {
         let names = &self.family.names;
         let (stem, _) = tensor.rsplit_once('.')?;
-        if let Some(name) = [names.embedding, names.last_norm, names.head].into_iter().find(|name| name.hf == stem) {
+        let whole = [names.embedding, names.positions, names.last_norm, names.head];
+        if let Some(name) = whole.into_iter().find(|name| name.hf == stem) {
             return Some((None, name));
         }
         let (layer, part) = stem.strip_prefix(names.layer.hf)?.split_once('.')?;
-        let known = self.tensor_shapes().into_iter().find(|(name, ..)| name.hf == part)?.0;
-        Some((Some(layer.parse().ok()?), known))
+        let layer = layer.parse().ok()?;
+        let number = part.split('.').find(|word| word.bytes().all(|b| b.is_ascii_digit()));
+        let part = number.map_or(Cow::Borrowed(part), |number| part.replacen(number, "{}", 1).into());
+        let known = self.tensor_shapes(layer, true).into_iter().find(|tensor| tensor.name.hf == part)?;
+        Some((Some(layer), known.name))
     }
 
     /// Whether the tensor is the weight of a norm.
@@ -236,7 +363,10 @@ impl Config {
         let names = &self.family.names;
         let linear = |name: TensorName| {
             let fused = names.fused.is_some_and(|fused| fused.contains(&name));
-            fused || names.linears.contains(&name) || name == names.embedding || name == names.head
+            let ExpertNames { router, each, shared, shared_gate } = &names.experts;
+            let experts = each.contains(&name) || shared.contains(&name) || [*router, *shared_gate].contains(&name);
+            let tables = [names.embedding, names.positions, names.head];
+            fused || experts || names.linears.contains(&name) || tables.contains(&name)
         };
         self.named(tensor).is_some_and(|(_, name)| !linear(name))
     }
@@ -260,7 +390,8 @@ impl Config {
             serde_json::from_str(text).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))?;
         let map = value.as_object().ok_or_else(|| Error::file(path, "is not a JSON object"))?;
         let joined = text_part(map);
-        let f = Fields { path, map: joined.as_ref().unwrap_or(map) };
+        let map = joined.as_ref().unwrap_or(map);
+        let f = Fields { path, map, aliases: &[] };
         let kind = f.get("model_type").and_then(Value::as_str).unwrap_or("");
         if kind.is_empty() {
             return Err(Error::file(path, "the field `model_type` is missing"));
@@ -270,6 +401,7 @@ impl Config {
             return Err(f.refuse(format!("the architecture `{kind}`"), &known));
         };
         let defaults = family.defaults;
+        let f = Fields { path, map, aliases: defaults.aliases };
         let layer = layer(&f, family)?;
         let hidden = f.size("hidden_size")?;
         let heads = f.size("num_attention_heads")?;
@@ -283,20 +415,25 @@ impl Config {
                 f.refuse(format!("{kv_heads} key heads of {heads} query heads"), "this family has as many of both")
             );
         }
-        let rotary = (head_dim as f64 * layer.rotary_share) as usize;
+        // Without RoPE a table that nothing reads.
+        let rotary = if layer.rope == LayerPattern::None { 2 } else { (head_dim as f64 * layer.rotary_share) as usize };
         if !rotary.is_multiple_of(2) || rotary == 0 {
             let part = if rotary == head_dim { "head_dim" } else { "the rotated part of head_dim" };
             return Err(Error::file(path, format!("{part} {rotary} is odd, but RoPE needs it even")));
         }
         // Null and 0 mean unknown.
-        let positions = match f.map.get("max_position_embeddings") {
+        let positions = match f.raw("max_position_embeddings") {
             None => defaults.context,
             Some(value) => value.as_u64().unwrap_or(0) as usize,
         };
+        if layer.positions && positions == 0 {
+            return Err(Error::file(path, "names no longest context, which the table of learned positions must have"));
+        }
         let window = match layer.windows {
             LayerPattern::None => None,
             _ => f.size_or("sliding_window", defaults.sliding_window)?,
         };
+        let only_experts = layer.experts.as_ref().is_some_and(|experts| experts.layers == LayerPattern::All);
         let (rope, local_rope) = rope::read(&f, &defaults, RopeBounds { context: positions, rotary })?;
         Ok(Self {
             family,
@@ -307,7 +444,12 @@ impl Config {
             heads,
             kv_heads,
             head_dim,
-            ff: f.size("intermediate_size")?,
+            ff: match (f.size_if("intermediate_size")?, defaults.ff_factor) {
+                (None, Some(factor)) => factor * hidden,
+                // In a model of experts alone the class does not read it.
+                (None, None) if only_experts => 0,
+                _ => f.size("intermediate_size")?,
+            },
             vocab: f.size("vocab_size")?,
             rotary,
             rope_theta: rope.theta,
@@ -329,11 +471,43 @@ impl Config {
         // Fields of a damaged file may be of any size.
         let product = |sizes: &[usize]| sizes.iter().fold(1_u64, |all, n| all.saturating_mul(*n as u64));
         let sum = |all: u64, n: u64| all.saturating_add(n);
-        let layer = self.tensor_shapes().iter().map(|(.., shape)| product(shape)).fold(0, sum);
+        let layer = |i: usize| {
+            let times = |tensor: &LayerTensor| match (tensor.expert, self.experts_of(i)) {
+                (Some(_), Some(experts)) => experts.count as u64,
+                _ => 1,
+            };
+            let shapes = self.tensor_shapes(i, true);
+            shapes.iter().map(|tensor| times(tensor).saturating_mul(product(&tensor.shape))).fold(0, sum)
+        };
+        // Layers are alike but for experts in some.
+        let layers = match &self.layer.experts {
+            Some(experts) if experts.layers != LayerPattern::All => {
+                let seen = (0..self.layers.min(LOOKED_AT)).map(layer).fold(0, sum);
+                let rest = self.layers.saturating_sub(LOOKED_AT) as u64;
+                seen.saturating_add(rest.saturating_mul(layer(LOOKED_AT)))
+            }
+            _ => layer(0).saturating_mul(self.layers as u64),
+        };
         let tables = product(&[if self.tied { 1 } else { 2 }, self.vocab, self.hidden]);
+        let positions = if self.layer.positions { product(&[self.context, self.hidden]) } else { 0 };
         let last_norm = product(&[self.hidden, if self.norm_bias() { 2 } else { 1 }]);
-        [layer.saturating_mul(self.layers as u64), tables, last_norm].into_iter().fold(0, sum)
+        [layers, tables, positions, last_norm].into_iter().fold(0, sum)
     }
+}
+
+fn linear(name: TensorName, out: usize, width: usize, bias: bool) -> LinearSpec {
+    LinearSpec { name, expert: None, out, width, bias, adaptable: true }
+}
+
+fn read_mlp<R: LayerReader>(modules: &[LinearSpec], reader: &mut R) -> Result<Mlp<R::Linear>, R::Error> {
+    let (gate_up, down) = modules.split_at(modules.len() - 1);
+    let gate_up = gate_up.iter().map(|spec| reader.linear(spec)).collect::<Result<_, _>>()?;
+    Ok(Mlp { gate_up, down: reader.linear(&down[0])? })
+}
+
+/// The name of a module with its expert's number.
+fn numbered(name: &str, expert: Option<usize>) -> String {
+    expert.map_or_else(|| name.to_owned(), |expert| name.replace("{}", &expert.to_string()))
 }
 
 /// The text part of a configuration of several: its `text_config`, with token ids and the tied head from beside it. None for a
@@ -390,8 +564,10 @@ fn refuse_fields(f: &Fields<'_>, family: &Family, layer: &LayerSpec) -> Result<(
             f.refuse(format!("`layer_types` with `{other}`"), "full_attention and sliding_attention are implemented")
         );
     }
-    for key in ["quantization_config", "num_experts", "num_local_experts"] {
-        if f.get(key).is_some() {
+    for (key, read) in [("quantization_config", false), ("num_experts", true), ("num_local_experts", true)] {
+        // Null and 0 mean none.
+        let some = f.get(key).is_some_and(|value| value.as_u64() != Some(0));
+        if some && !(read && layer.experts.is_some()) {
             return Err(f.refuse(format!("the field `{key}`"), "use an unquantised, dense model"));
         }
     }

@@ -6,7 +6,7 @@
 use super::layer::TensorName;
 use std::fmt::Write as _;
 
-pub use super::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+pub use super::family_spec::{Defaults, ExpertNames, Family, GgufFamily, TensorNames};
 
 // Declares the modules, and `FAMILIES: &[&Family]`.
 include!(concat!(env!("OUT_DIR"), "/family.rs"));
@@ -50,6 +50,9 @@ pub fn markdown() -> String {
             Some([qkv, gate_up]) => [qkv, &family.names.linears[3], gate_up, &family.names.linears[6]].map(last).into(),
             None => family.names.linears.iter().map(last).collect(),
         };
+        if (family.layer)().experts.is_some() {
+            modules.truncate(4);
+        }
         modules.dedup();
         let gguf = if family.gguf.architecture.is_empty() { "" } else { "yes" };
         let _ = writeln!(out, "| {} | {} | `{}` | {gguf} |", types.join(", "), family.models, modules.join("`, `"));

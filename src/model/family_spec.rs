@@ -57,6 +57,8 @@ pub struct Defaults {
     pub kv_heads: Option<usize>,
     /// Width of a head (`head_dim`); none: the hidden width divided by the query heads.
     pub head_dim: Option<usize>,
+    /// Width of the feed-forward in hidden widths where `intermediate_size` is missing or null; none: the field must be there.
+    pub ff_factor: Option<usize>,
     /// Longest context in tokens (`max_position_embeddings`).
     pub context: usize,
     /// Width of the attention window (`sliding_window`); none: full attention.
@@ -77,6 +79,8 @@ pub struct Defaults {
     pub local_theta: Option<f64>,
     /// The context before RoPE was scaled (`original_max_position_embeddings`) where the class has the field.
     pub original_context: Option<usize>,
+    /// Fields that the class names otherwise than most do: the usual name, and its own.
+    pub aliases: &'static [(&'static str, &'static str)],
 }
 
 impl Defaults {
@@ -84,6 +88,7 @@ impl Defaults {
     pub const LLAMA: Self = Self {
         kv_heads: None,
         head_dim: None,
+        ff_factor: None,
         context: 2048,
         sliding_window: None,
         rope_theta: 10_000.0,
@@ -94,6 +99,7 @@ impl Defaults {
         activation_key: "hidden_act",
         local_theta: None,
         original_context: None,
+        aliases: &[],
     };
 }
 
@@ -162,6 +168,25 @@ pub struct TensorNames {
     pub linears: [TensorName; 7],
     /// Queries, keys and values as one module, and gate and up as one (or the only inner one), where the family fuses them.
     pub fused: Option<[TensorName; 2]>,
+    /// Those of experts.
+    pub experts: ExpertNames,
+    /// Learned position embeddings, (context, H).
+    pub positions: TensorName,
+    /// Whether the files hold the linear modules' weights as (in, out).
+    pub transposed: bool,
+}
+
+/// Names of the modules of experts. `{}` stands for an expert's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertNames {
+    /// (experts, H).
+    pub router: TensorName,
+    /// An expert's gate, up and down.
+    pub each: [TensorName; 3],
+    /// Gate, up and down of the expert that every token goes through.
+    pub shared: [TensorName; 3],
+    /// The factor on it, (1, H).
+    pub shared_gate: TensorName,
 }
 
 const fn name(hf: &'static str, gguf: &'static str) -> TensorName {
@@ -191,6 +216,58 @@ impl TensorNames {
             name("mlp.down_proj", "ffn_down"),
         ],
         fused: None,
+        experts: ExpertNames {
+            router: name("mlp.gate", "ffn_gate_inp"),
+            each: [
+                name("mlp.experts.{}.gate_proj", "ffn_gate_exps"),
+                name("mlp.experts.{}.up_proj", "ffn_up_exps"),
+                name("mlp.experts.{}.down_proj", "ffn_down_exps"),
+            ],
+            shared: [
+                name("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+                name("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+                name("mlp.shared_expert.down_proj", "ffn_down_shexp"),
+            ],
+            shared_gate: name("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
+        },
+        positions: name("model.embed_positions", "position_embd"),
+        transposed: false,
+    };
+
+    /// Mixtral's.
+    pub const MIXTRAL: Self = Self {
+        experts: ExpertNames {
+            router: name("block_sparse_moe.gate", "ffn_gate_inp"),
+            each: [
+                name("block_sparse_moe.experts.{}.w1", "ffn_gate_exps"),
+                name("block_sparse_moe.experts.{}.w3", "ffn_up_exps"),
+                name("block_sparse_moe.experts.{}.w2", "ffn_down_exps"),
+            ],
+            ..Self::COMMON.experts
+        },
+        ..Self::COMMON
+    };
+
+    /// GPT-2's.
+    pub const GPT2: Self = Self {
+        embedding: name("transformer.wte", "token_embd"),
+        positions: name("transformer.wpe", "position_embd"),
+        last_norm: name("transformer.ln_f", "output_norm"),
+        layer: name("transformer.h.", "blk."),
+        attention_norm: name("ln_1", "attn_norm"),
+        mlp_norm: name("ln_2", "ffn_norm"),
+        linears: [
+            name("attn.c_attn", "attn_qkv"),
+            name("attn.c_attn", "attn_qkv"),
+            name("attn.c_attn", "attn_qkv"),
+            name("attn.c_proj", "attn_output"),
+            name("mlp.c_fc", "ffn_up"),
+            name("mlp.c_fc", "ffn_up"),
+            name("mlp.c_proj", "ffn_down"),
+        ],
+        fused: Some([name("attn.c_attn", "attn_qkv"), name("mlp.c_fc", "ffn_up")]),
+        transposed: true,
+        ..Self::COMMON
     };
 
     /// GPT-NeoX's.

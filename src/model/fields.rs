@@ -12,13 +12,26 @@ pub struct Fields<'a> {
     pub(crate) path: &'a Path,
     /// Its fields.
     pub(crate) map: &'a Map<String, Value>,
+    /// The usual names of fields that the family names otherwise, with its own. As in `transformers` both are read.
+    pub(crate) aliases: &'static [(&'static str, &'static str)],
 }
 
 impl Fields<'_> {
+    /// The name under which the file has, or would have, a field.
+    fn name<'a>(&self, key: &'a str) -> &'a str {
+        let own = self.aliases.iter().find(|(usual, _)| *usual == key).map(|(_, own)| *own);
+        own.filter(|own| self.map.contains_key(*own) || !self.map.contains_key(key)).unwrap_or(key)
+    }
+
+    /// The field, null or not.
+    pub(crate) fn raw(&self, key: &str) -> Option<&Value> {
+        self.map.get(self.name(key))
+    }
+
     /// The field, if present and not null.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.map.get(key).filter(|v| !v.is_null())
+        self.raw(key).filter(|v| !v.is_null())
     }
 
     /// A positive integer.
@@ -26,7 +39,7 @@ impl Fields<'_> {
     /// # Errors
     /// When it is missing or something else.
     pub fn size(&self, key: &str) -> Result<usize, Error> {
-        self.size_if(key)?.ok_or_else(|| Error::file(self.path, format!("the field `{key}` is missing")))
+        self.size_if(key)?.ok_or_else(|| Error::file(self.path, format!("the field `{}` is missing", self.name(key))))
     }
 
     /// A positive integer, if the field is present and not null.
@@ -36,7 +49,8 @@ impl Fields<'_> {
     pub fn size_if(&self, key: &str) -> Result<Option<usize>, Error> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let size = value.as_u64().filter(|n| (1..=1 << 32).contains(n)).map(|n| n as usize);
-        let wrong = || Error::file(self.path, format!("the field `{key}` is {value}, not a positive integer"));
+        let wrong =
+            || Error::file(self.path, format!("the field `{}` is {value}, not a positive integer", self.name(key)));
         size.ok_or_else(wrong).map(Some)
     }
 
@@ -45,7 +59,7 @@ impl Fields<'_> {
     /// # Errors
     /// As [`Fields::size_if`].
     pub fn size_or(&self, key: &str, default: Option<usize>) -> Result<Option<usize>, Error> {
-        if self.map.contains_key(key) { self.size_if(key) } else { Ok(default) }
+        if self.raw(key).is_some() { self.size_if(key) } else { Ok(default) }
     }
 
     /// A count, which may be 0; the default where it is missing or null.
@@ -54,7 +68,7 @@ impl Fields<'_> {
     /// When it is something else.
     pub fn count_or(&self, key: &str, default: usize) -> Result<usize, Error> {
         let Some(value) = self.get(key) else { return Ok(default) };
-        let wrong = || Error::file(self.path, format!("the field `{key}` is {value}, not a count"));
+        let wrong = || Error::file(self.path, format!("the field `{}` is {value}, not a count", self.name(key)));
         value.as_u64().filter(|n| *n <= 1 << 32).map(|n| n as usize).ok_or_else(wrong)
     }
 
@@ -65,10 +79,9 @@ impl Fields<'_> {
     pub fn real(&self, key: &str, default: f64) -> Result<f64, Error> {
         match self.get(key) {
             None => Ok(default),
-            Some(v) => v
-                .as_f64()
-                .filter(|x| x.is_finite() && *x > 0.0)
-                .ok_or_else(|| Error::file(self.path, format!("the field `{key}` is {v}, not a positive number"))),
+            Some(v) => v.as_f64().filter(|x| x.is_finite() && *x > 0.0).ok_or_else(|| {
+                Error::file(self.path, format!("the field `{}` is {v}, not a positive number", self.name(key)))
+            }),
         }
     }
 
@@ -77,7 +90,7 @@ impl Fields<'_> {
     /// # Errors
     /// As [`Fields::real`].
     pub fn real_or(&self, key: &str, default: Option<f64>) -> Result<Option<f64>, Error> {
-        match (self.map.contains_key(key), self.get(key)) {
+        match (self.raw(key).is_some(), self.get(key)) {
             (false, _) => Ok(default),
             (true, None) => Ok(None),
             (true, Some(_)) => self.real(key, 1.0).map(Some),

@@ -51,6 +51,8 @@ impl LanguageModel {
             let mut notes = Vec::new();
             notes.extend(untie(path, &mut config));
             notes.extend(unused_parts(path, &config));
+            notes.extend(without_dropout(path));
+            notes.extend(experts(&config));
             let tokenizer = Tokenizer::read(path, &config)?;
             let template = Template::read(path, &tokenizer.special)?;
             return Self { path: path.into(), config, tokenizer, template, notes }.completed();
@@ -251,6 +253,30 @@ fn unused_parts(path: &Path, config: &Config) -> Option<String> {
     Some(format!(
         "Only the text model is used: {others} tensors of its other parts (vision) are not read, and a merged folder has none of \
          them."
+    ))
+}
+
+/// Says how a model with experts is trained.
+fn experts(config: &Config) -> Option<String> {
+    config.layer.experts.as_ref()?;
+    Some(
+        "The model's layers have experts: it is trained and scored on the reference path, which is slow; adapters go on attention \
+         alone, and the loss that balances the experts is not added (as TRL with router_aux_loss_coef=0)."
+            .to_owned(),
+    )
+}
+
+/// Says which dropout the configuration asks for.
+fn without_dropout(path: &Path) -> Option<String> {
+    let config = super::fields::json(&path.join("config.json")).ok()??;
+    let asked = |key: &str| Some(format!("{key}={}", config.get(key)?.as_f64().filter(|share| *share > 0.0)?));
+    let all: Vec<String> = ["attn_pdrop", "resid_pdrop", "embd_pdrop"].into_iter().filter_map(asked).collect();
+    if all.is_empty() {
+        return None;
+    }
+    let all = all.join(", ");
+    Some(format!(
+        "config.json asks for dropout in training ({all}), which is not applied; `lora_dropout` is that of adapters."
     ))
 }
 

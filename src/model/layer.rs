@@ -3,6 +3,7 @@
 //! Owns [`LayerSpec`], which every backend, the packed decoder, the loader, merging and the memory formula interpret, and
 //! [`LayerParts`], a layer's parameters in any representation. Refuses to know families and files.
 
+use super::feed_forward::FeedForward;
 pub use tiebreak_kernels::gate::Activation;
 
 /// Norm placement around attention and the feed-forward: x is the residual stream and f the block.
@@ -65,6 +66,8 @@ pub enum LayerPattern {
     Every(usize),
     /// All but those of [`LayerPattern::Every`].
     ExceptEvery(usize),
+    /// Those of [`LayerPattern::Every`] but these.
+    EveryBut(usize, Vec<usize>),
     /// Those that are `true`, and all beyond the list.
     Listed(Vec<bool>),
 }
@@ -79,9 +82,28 @@ impl LayerPattern {
             Self::From(first) => i >= *first,
             Self::Every(n) => *n > 0 && (i + 1).is_multiple_of(*n),
             Self::ExceptEvery(n) => !Self::Every(*n).has(i),
+            Self::EveryBut(n, but) => Self::Every(*n).has(i) && !but.contains(&i),
             Self::Listed(on) => on.get(i).copied().unwrap_or(true),
         }
     }
+}
+
+/// Experts in place of the feed-forward (Shazeer et al. 2017). The router's probabilities are a softmax over all experts; a token's
+/// result is the sum of the chosen ones' by these probabilities.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpertSpec {
+    /// Experts in a layer.
+    pub count: usize,
+    /// How many of them a token goes through: those of the largest probabilities.
+    pub chosen: usize,
+    /// Width of an expert.
+    pub width: usize,
+    /// Whether the probabilities of the chosen ones are divided by their sum.
+    pub normalised: bool,
+    /// Width of the expert that every token goes through, multiplied by the sigmoid of its own gate.
+    pub shared: Option<usize>,
+    /// Which layers have experts; the others have one feed-forward.
+    pub layers: LayerPattern,
 }
 
 /// What happens to the head's logits: `cap·tanh(scale·z/cap)`, or `scale·z` without a cap.
@@ -119,6 +141,10 @@ pub struct LayerSpec {
     pub activation: Activation,
     /// Whether the feed-forward has a gate: `down(act(gate(x)) ⊙ up(x))`, else `down(act(up(x)))`.
     pub gated: bool,
+    /// Experts in place of the feed-forward, where the model has them.
+    pub experts: Option<ExpertSpec>,
+    /// Whether learned position embeddings are added to the tokens' embeddings.
+    pub positions: bool,
     /// Whether the feed-forward reads the layer's input instead of the stream after attention (Wang and Komatsuzaki 2021).
     pub parallel: bool,
     /// Whether the feed-forward then also has the norm before attention, and none of its own.
@@ -161,6 +187,8 @@ impl Default for LayerSpec {
             qk_norm: QkNorm::No,
             activation: Activation::Silu,
             gated: true,
+            experts: None,
+            positions: false,
             parallel: false,
             shared_norm: false,
             by_head: false,
@@ -224,12 +252,16 @@ pub struct TensorName {
 pub struct LinearSpec {
     /// Its name below the layer.
     pub name: TensorName,
+    /// The number of its expert, which stands for `{}` in the name.
+    pub expert: Option<usize>,
     /// Outputs.
     pub out: usize,
     /// Inputs.
     pub width: usize,
     /// Whether it has a bias.
     pub bias: bool,
+    /// Whether it may have an adapter.
+    pub adaptable: bool,
 }
 
 impl LinearSpec {
@@ -290,18 +322,16 @@ pub struct LayerParts<L, N> {
     pub attention_out_norm: Option<N>,
     /// Before the feed-forward.
     pub mlp_norm: Option<N>,
-    /// The gate and the value that it multiplies: two modules, or one whose outputs are both. Without a gate the inner module.
-    pub gate_up: Vec<L>,
-    /// The feed-forward's output.
-    pub down: L,
+    /// The feed-forward.
+    pub mlp: FeedForward<L>,
     /// After the feed-forward.
     pub mlp_out_norm: Option<N>,
 }
 
 impl<L, N> LayerParts<L, N> {
-    /// The linear modules, in the order of `Config::linears`.
+    /// The linear modules that every token goes through, in the model's order; of experts none.
     pub fn linears(&self) -> Vec<&L> {
-        self.qkv.iter().chain([&self.o]).chain(&self.gate_up).chain([&self.down]).collect()
+        self.qkv.iter().chain([&self.o]).chain(self.mlp.whole()).collect()
     }
 
     /// Converts every part.
@@ -322,8 +352,7 @@ impl<L, N> LayerParts<L, N> {
             k_norm: some(&self.k_norm)?,
             attention_out_norm: some(&self.attention_out_norm)?,
             mlp_norm: some(&self.mlp_norm)?,
-            gate_up: self.gate_up.iter().map(&linear).collect::<Result<_, E>>()?,
-            down: linear(&self.down)?,
+            mlp: self.mlp.map(&linear)?,
             mlp_out_norm: some(&self.mlp_out_norm)?,
         })
     }

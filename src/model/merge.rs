@@ -111,7 +111,7 @@ pub fn to_hf(
     }
     sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
     let tensors: BTreeMap<String, Tensor> =
-        tensors.into_iter().map(|(name, tensor)| (weights.written_name(&name), tensor)).collect();
+        tensors.iter().map(|(name, tensor)| weights.written(name, tensor)).collect::<Result<_, Error>>()?;
     write_tensors(
         &folder.file("model.safetensors"),
         &tensors,
@@ -155,8 +155,10 @@ pub fn to_peft(
     }
     let folder = StagedFolder::new(out)?;
     // In a whole model the text model is a part.
-    let whole = super::fields::json(&Path::new(&base.path).join("config.json"))?;
-    let inside = whole.is_some_and(|config| config.get("text_config").is_some());
+    let whole = super::fields::json(&Path::new(&base.path).join("config.json"))?.unwrap_or_default();
+    let inside = whole.get("text_config").is_some();
+    let kind = whole.get("model_type").and_then(Value::as_str).and_then(super::family::by_model_type);
+    let transposed = kind.is_some_and(|family| family.names.transposed);
     let named = |name: &str| match name.strip_prefix("model.").filter(|_| inside) {
         Some(rest) => format!("base_model.model.model.language_model.{rest}"),
         None => format!("base_model.model.{name}"),
@@ -186,7 +188,7 @@ pub fn to_peft(
         "peft_type": "LORA", "task_type": task, "base_model_name_or_path": name, "revision": revision, "inference_mode": true,
         "r": spec.r, "lora_alpha": alpha, "lora_dropout": spec.dropout, "use_rslora": spec.rslora, "use_dora": spec.dora,
         "bias": "none",
-        "target_modules": targets, "rank_pattern": ranks, "alpha_pattern": alphas, "fan_in_fan_out": false, "init_lora_weights": true, "modules_to_save": saved,
+        "target_modules": targets, "rank_pattern": ranks, "alpha_pattern": alphas, "fan_in_fan_out": transposed, "init_lora_weights": true, "modules_to_save": saved,
     });
     folder.json("adapter_config.json", &config)?;
     folder.finish()?;

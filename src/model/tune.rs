@@ -9,16 +9,26 @@ use std::collections::BTreeMap;
 pub const LINEARS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 /// Modules of families that have them instead of [`LINEARS`], with those that each stands for.
-pub const FUSED: [(&str, &[&str]); 8] = [
+pub const FUSED: [(&str, &[&str]); 9] = [
     ("qkv_proj", &["q_proj", "k_proj", "v_proj"]),
     ("gate_up_proj", &["gate_proj", "up_proj"]),
     ("c_fc", &["gate_proj", "up_proj"]),
     ("c_proj", &["down_proj"]),
+    ("c_attn", &["q_proj", "k_proj", "v_proj"]),
     ("query_key_value", &["q_proj", "k_proj", "v_proj"]),
     ("dense", &["o_proj"]),
     ("dense_h_to_4h", &["gate_proj", "up_proj"]),
     ("dense_4h_to_h", &["down_proj"]),
 ];
+
+/// The modules of [`LINEARS`] that a module stands for; none where it is one of them.
+fn parts(module: &LinearSpec) -> &'static [&'static str] {
+    // GPT-2 calls two modules `c_proj`.
+    if module.name.hf == "attn.c_proj" {
+        return &["o_proj"];
+    }
+    FUSED.iter().find(|(name, _)| *name == module.target()).map_or(&[][..], |(_, parts)| parts)
+}
 
 /// LoRA (Hu et al. 2021) as in peft: `y = Wx + s·B(A(dropout x))`, `s = alpha/r`, or `alpha/√r` with `rslora`
 /// (Kalajdzievski 2023). With `dora` (Liu et al. 2024) each output has a trained magnitude:
@@ -86,7 +96,7 @@ impl LoraSpec {
     /// Rank and scale of the adapter of a module with that full name; none if it has none.
     #[must_use]
     pub fn adapter_of(&self, name: &str, spec: &LinearSpec) -> Option<(usize, f64)> {
-        let module = if self.modules.is_empty() {
+        let module = if self.modules.is_empty() || !spec.adaptable {
             let own = ModuleRank { r: self.r, alpha: self.alpha };
             self.adapts(spec).then_some(own)
         } else {
@@ -110,23 +120,28 @@ impl LoraSpec {
     /// Whether the module gets an adapter. A fused module does too when every module that it stands for is a target.
     #[must_use]
     pub fn adapts(&self, module: &LinearSpec) -> bool {
+        if !module.adaptable {
+            return false;
+        }
         let named = |name: &str| self.targets.iter().any(|target| target == name);
-        let parts = FUSED.iter().find(|(name, _)| *name == module.target()).map_or(&[][..], |(_, parts)| parts);
+        let parts = parts(module);
         named(module.target()) || (!parts.is_empty() && parts.iter().all(|part| named(part)))
     }
 
-    /// Checks that each target is a module of a model with these modules, or all parts of a fused one are targets.
+    /// Checks that each target is a module of a model with these modules, or all parts of a fused one are targets. All of
+    /// [`LINEARS`] are targets of every model.
     ///
     /// # Errors
     /// With the first target that is not, and the model's own modules.
     pub fn check_modules(&self, modules: &[LinearSpec]) -> Result<(), Error> {
         let adapted = |name: &str| {
-            let part_of = |module: &LinearSpec| {
-                let parts = FUSED.iter().find(|(fused, _)| *fused == module.target());
-                module.target() == name || parts.is_some_and(|(_, parts)| parts.contains(&name))
-            };
+            let part_of = |module: &LinearSpec| module.target() == name || parts(module).contains(&name);
             modules.iter().any(|module| part_of(module) && self.adapts(module))
         };
+        // All of them mean what the model has: one with experts has adapters on attention only.
+        if LINEARS.iter().all(|name| self.targets.iter().any(|target| target == name)) {
+            return Ok(());
+        }
         let Some(target) = self.targets.iter().find(|target| !adapted(target)) else { return Ok(()) };
         let names: Vec<&str> = modules.iter().map(LinearSpec::target).collect();
         Err(Error::Invalid(format!(

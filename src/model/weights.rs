@@ -6,10 +6,10 @@
 use super::config::Config;
 use super::error::Error;
 use super::gguf::Gguf;
+use super::stored_names::{StackedExpert, StoredNames, router_beside_stacked, stacked_expert};
 use crate::foreign;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use tiebreak_kernels::packed::Matrix;
@@ -22,53 +22,40 @@ pub struct Weights {
     dtype: DType,
     missing: Vec<String>,
     shapes_only: bool,
-    /// The name under which the file stores each tensor.
+    /// The form in which the file stores each tensor.
     stored: StoredNames,
-}
-
-/// How a file's tensor names differ from those of the text model alone: as in folders of a whole model, whose text model is a
-/// part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StoredNames {
-    /// `model.X` and `lm_head`.
-    Plain,
-    /// `model.language_model.X` and `lm_head`: written by transformers 5.
-    Part,
-    /// `language_model.model.X` and `language_model.lm_head`: written by transformers 4.
-    Inside,
-    /// `embed_out` instead of `lm_head`: GPT-NeoX as written by transformers 4.
-    EmbedOut,
-}
-
-impl StoredNames {
-    fn of(files: &MmapedSafetensors) -> Self {
-        let embedding = |prefix: &str| files.get(&format!("{prefix}.embed_tokens.weight")).is_ok();
-        match () {
-            () if embedding("model") => Self::Plain,
-            () if embedding("model.language_model") => Self::Part,
-            () if embedding("language_model.model") => Self::Inside,
-            () if files.get("embed_out.weight").is_ok() => Self::EmbedOut,
-            () => Self::Plain,
-        }
-    }
-
-    fn name(self, name: &str) -> Cow<'_, str> {
-        match (self, name.strip_prefix("model.")) {
-            (Self::Plain, _) | (Self::Part, None) => name.into(),
-            (Self::Part, Some(rest)) => format!("model.language_model.{rest}").into(),
-            (Self::EmbedOut, _) => match name.strip_prefix("lm_head.") {
-                Some(rest) => format!("embed_out.{rest}").into(),
-                None => name.into(),
-            },
-            (Self::Inside, _) => format!("language_model.{name}").into(),
-        }
-    }
 }
 
 enum Source {
     Files(MmapedSafetensors),
     Memory(HashMap<String, Tensor>),
     Gguf(Box<Gguf>, Box<Config>),
+}
+
+/// Where a tensor is in its source.
+struct TensorPlace {
+    /// Its name there, or that of the tensor that it is a part of.
+    name: String,
+    /// Whether it is transposed there.
+    transposed: bool,
+    /// Which part it is.
+    part: Option<StackedExpert>,
+}
+
+impl TensorPlace {
+    /// Compares the shape of a stored tensor with the one that a tensor of `shape` needs, which is the error.
+    fn check(&self, shape: &[usize], found: &[usize]) -> Result<(), Vec<usize>> {
+        let asked: Vec<usize> = match &self.part {
+            None if self.transposed => shape.iter().rev().copied().collect(),
+            None => shape.to_vec(),
+            Some(part) => {
+                let experts = found.first().copied().unwrap_or(0).max(part.expert + 1);
+                let rows = if part.half.is_some() { 2 } else { 1 };
+                [experts, rows * shape.first().copied().unwrap_or(0)].into_iter().chain(shape.get(1).copied()).collect()
+            }
+        };
+        if asked == found { Ok(()) } else { Err(asked) }
+    }
 }
 
 impl Weights {
@@ -87,14 +74,18 @@ impl Weights {
         #[expect(unsafe_code, reason = "mapping weights instead of copying them needs it")]
         let mapped = unsafe { MmapedSafetensors::multi(&files) };
         let mapped = mapped.map_err(|e| Error::tensors(dir, "the weights are not valid safetensors", &e))?;
-        let stored = StoredNames::of(&mapped);
+        let stored = StoredNames::of(|name| mapped.get(name).is_ok());
         Ok(Self { stored, ..Self::new(dir, Source::Files(mapped), device, dtype) })
     }
 
     /// Tensors already in memory, under Hugging Face names; `path` is for messages.
     #[must_use]
     pub fn memory(tensors: HashMap<String, Tensor>, path: &Path, device: &Device, dtype: DType) -> Self {
-        Self::new(path, Source::Memory(tensors), device, dtype)
+        let stored = match StoredNames::of(|name| tensors.contains_key(name)) {
+            form @ (StoredNames::Gpt2 | StoredNames::Gpt2Bare) => form,
+            _ => StoredNames::Plain,
+        };
+        Self { stored, ..Self::new(path, Source::Memory(tensors), device, dtype) }
     }
 
     /// Tensors of a GGUF file, under Hugging Face names; quantised ones are dequantised on demand.
@@ -131,9 +122,10 @@ impl Weights {
     /// The type in which a tensor is stored, as its file names it.
     #[must_use]
     pub fn stored_type(&self, name: &str) -> Option<String> {
+        let place = self.place(name).map(|place| place.name);
         match &self.source {
-            Source::Files(files) => files.get(&self.stored.name(name)).ok().map(|view| format!("{:?}", view.dtype())),
-            Source::Memory(tensors) => tensors.get(name).map(|tensor| tensor.dtype().as_str().to_uppercase()),
+            Source::Files(files) => files.get(&place?).ok().map(|view| format!("{:?}", view.dtype())),
+            Source::Memory(tensors) => tensors.get(&place?).map(|tensor| tensor.dtype().as_str().to_uppercase()),
             Source::Gguf(file, config) => file.stored_type(name, config).map(str::to_owned),
         }
     }
@@ -146,15 +138,41 @@ impl Weights {
         Some(one.dtype() == other.dtype() && one.shape() == other.shape() && one.data() == other.data())
     }
 
-    /// The name under which a folder of the text model alone stores the tensor.
-    pub(super) fn written_name(&self, name: &str) -> String {
-        if self.stored == StoredNames::EmbedOut { self.stored.name(name).into_owned() } else { name.to_owned() }
+    /// The name and the form in which a folder of the text model alone stores a tensor.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub(super) fn written(&self, name: &str, tensor: &Tensor) -> Result<(String, Tensor), Error> {
+        let tensor = if self.stored.transposed(name) { tensor.t()?.contiguous()? } else { tensor.clone() };
+        let name =
+            if self.stored == StoredNames::EmbedOut { self.stored.name(name).into_owned() } else { name.to_owned() };
+        Ok((name, tensor))
+    }
+
+    /// Where a tensor is in the files or in memory; none if it is missing, or the source is GGUF.
+    fn place(&self, name: &str) -> Option<TensorPlace> {
+        let has = |name: &str| match &self.source {
+            Source::Files(files) => files.get(name).is_ok(),
+            Source::Memory(tensors) => tensors.contains_key(name),
+            Source::Gguf(..) => false,
+        };
+        let transposed = self.stored.transposed(name);
+        let plain = |name: String| TensorPlace { name, transposed, part: None };
+        let own = self.stored.name(name).into_owned();
+        if has(&own) {
+            return Some(plain(own));
+        }
+        if let Some(router) = router_beside_stacked(name).filter(|router| has(router)) {
+            return Some(plain(router));
+        }
+        let part = stacked_expert(name).filter(|part| has(&part.name))?;
+        Some(TensorPlace { name: part.name.clone(), transposed: false, part: Some(part) })
     }
 
     /// How many tensors a folder holds that are none of `names`; none for other sources.
     pub(super) fn others(&self, names: impl Iterator<Item = String>) -> Option<usize> {
         let Source::Files(files) = &self.source else { return None };
-        let known: HashSet<String> = names.map(|name| self.stored.name(&name).into_owned()).collect();
+        let known: HashSet<String> = names.filter_map(|name| Some(self.place(&name)?.name)).collect();
         Some(files.tensors().iter().filter(|(name, _)| !known.contains(name)).count())
     }
 
@@ -162,9 +180,8 @@ impl Weights {
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         match &self.source {
-            Source::Files(f) => f.get(&self.stored.name(name)).is_ok(),
-            Source::Memory(m) => m.contains_key(name),
             Source::Gguf(g, config) => g.has(name, config),
+            Source::Files(_) | Source::Memory(_) => self.place(name).is_some(),
         }
     }
 
@@ -182,17 +199,36 @@ impl Weights {
     /// # Errors
     /// As [`Weights::take`].
     pub(crate) fn take_as(&mut self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor, Error> {
-        let tensor = match &self.source {
-            Source::Files(f) => match f.get(&self.stored.name(name)) {
-                Err(_) => None,
-                Ok(view) if view.shape() != shape => {
-                    return Err(self.wrong(name, shape, view.shape()));
+        let place = self.place(name);
+        let tensor = match (&self.source, &place) {
+            (Source::Files(_) | Source::Memory(_), None) => None,
+            (Source::Files(files), Some(place)) => {
+                let view = files.get(&place.name)?;
+                place.check(shape, view.shape()).map_err(|asked| self.wrong(name, &asked, view.shape()))?;
+                if self.shapes_only {
+                    return self.zero(shape, dtype);
                 }
-                Ok(_) if self.shapes_only => return self.zero(shape, dtype),
-                Ok(_) => Some(f.load(&self.stored.name(name), &self.device)?),
-            },
-            Source::Memory(m) => m.get(name).cloned(),
-            Source::Gguf(g, config) => match g.shape(name, config) {
+                Some(match &place.part {
+                    None => files.load(&place.name, &self.device)?,
+                    Some(part) => {
+                        let kind = DType::try_from(view.dtype())?;
+                        let bytes = &view.data()[part.elements(view.shape(), shape, kind.size_in_bytes())];
+                        Tensor::from_raw_buffer(bytes, kind, shape, &self.device)?
+                    }
+                })
+            }
+            (Source::Memory(all), Some(place)) => {
+                let found = &all[&place.name];
+                place.check(shape, found.dims()).map_err(|asked| self.wrong(name, &asked, found.dims()))?;
+                Some(match &place.part {
+                    None => found.clone(),
+                    Some(part) => {
+                        let rows = part.elements(found.dims(), shape, 1).start / shape[1];
+                        found.flatten(0, 1)?.narrow(0, rows, shape[0])?
+                    }
+                })
+            }
+            (Source::Gguf(g, config), _) => match g.shape(name, config) {
                 None => None,
                 Some(found) if found != shape => return Err(self.wrong(name, shape, found)),
                 Some(_) if self.shapes_only => return self.zero(shape, dtype),
@@ -203,6 +239,7 @@ impl Weights {
             self.missing.push(name.to_owned());
             return self.zero(shape, dtype);
         };
+        let tensor = if place.is_some_and(|place| place.transposed) { tensor.t()? } else { tensor };
         if tensor.dims() != shape {
             return Err(self.wrong(name, shape, tensor.dims()));
         }

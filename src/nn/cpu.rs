@@ -30,6 +30,7 @@ use gradients::CpuGradients;
 use layer::CpuSavedLayer;
 use logprobs::CpuSavedLogprobs;
 use tiebreak_kernels::arena::{self, Arena, Buffer};
+use tiebreak_kernels::leaf;
 pub(crate) use values::values;
 
 /// The state that lasts from pass to pass.
@@ -96,6 +97,11 @@ impl CpuBackend {
             for (id, row) in layout.ids.iter().zip(upstream.chunks_exact(hidden)) {
                 let at = *id as usize * hidden;
                 sum[at..at + hidden].iter_mut().zip(row).for_each(|(s, x)| *s += scale * x);
+            }
+        }
+        if let Some(sum) = decoder.positions().and_then(|table| table.trained()).and_then(|var| grads.of(var)) {
+            for (position, row) in layout.positions.iter().zip(upstream.chunks_exact(hidden)) {
+                leaf::add(&mut sum[position * hidden..(position + 1) * hidden], row);
             }
         }
         Ok(())
@@ -176,7 +182,7 @@ fn run_layers(context: &Context<'_>) -> Result<Buffer, Error> {
     Ok(x)
 }
 
-/// The token embeddings, (tokens, H).
+/// The token embeddings with those of positions, (tokens, H).
 fn embed(context: &Context<'_>) -> Result<Buffer, Error> {
     let hidden = context.decoder.config().hidden;
     let table = values(context.decoder.embedding().stored())?;
@@ -187,6 +193,12 @@ fn embed(context: &Context<'_>) -> Result<Buffer, Error> {
     let scale = context.decoder.config().embedding_scale as f32;
     if scale != 1.0 {
         x.iter_mut().for_each(|x| *x *= scale);
+    }
+    if let Some(table) = context.decoder.positions() {
+        let table = values(table.stored())?;
+        for (position, row) in context.layout.positions.iter().zip(x.chunks_exact_mut(hidden)) {
+            leaf::add(row, &table[position * hidden..(position + 1) * hidden]);
+        }
     }
     Ok(x)
 }

@@ -172,7 +172,13 @@ impl CudaBackend {
         }
         if decoder.trained_embedding().is_some() {
             let (vocab, hidden) = (decoder.config().vocab, decoder.config().hidden);
-            let zeros = Tensor::zeros((vocab, hidden), DType::F32, decoder.device())?.to_dtype(upstream.dtype())?;
+            let zeros =
+                |rows: usize| Tensor::zeros((rows, hidden), DType::F32, decoder.device())?.to_dtype(upstream.dtype());
+            if decoder.positions().is_some() {
+                let sum = zeros(decoder.config().context)?.index_add(&layout.positions, &upstream, 0)?;
+                grads.add_all(&[(Slot::Positions, sum)])?;
+            }
+            let zeros = zeros(vocab)?;
             let sum = zeros.index_add(&layout.ids, &scaled(decoder, upstream)?, 0)?;
             grads.add_all(&[(Slot::Embedding, sum)])?;
         }
@@ -257,10 +263,12 @@ fn drop_activations(budget: &AtomicUsize, layers: &mut [CudaSavedLayer]) -> bool
     some
 }
 
-/// The token embeddings, (tokens, H), in f32.
+/// The token embeddings with those of positions, (tokens, H), in f32.
 fn embed(decoder: &Decoder, layout: &DeviceLayout) -> Result<Tensor, Error> {
     let rows = decoder.embedding().stored().detach().index_select(&layout.ids, 0)?;
-    scaled(decoder, rows.to_dtype(DType::F32)?)
+    let rows = scaled(decoder, rows.to_dtype(DType::F32)?)?;
+    let Some(table) = decoder.positions() else { return Ok(rows) };
+    Ok((rows + table.stored().detach().index_select(&layout.positions, 0)?.to_dtype(DType::F32)?)?)
 }
 
 /// Multiplies by the embedding scale.

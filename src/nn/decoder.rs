@@ -9,6 +9,7 @@ use super::norm::Norm;
 use super::rotary::Rotary;
 use crate::model::config::Config;
 use crate::model::error::Error;
+use crate::model::feed_forward::{FeedForward, Mlp};
 use crate::model::layer::{LayerParts, LayerReader, LinearSpec, LogitCurve, NormKind, NormSpec};
 use crate::model::trained::{LORA_A, LORA_B, MAGNITUDE, SCORE};
 use crate::model::tune::Tune;
@@ -42,6 +43,8 @@ pub struct Decoder {
     device: Device,
     dtype: DType,
     embed: Weight,
+    /// Learned position embeddings, (context, H), where the model has them.
+    positions: Option<Weight>,
     layers: Vec<Layer>,
     norm: Norm,
     /// None when the head is tied to the embedding.
@@ -87,7 +90,7 @@ impl LayerReader for DecoderBuilder<'_> {
     type Error = Error;
 
     fn linear(&mut self, spec: &LinearSpec) -> Result<Linear, Error> {
-        let name = self.config.layer_name(self.layer, spec.name);
+        let name = self.config.linear_name(self.layer, spec);
         let weight = self.weight(&format!("{name}.weight"), &[spec.out, spec.width])?;
         let bias = if spec.bias { Some(self.weight(&format!("{name}.bias"), &[spec.out])?) } else { None };
         self.modules += 1;
@@ -128,10 +131,12 @@ impl Decoder {
         let (c, names) = (config, &config.family.names);
         let mut m = DecoderBuilder { config, weights, tune, layer: 0, trainables: Vec::new(), modules: 0 };
         let embed = m.weight(&format!("{}.weight", names.embedding.hf), &[c.vocab, c.hidden])?;
+        let positions = format!("{}.weight", names.positions.hf);
+        let positions = c.layer.positions.then(|| m.weight(&positions, &[c.context, c.hidden])).transpose()?;
         let mut layers = Vec::new();
         for i in 0..c.layers {
             m.layer = i;
-            let parts = c.read_layer(&mut m)?;
+            let parts = c.read_layer(i, &mut m)?;
             layers.push(Layer { parts, rope: c.rope_of(i), window: c.window_of(i), fused: None });
             // A configuration with a huge layer count and no weights stops at its first missing layer.
             m.weights.finish()?;
@@ -142,7 +147,19 @@ impl Decoder {
         m.weights.finish()?;
         let trainables = m.trainables;
         let rotary = Rotary::new(c);
-        Ok(Self { config: c.clone(), device, dtype, embed, layers, norm, head, rotary, trainables, score: None })
+        Ok(Self {
+            config: c.clone(),
+            device,
+            dtype,
+            embed,
+            positions,
+            layers,
+            norm,
+            head,
+            rotary,
+            trainables,
+            score: None,
+        })
     }
 
     /// Adds a trainable scalar head without bias after the final norm, with the initial weights `first`, one per hidden dimension.
@@ -171,7 +188,8 @@ impl Decoder {
         for layer in &mut self.layers {
             let parts = &mut layer.parts;
             let qkv = linear::fuse_weights(&mut parts.qkv)?;
-            let gate_up = linear::fuse_weights(&mut parts.gate_up)?;
+            let FeedForward::Dense(mlp) = &mut parts.mlp else { continue };
+            let gate_up = linear::fuse_weights(&mut mlp.gate_up)?;
             layer.fused = qkv.zip(gate_up).map(|(a, b)| [a, b]);
         }
         Ok(())
@@ -218,6 +236,19 @@ impl Decoder {
     /// The embedding (V, H).
     pub(crate) fn embedding(&self) -> &Weight {
         &self.embed
+    }
+
+    /// Learned position embeddings, (context, H), where the model has them.
+    pub(crate) fn positions(&self) -> Option<&Weight> {
+        self.positions.as_ref()
+    }
+
+    /// Refuses a position beyond the learned ones.
+    ///
+    /// # Errors
+    /// With the model's longest context.
+    pub(super) fn check_position(&self, position: usize) -> Result<(), Error> {
+        self.config.check_position(position)
     }
 
     /// The head (V, H): the embedding itself when tied.
@@ -271,6 +302,17 @@ impl Decoder {
 }
 
 impl Layer {
+    /// Its feed-forward, where it has no experts.
+    ///
+    /// # Errors
+    /// When it has: only the reference backend computes them.
+    pub(super) fn dense(&self) -> Result<&Mlp<Linear>, Error> {
+        match &self.mlp {
+            FeedForward::Dense(mlp) => Ok(mlp),
+            FeedForward::Experts(_) => Err(Error::Invalid("this backend computes no experts; this is a bug".into())),
+        }
+    }
+
     /// The norm before the feed-forward.
     pub(super) fn before_mlp(&self, shared: bool) -> Option<&Norm> {
         if shared { self.attention_norm.as_ref() } else { self.mlp_norm.as_ref() }

@@ -19,6 +19,8 @@ pub(crate) struct BatchLayout {
     pub(crate) ids: Vec<u32>,
     /// Which tokens attend to which.
     pub(crate) segments: Vec<AttentionSegment>,
+    /// Each token's position in its row or document.
+    pub(crate) positions: Vec<usize>,
     /// Cosines and sines of each token's position, (tokens, rotary/2), from each RoPE table.
     pub(crate) rope: Vec<(Vec<f32>, Vec<f32>)>,
     /// The packed position that predicts each scored token.
@@ -61,6 +63,7 @@ impl BatchLayout {
         let mut out = Self {
             ids: Vec::new(),
             segments: Vec::new(),
+            positions: Vec::new(),
             rope: Vec::new(),
             from: Vec::new(),
             target: Vec::new(),
@@ -106,6 +109,8 @@ impl BatchLayout {
         }
         let table = |i: usize| rotary.table(i, positions.iter().copied(), |x| x as f32);
         out.rope = (0..rotary.count()).map(table).collect();
+        out.positions = positions.iter().map(|position| position.at).collect();
+        decoder.check_position(out.positions.iter().max().copied().unwrap_or(0))?;
         Ok(out)
     }
 

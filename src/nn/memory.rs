@@ -83,7 +83,7 @@ pub(crate) fn trainable(c: &Config, tune: &Tune) -> u64 {
 /// graph and the head's chunk. A layer's graph with its gradients holds these arrays:
 /// 10 of the attention's T×T, 9 of the feed-forward width, 30 of the hidden width; DoRA adds two after each linear module.
 pub(crate) fn work_reference(c: &Config, tune: &Tune, groups: &[PassSize]) -> u64 {
-    let (hidden, ff, heads) = (c.hidden as u64, c.ff as u64, c.heads as u64);
+    let (hidden, ff, heads) = (c.hidden as u64, c.token_ff() as u64, c.heads as u64);
     let (wide, narrow) = if matches!(tune, Tune::Lora(l) if l.dora) { (13, 40) } else { (9, 30) };
     let kept: u64 = groups.iter().map(|g| g.rows * g.length * hidden * (c.layers as u64 + 1)).sum();
     let at_once = |g: &PassSize| {

@@ -23,11 +23,14 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Trains a decoder on the fastest backend for its device and type.
+    /// Trains a decoder on the fastest backend for its device, its type and its layers: experts only the reference computes.
     ///
     /// # Errors
     /// When the device runs out of memory.
     pub fn new(decoder: Decoder) -> Result<Self, Error> {
+        if decoder.config().layer.experts.is_some() {
+            return Ok(Self::reference(decoder));
+        }
         match (decoder.device().is_cpu(), decoder.dtype()) {
             (true, DType::F32) => {
                 let backend = CpuBackend::new(&decoder);

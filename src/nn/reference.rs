@@ -7,6 +7,8 @@
 //! so that one layer's graph is alive at a time. Logits exist for scored positions only, a chunk at a
 //! time. If memory runs out within a layer, fewer rows go through it at once.
 
+mod activation;
+mod experts;
 mod forward;
 mod graph;
 mod logprobs;
@@ -92,7 +94,7 @@ impl ReferenceBackend {
 
     fn run_layers(&self, decoder: &Decoder, ids: &Tensor, scored: &PaddedBatch, pass: &Pass) -> Result<Tensor, Error> {
         let rope = scored.rope_and_mask(decoder, ids.dim(1)?)?;
-        let mut x = decoder.embed(ids, false)?;
+        let mut x = decoder.embed(ids, (0, &scored.starts), false)?;
         for i in 0..decoder.depth() {
             x = self.run_layer(decoder, i, &x, &rope, pass)?;
         }
@@ -142,7 +144,7 @@ impl Backend for ReferenceBackend {
         let pass = Pass { dropout, ..Pass::plain(true) };
         let (ids, scored) = PaddedBatch::pack(decoder, batch)?;
         let rope = scored.rope_and_mask(decoder, ids.dim(1)?)?;
-        let mut hidden = vec![decoder.embed(&ids, false)?];
+        let mut hidden = vec![decoder.embed(&ids, (0, &scored.starts), false)?];
         for i in 0..decoder.depth() {
             hidden.push(self.run_layer(decoder, i, &hidden[i], &rope, &pass)?);
         }
@@ -165,12 +167,15 @@ impl Backend for ReferenceBackend {
             upstream = self.run_layer_backward(decoder, i, (&input, &upstream), &rope, &pass)?;
         }
         if decoder.trained_embedding().is_some() {
-            self.graph.seed(&decoder.embed(&ids, true)?, &upstream)?;
+            self.graph.seed(&decoder.embed(&ids, (0, &scored.starts), true)?, &upstream)?;
         }
         Ok(())
     }
 
-    fn take_gradients(&mut self, _decoder: &Decoder) -> Result<Gradients, Error> {
+    fn take_gradients(&mut self, decoder: &Decoder) -> Result<Gradients, Error> {
+        for layer in decoder.layers() {
+            self.graph.fill(layer.mlp.routed())?;
+        }
         Ok(self.graph.take())
     }
 

@@ -96,7 +96,14 @@ pub(crate) fn vary(rng: &mut ChaCha8Rng, config: &mut Config) {
         1 => RopeScaling::LongRope { short: factors(0.5), long: factors(1.5), original: 40, attention: 1.2 },
         _ => RopeScaling::None,
     };
+    layer_positions(rng, config);
     config.local_rope = [None, Some(RopeSpec { theta: 30.0, scaling: RopeScaling::None })][below(rng, 2)].clone();
+}
+
+/// Learned positions in some models.
+fn layer_positions(rng: &mut ChaCha8Rng, config: &mut Config) {
+    config.layer.positions = below(rng, 4) == 0;
+    config.context = 200;
 }
 
 impl Toy {

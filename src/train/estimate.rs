@@ -44,7 +44,8 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let longest = made.longest();
     let device = device(&spec.device)?;
     let (cpu, narrow) = (device.is_cpu(), weights_dtype(&device).size_in_bytes() as u64);
-    let packs = cpu && params.engine != EngineKind::Reference && params.lora_dropout == 0.0;
+    let reference = params.engine == EngineKind::Reference || model.config.layer.experts.is_some();
+    let packs = cpu && !reference && params.lora_dropout == 0.0;
     let micro: Vec<Vec<PassSize>> = if let Some(rollout) = &prepared.rollout {
         // Answers are not sampled yet: assume the maximum length.
         let answered = |i: usize| {
@@ -69,8 +70,8 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
         all.flat_map(|all| if apart { all.into_iter().map(|g| vec![g]).collect() } else { vec![all] }).collect()
     };
     let room = activation_budget(&device) as u64;
-    let of = |groups: &Vec<PassSize>| match (params.engine, cpu) {
-        (EngineKind::Reference, _) => (work_reference(&model.config, &tune, groups), 0),
+    let of = |groups: &Vec<PassSize>| match (reference, cpu) {
+        (true, _) => (work_reference(&model.config, &tune, groups), 0),
         (_, true) => work_cpu(&model.config, &tune, groups, room),
         (_, false) => work_cuda(&model.config, &tune, groups, narrow, room),
     };

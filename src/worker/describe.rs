@@ -9,7 +9,8 @@ use crate::domain::{
     template_variables,
 };
 use crate::model::discover::check;
-use crate::model::{LanguageModel, RopeScaling, Template};
+use crate::model::layer::ExpertSpec;
+use crate::model::{Config, LanguageModel, RopeScaling, Template};
 use crate::protocol::{MaskedRow, ModelDescription, Rendering};
 use crate::storage::formats;
 use crate::storage::import::{self, ImportedRows};
@@ -67,12 +68,12 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
         ("layers", c.layers.to_string()),
         ("hidden", c.hidden.to_string()),
         ("heads", format!("{}, {} of keys and values, {} wide", c.heads, c.kv_heads, c.head_dim)),
-        ("feed-forward", c.ff.to_string()),
+        ("feed-forward", feed_forward(c)),
         ("vocabulary", format!("{}, the tokenizer has {} tokens", c.vocab, model.tokenizer.size())),
         ("embedding", stored(&format!("{}.weight", names.embedding.hf))),
         ("layer weights", stored(&format!("{}.weight", c.layer_name(0, c.linears()[0].name)))),
         ("head", if c.tied { "tied to the embedding".into() } else { stored(&head) }),
-        ("rope", rope),
+        if c.layer.positions { ("positions", "learned".to_owned()) } else { ("rope", rope) },
     ];
     let mut facts: Vec<(String, String)> = facts.map(|(name, value)| (name.to_owned(), value)).into();
     if let Some(local) = &c.local_rope {
@@ -87,6 +88,16 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
         facts.push(("template reads".into(), sanitise(&variables.join(", "))));
     }
     Ok(facts)
+}
+
+/// The width of the feed-forward, and the experts of the layers that have some.
+fn feed_forward(c: &Config) -> String {
+    let Some(experts) = &c.layer.experts else { return c.ff.to_string() };
+    let layers = (0..c.layers).filter(|i| c.experts_of(*i).is_some()).count();
+    let shared = experts.shared.map_or_else(String::new, |width| format!(", and one of {width} for every token"));
+    let rest = if layers < c.layers { format!(", {} in the others", c.ff) } else { String::new() };
+    let ExpertSpec { count, chosen, width, .. } = experts;
+    format!("{chosen} of {count} experts of {width}{shared}, in {layers} of {} layers{rest}", c.layers)
 }
 
 fn turn(role: &str, content: &str) -> Message {

@@ -21,6 +21,7 @@ const TARGETS: &[&str] = &[
     "gate_up_proj",
     "c_fc",
     "c_proj",
+    "c_attn",
     "query_key_value",
     "dense",
     "dense_h_to_4h",

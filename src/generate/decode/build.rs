@@ -1,6 +1,7 @@
 //! Packs a model from its files, or from a decoder in memory with its adapters.
 
-use super::{PackedDecoder, PackedLinear, PackedLora, PackedNorm};
+use super::linear::{PackedLinear, PackedLora};
+use super::{PackedDecoder, PackedNorm};
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -55,6 +56,7 @@ impl PackedDecoder {
         Ok(Self {
             config: c.clone(),
             embed: matrix(decoder.embedding().stored())?,
+            positions: decoder.positions().map(|table| floats(table.stored())).transpose()?.unwrap_or_default(),
             layers,
             norm: norm(decoder.last_norm())?,
             head: if c.tied { None } else { Some(head(decoder.head_weight())?) },
@@ -74,16 +76,21 @@ impl PackedDecoder {
         let names = &c.family.names;
         let weight = |name: &str| format!("{name}.weight");
         let embed = weights.pack(&weight(names.embedding.hf), c.vocab, c.hidden)?;
+        let positions = if c.layer.positions {
+            weights.floats(&weight(names.positions.hf), &[c.context, c.hidden])?
+        } else {
+            Vec::new()
+        };
         let mut layers = Vec::new();
         for layer in 0..c.layers {
-            layers.push(c.read_layer(&mut Packer { config: c, weights, layer })?);
+            layers.push(c.read_layer(layer, &mut Packer { config: c, weights, layer })?);
             // A configuration with a huge layer count and no weights stops at its first missing layer.
             weights.finish()?;
         }
         let norm = norm_named(c, weights, names.last_norm.hf, c.hidden)?;
         let head = if c.tied { None } else { Some(weights.pack(&weight(names.head.hf), c.vocab, c.hidden)?) };
         weights.finish()?;
-        Ok(Self { config: c.clone(), embed, layers, norm, head, rotary: Rotary::new(c) })
+        Ok(Self { config: c.clone(), embed, positions, layers, norm, head, rotary: Rotary::new(c) })
     }
 }
 
@@ -100,7 +107,7 @@ impl LayerReader for Packer<'_> {
     type Error = Error;
 
     fn linear(&mut self, spec: &LinearSpec) -> Result<PackedLinear, Error> {
-        let name = self.config.layer_name(self.layer, spec.name);
+        let name = self.config.linear_name(self.layer, spec);
         let weight = self.weights.pack(&format!("{name}.weight"), spec.out, spec.width)?;
         let bias = if spec.bias { Some(self.weights.floats(&format!("{name}.bias"), &[spec.out])?) } else { None };
         Ok(PackedLinear { weight, bias, lora: None })

@@ -56,7 +56,8 @@ fn parsed(config: &Value) -> Config {
 /// The same with its layers' patterns as lists, as which the classes write them.
 fn listed(config: &Value) -> Config {
     let mut config = parsed(config);
-    for pattern in [&mut config.layer.windows, &mut config.layer.rope] {
+    let experts = config.layer.experts.as_mut().map(|experts| &mut experts.layers);
+    for pattern in [&mut config.layer.windows, &mut config.layer.rope].into_iter().chain(experts) {
         *pattern = LayerPattern::Listed((0..config.layers).map(|i| pattern.has(i)).collect());
     }
     config
@@ -71,6 +72,19 @@ impl Case {
     fn under(&self, prefix: &str) -> HashMap<String, Tensor> {
         let named = |(name, t): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), t.clone()));
         self.tensors.iter().filter_map(named).collect()
+    }
+
+    /// The gradients below that prefix, of weights as they are here: (out, in).
+    fn gradients(&self, prefix: &str) -> HashMap<String, Tensor> {
+        let mut all = self.under(prefix);
+        let transposed =
+            |name: &str| ["c_attn.weight", "c_proj.weight", "c_fc.weight"].iter().any(|end| name.ends_with(end));
+        for (name, t) in &mut all {
+            if self.config.family.names.transposed && transposed(name) {
+                *t = t.t().unwrap();
+            }
+        }
+        all
     }
 
     fn weights(&self) -> HashMap<String, Tensor> {
@@ -116,13 +130,15 @@ fn adapter() -> Tune {
     Tune::Lora(LoraSpec::plain(2, 4.0))
 }
 
-/// Every path that computes in f32.
-fn paths(decoder: impl Fn() -> Decoder) -> [(&'static str, Policy); 3] {
-    [
-        ("reference", Policy::reference(decoder())),
-        ("fast", Policy::new(decoder()).unwrap()),
-        ("accelerator", Policy::gpu(decoder()).unwrap()),
-    ]
+/// Every path that computes in f32: of a model with experts the reference.
+fn paths(decoder: impl Fn() -> Decoder) -> Vec<(&'static str, Policy)> {
+    let fast = Policy::new(decoder()).unwrap();
+    if fast.decoder().config().layer.experts.is_some() {
+        assert_eq!(fast.path(), "reference");
+        return vec![("reference", fast)];
+    }
+    let (reference, accelerator) = (Policy::reference(decoder()), Policy::gpu(decoder()).unwrap());
+    vec![("reference", reference), ("fast", fast), ("accelerator", accelerator)]
 }
 
 #[test]
@@ -144,7 +160,7 @@ fn log_probs_and_gradients_equal_transformers() {
     for case in cases() {
         for (tune, logps, prefix) in [(Tune::Full, "logps", "gradient."), (adapter(), "adapted", "adapter_gradient.")] {
             let want: Vec<Vec<f64>> = numbers(&case.facts[logps]);
-            let gradients = case.under(prefix);
+            let gradients = case.gradients(prefix);
             let mut k = 0.0;
             let g: Vec<RowGradient> = want
                 .iter()
@@ -365,12 +381,89 @@ fn the_text_part_of_a_whole_model_is_read_and_the_rest_is_said() {
     }
 }
 
+/// A folder as transformers 5 writes it with `save_original_format=False`: the experts of a layer in one tensor.
+#[test]
+fn experts_in_one_tensor_are_read_as_experts_one_by_one() {
+    for case in cases().into_iter().filter(|case| ["mixtral", "qwen3_moe_mixed"].contains(&case.name.as_str())) {
+        let home = tempfile::tempdir().unwrap();
+        case.save(home.path(), &case.facts["config"], |name| name.replace("block_sparse_moe.gate", "mlp.gate"));
+        let file = home.path().join("model.safetensors");
+        let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+        let (sets, names) = (case.config.clone(), case.config.family.names.experts.each);
+        for i in (0..sets.layers).filter(|i| sets.experts_of(*i).is_some()) {
+            let mut taken = |which: usize| -> Vec<Tensor> {
+                let name = |expert: usize| {
+                    format!("model.layers.{i}.{}.weight", names[which].hf.replace("{}", &expert.to_string()))
+                };
+                (0..sets.layer.experts.as_ref().unwrap().count).map(|e| tensors.remove(&name(e)).unwrap()).collect()
+            };
+            let [gate, up, down] = [taken(0), taken(1), taken(2)];
+            let both: Vec<Tensor> = gate.iter().zip(&up).map(|(g, u)| Tensor::cat(&[g, u], 0).unwrap()).collect();
+            tensors.insert(format!("model.layers.{i}.mlp.experts.gate_up_proj"), Tensor::stack(&both, 0).unwrap());
+            tensors.insert(format!("model.layers.{i}.mlp.experts.down_proj"), Tensor::stack(&down, 0).unwrap());
+        }
+        candle_core::safetensors::save(&tensors, &file).unwrap();
+        let model = LanguageModel::open(home.path()).unwrap();
+        assert!(model.notes.iter().any(|note| note.contains("experts")), "{:?}", model.notes);
+        let memory = Weights::memory(tensors.clone(), Path::new("toy"), &Device::Cpu, DType::F32);
+        for mut weights in [model.weights(&Device::Cpu, DType::F32).unwrap(), memory] {
+            let decoder = Decoder::new(&model.config, &mut weights, &Tune::None).unwrap();
+            let scores = Policy::new(decoder).unwrap().score(&case.batch(), false).unwrap();
+            let want: Vec<Vec<f64>> = numbers(&case.facts["logps"]);
+            for (got, want) in scores.rows.iter().flat_map(|row| &row.logp).zip(want.iter().flatten()) {
+                assert!((got - want).abs() < 1e-4 * (1.0 + want.abs()), "{}: {got} and not {want}", case.name);
+            }
+        }
+        let name = "model.layers.0.mlp.experts.down_proj";
+        tensors.insert(name.to_owned(), tensors[name].narrow(0, 0, 1).unwrap());
+        let mut short = Weights::memory(tensors, Path::new("toy"), &Device::Cpu, DType::F32);
+        let refused = Decoder::new(&model.config, &mut short, &Tune::None).err().unwrap().to_string();
+        assert!(refused.contains("layers.0") && refused.contains("experts.1."), "{refused}");
+    }
+}
+
+/// GPT-2 as its authors' folder holds it: without the head's class before the names, and with masks among the tensors.
+#[test]
+fn gpt_2_is_read_and_merged_without_its_heads_class_in_the_names() {
+    let case = cases().into_iter().find(|case| case.name == "gpt2").unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let [base, ckpt, out] = ["base", "ckpt", "out"].map(|name| home.path().join(name));
+    std::fs::create_dir(&base).unwrap();
+    std::fs::create_dir(&ckpt).unwrap();
+    case.save(&base, &case.facts["older"], |name| name.trim_start_matches("transformer.").to_owned());
+    let model = LanguageModel::open(&base).unwrap();
+    assert!(model.notes.iter().any(|note| note.contains("resid_pdrop=0.1")), "{:?}", model.notes);
+    let mut spec = LoraSpec::plain(2, 4.0);
+    spec.targets = vec!["o_proj".into()];
+    let decoder = model.decoder(&Device::Cpu, &Tune::Lora(spec)).unwrap();
+    let adapted: Vec<&str> = decoder.trainables().iter().map(|(name, _)| name.as_str()).take(2).collect();
+    assert_eq!(adapted, ["transformer.h.0.attn.c_proj.lora_A.weight", "transformer.h.0.attn.c_proj.lora_B.weight"]);
+    let decoder = case.decoder(&adapter());
+    Trained::write(&ckpt, &adapter(), decoder.trainables()).unwrap();
+    let from = ModelRef { name: "base".into(), path: base.display().to_string() };
+    let mut events: Vec<RunEvent> = Vec::new();
+    merge::to_hf(&from, &ckpt, &out, merge::ExportPart::Policy, Precision::Exact, &mut events).unwrap();
+    let held = candle_core::safetensors::load(out.join("model.safetensors"), &Device::Cpu).unwrap();
+    assert_eq!(held["transformer.h.0.attn.c_attn.weight"].dims(), [16, 48]);
+    let merged = Policy::new(LanguageModel::open(&out).unwrap().decoder(&Device::Cpu, &Tune::None).unwrap()).unwrap();
+    let want: Vec<Vec<f64>> = numbers(&case.facts["adapted"]);
+    for (row, want) in merged.score(&case.batch(), true).unwrap().rows.iter().zip(&want) {
+        for (got, want) in row.logp.iter().zip(want) {
+            assert!((got - want).abs() < 2e-4 * (1.0 + want.abs()), "{got} and not {want}");
+        }
+    }
+    let long = Batch::new(vec![Row::new(vec![5; 65], vec![1])]);
+    let refused = merged.score(&long, true).unwrap_err().to_string();
+    assert!(refused.contains("64 positions"), "{refused}");
+}
+
 #[test]
 fn a_target_that_the_model_does_not_have_is_named_with_those_that_it_has() {
     let all = cases();
     let of = |name: &str| all.iter().find(|case| case.name == name).unwrap();
     for (name, target, modules) in [
         ("phi3", "q_proj", "qkv_proj, o_proj, gate_up_proj, down_proj"),
+        ("mixtral", "gate_proj", "q_proj, k_proj, v_proj, o_proj"),
         ("granite", "qkv_proj", "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"),
     ] {
         let Tune::Lora(mut spec) = adapter() else { panic!("an adapter") };

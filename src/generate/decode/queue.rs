@@ -158,7 +158,8 @@ impl Queue {
     }
 
     fn prefill(&mut self, request: PromptRequest, decode: &PackedDecoder) -> Result<Prefilled, Error> {
-        let PromptRequest { number, prompt, rngs, sampler } = request;
+        let PromptRequest { number, prompt, rngs, mut sampler } = request;
+        sampler.max_new_tokens = sampler.max_new_tokens.min(decode.config().room_after(prompt.len()));
         let (kv, logits) = decode.prefill(&prompt)?;
         let mut waiting: VecDeque<_> = rngs.into_iter().enumerate().collect();
         if sampler.max_new_tokens == 0 {

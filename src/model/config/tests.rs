@@ -173,6 +173,23 @@ fn a_familys_unread_and_contradictory_fields_are_refused_by_name() {
             r#""model_type":"gpt_neox","num_key_value_heads":4,"rope_parameters":{"partial_rotary_factor":0.2}"#.into(),
             "3 is odd",
         ),
+        (r#""model_type":"mixtral","output_router_logits":true"#.into(), "output_router_logits"),
+        (r#""model_type":"mixtral","router_jitter_noise":0.1"#.into(), "router_jitter_noise=0.1"),
+        (r#""model_type":"mixtral","num_experts_per_tok":9"#.into(), "is 9, but the model has 8 experts"),
+        (r#""model_type":"qwen3_moe","num_experts":123456789"#.into(), "`num_experts=123456789`"),
+        (r#""model_type":"qwen3_moe","mlp_only_layers":[-1]"#.into(), "`mlp_only_layers` is [-1]"),
+        (r#""model_type":"qwen3_moe","decoder_sparse_step":0"#.into(), "`decoder_sparse_step` is 0"),
+        (r#""model_type":"qwen2_moe","use_sliding_window":true"#.into(), "use_sliding_window"),
+        (r#""model_type":"olmoe","clip_qkv":8"#.into(), "clip_qkv"),
+        (r#""model_type":"llama","num_local_experts":8"#.into(), "num_local_experts"),
+        (r#""model_type":"gpt2","num_key_value_heads":4,"add_cross_attention":true"#.into(), "add_cross_attention"),
+        (
+            r#""model_type":"gpt2","num_key_value_heads":4,"scale_attn_by_inverse_layer_idx":true"#.into(),
+            "scale_attn_by_inverse_layer_idx",
+        ),
+        (r#""model_type":"gpt2""#.into(), "`num_key_value_heads=2`"),
+        (r#""model_type":"gpt2","num_key_value_heads":4,"n_layer":"two""#.into(), "`n_layer` is \"two\""),
+        (r#""model_type":"gpt2","num_key_value_heads":4,"n_positions":null"#.into(), "longest context"),
         (r#""model_type":"gpt_neox""#.into(), "2 key heads of 4 query heads"),
         (r#""model_type":"granite","logits_scaling":0"#.into(), "logits_scaling"),
     ] {
@@ -191,4 +208,27 @@ fn the_text_part_of_a_whole_model_has_the_tokens_beside_it() {
     let message =
         Config::parse(r#"{"model_type":"gemma3","vision_config":{}}"#, Path::new("c")).unwrap_err().to_string();
     assert!(message.contains("`gemma3`"), "{message}");
+}
+
+#[test]
+fn the_layers_with_experts_are_those_that_the_class_gives_them() {
+    let of = |rest: &str| {
+        let config = parse(&format!(r#""model_type":"qwen3_moe","num_hidden_layers":6,{rest}"#)).unwrap();
+        let layers = (0..6).filter(|i| config.experts_of(*i).is_some()).collect::<Vec<_>>();
+        (layers, config.parameters())
+    };
+    let counted = |rest: &str| {
+        let config = parse(&format!(r#""model_type":"qwen3_moe","num_hidden_layers":6,{rest}"#)).unwrap();
+        config.tensors().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum::<u64>()
+    };
+    for (rest, layers) in [
+        (r#""num_experts":3,"num_experts_per_tok":1"#, vec![0, 1, 2, 3, 4, 5]),
+        (r#""num_local_experts":3,"num_experts_per_tok":1,"mlp_only_layers":[]"#, vec![0, 1, 2, 3, 4, 5]),
+        (r#""num_experts":3,"num_experts_per_tok":1,"decoder_sparse_step":2"#, vec![1, 3, 5]),
+        (r#""num_experts":3,"num_experts_per_tok":1,"decoder_sparse_step":2,"mlp_only_layers":[3,0]"#, vec![1, 5]),
+        (r#""num_experts":3,"num_experts_per_tok":1,"mlp_only_layers":[5]"#, vec![0, 1, 2, 3, 4]),
+        (r#""num_experts":0"#, vec![]),
+    ] {
+        assert_eq!(of(rest), (layers, counted(rest)), "{rest}");
+    }
 }

@@ -270,14 +270,15 @@ pub(super) fn forward(
         gate_up.fill(1.0);
     }
     low.push(low_o);
-    for (module, first) in columns(&layer.gate_up) {
+    let mlp = layer.dense()?;
+    for (module, first) in columns(&mlp.gate_up) {
         let at = Columns { stride: 2 * c.ff, first };
         low.push(linear::forward(context, module, &h, &mut gate_up, at, WriteMode::Overwrite)?);
     }
     drop(h);
     let mut inner = arena.take(n * c.ff);
     gate::gated(c.layer.activation, &gate_up, c.ff, &mut inner);
-    let (y, low_down, down_raw) = residual(context, &layer.down, layer.mlp_out_norm.as_ref(), &inner, &mid)?;
+    let (y, low_down, down_raw) = residual(context, &mlp.down, layer.mlp_out_norm.as_ref(), &inner, &mid)?;
     if let Some(save) = save {
         low.push(low_down);
         *save = Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low });
@@ -323,10 +324,10 @@ pub(super) fn backward(
     let Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low }) = activations else {
         return Err(Error::Invalid("a layer's activations were not saved; this is a bug".into()));
     };
-    let mut low = low.into_iter();
+    let (mlp, mut low) = (layer.dense()?, low.into_iter());
     let low_qkv: Vec<_> = low.by_ref().take(layer.qkv.len()).collect();
     let low_o = low.next().flatten();
-    let low_gate_up: Vec<_> = low.by_ref().take(layer.gate_up.len()).collect();
+    let low_gate_up: Vec<_> = low.by_ref().take(mlp.gate_up.len()).collect();
     let low_down = low.next().flatten();
     let all = Columns::all(c.hidden);
 
@@ -337,7 +338,7 @@ pub(super) fn backward(
     let mut dinner = arena.take(n * c.ff);
     let through = (&inner[..], low_down.as_ref());
     let to = (&mut dinner[..], WriteMode::Overwrite);
-    linear::backward(context, &layer.down, through, (ddown.as_deref().unwrap_or(upstream), all), to, grads)?;
+    linear::backward(context, &mlp.down, through, (ddown.as_deref().unwrap_or(upstream), all), to, grads)?;
     drop((inner, ddown));
     let mut dboth = arena.take(n * 2 * c.ff);
     gate::gated_back(activation, &gate_up, c.ff, &dinner, &mut dboth);
@@ -346,7 +347,7 @@ pub(super) fn backward(
     let before = layer.before_mlp(c.layer.shared_norm);
     let h = BlockInput::new(context, before, mlp_input)?;
     let mut dh = arena.take(n * c.hidden);
-    input_gradient(context, &layer.gate_up, (&h, &low_gate_up), (&dboth, 2 * c.ff), &mut dh, grads)?;
+    input_gradient(context, &mlp.gate_up, (&h, &low_gate_up), (&dboth, 2 * c.ff), &mut dh, grads)?;
     drop((h, dboth));
     // In parallel the feed-forward's part does not go through attention.
     let mut beside = if c.layer.parallel { Some(arena.zeros(n * c.hidden)) } else { None };

@@ -13,6 +13,8 @@ use std::ops::Range;
 pub(super) enum Slot {
     /// The embedding (V, H), and a tied head.
     Embedding,
+    /// Learned position embeddings, (context, H).
+    Positions,
     /// An untied head (V, H).
     Head,
     /// The final norm (H).
@@ -83,6 +85,7 @@ impl CudaGradients {
         let mut grads = Self::default();
         let mut whole = |var: Option<&Var>, slot| grads.register(var, slot, None, None, 1.0);
         whole(decoder.trained_embedding(), Slot::Embedding);
+        whole(decoder.positions().and_then(|table| table.trained()), Slot::Positions);
         if decoder.trained_embedding().map(|v| v.as_tensor().id()) != decoder.trained_head().map(|v| v.as_tensor().id())
         {
             whole(decoder.trained_head(), Slot::Head);
@@ -173,11 +176,13 @@ impl CudaGradients {
 
 /// The modules of a group.
 pub(super) fn modules_of(layer: &Layer, group: ModuleGroup) -> Vec<&Linear> {
+    // A layer with experts is not computed here.
+    let mlp = layer.dense().ok();
     match group {
         ModuleGroup::Qkv => layer.qkv.iter().collect(),
         ModuleGroup::Query | ModuleGroup::Key => Vec::new(),
         ModuleGroup::Out => vec![&layer.o],
-        ModuleGroup::GateUp => layer.gate_up.iter().collect(),
-        ModuleGroup::Down => vec![&layer.down],
+        ModuleGroup::GateUp => mlp.into_iter().flat_map(|mlp| &mlp.gate_up).collect(),
+        ModuleGroup::Down => mlp.into_iter().map(|mlp| &mlp.down).collect(),
     }
 }

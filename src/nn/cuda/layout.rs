@@ -18,6 +18,8 @@ pub(super) struct DeviceLayout {
     pub(super) places: BatchLayout,
     /// The tokens, (tokens).
     pub(super) ids: Tensor,
+    /// Each token's position in its row or document, (tokens).
+    pub(super) positions: Tensor,
     /// The packed position that predicts each scored token, (n).
     pub(super) from: Tensor,
     /// Each scored token, (n).
@@ -70,6 +72,7 @@ impl DeviceLayout {
         };
         Ok(Self {
             ids: Tensor::from_slice(&at.ids, n, device)?,
+            positions: indices(&at.positions)?,
             from: indices(&at.from)?,
             target: Tensor::from_slice(&at.target, at.target.len(), device)?,
             valued: indices(&at.valued)?,

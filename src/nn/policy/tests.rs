@@ -254,7 +254,7 @@ fn recomputing_layers_equals_plain_backpropagation() {
         let d = policy.decoder();
         let (ids, scored) = PaddedBatch::pack(d, &batch).unwrap();
         let rope = d.rope_and_mask(&[ids.dim(1).unwrap()], ids.dim(1).unwrap()).unwrap();
-        let mut x = d.embed(&ids, true).unwrap();
+        let mut x = d.embed(&ids, (0, &[]), true).unwrap();
         for i in 0..d.depth() {
             x = d.layer(i, &x, &rope, &pass).unwrap();
         }

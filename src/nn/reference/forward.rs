@@ -6,9 +6,11 @@
 //! **Invariants.** Right padding changes no value: attention is causal, and no real token attends to a later one. With the adapter
 //! off, the computation is the base model's, bit for bit.
 
+use super::activation::activated;
+use super::experts;
 use crate::model::config::Config;
 use crate::model::error::Error;
-use crate::model::layer::Activation;
+use crate::model::feed_forward::{FeedForward, Mlp};
 use crate::nn::decoder::{Decoder, Layer};
 use crate::nn::frozen;
 use crate::nn::inference;
@@ -87,13 +89,25 @@ impl Cache {
 }
 
 impl Decoder {
-    /// Token ids (B, T) to embeddings (B, T, H).
-    pub(in crate::nn) fn embed(&self, ids: &Tensor, grad: bool) -> Result<Tensor, Error> {
+    /// Token ids (B, T) to embeddings (B, T, H). `first` is the position of each row's first token; `starts` are those where a row's
+    /// documents begin, if it has several.
+    pub(in crate::nn) fn embed(
+        &self,
+        ids: &Tensor,
+        (first, starts): (usize, &[usize]),
+        grad: bool,
+    ) -> Result<Tensor, Error> {
         let (b, t) = ids.dims2()?;
         let rows = self.embedding().tensor(grad).index_select(&ids.flatten_all()?, 0)?.to_dtype(self.dtype())?;
         let scale = self.config().embedding_scale;
         let rows = if scale == 1.0 { rows } else { (rows * scale)? };
-        Ok(rows.reshape((b, t, self.config().hidden))?)
+        let rows = rows.reshape((b, t, self.config().hidden))?;
+        let Some(table) = self.positions() else { return Ok(rows) };
+        let start = |i: usize| starts.iter().rev().find(|s| **s <= i).copied().unwrap_or(0);
+        let places: Vec<u32> = (0..t).map(|i| (first + i - start(i)) as u32).collect();
+        self.check_position(places.iter().max().map_or(0, |last| *last as usize))?;
+        let places = Tensor::new(places, ids.device())?;
+        Ok(rows.broadcast_add(&table.tensor(grad).index_select(&places, 0)?.to_dtype(self.dtype())?)?)
     }
 
     /// One layer: (B, T, H) to (B, T, H).
@@ -206,7 +220,7 @@ impl Decoder {
         let (_, t) = ids.dims2()?;
         let pass = Pass::plain(adapter);
         let rope = self.rope_and_mask_after(cache.len, t)?;
-        let mut x = self.embed(ids, false)?;
+        let mut x = self.embed(ids, (cache.len, &[]), false)?;
         for (layer, layer_cache) in self.layers().iter().zip(&cache.layers) {
             x = layer.forward(&x, &rope, &pass, self.config(), Some((layer_cache, cache.len)))?;
         }
@@ -294,7 +308,6 @@ impl Layer {
         let a = attend(&q, &k, &v, mask.as_ref(), c, pass)?;
         let a = a.transpose(1, 2)?.reshape((b, t, c.heads * c.head_dim))?;
         let o = self.qkv.len();
-        let down = o + 1 + self.gate_up.len();
         let scaled = |y: Tensor| match c.layer.residual_scale {
             1.0 => Ok(y),
             scale => y.affine(scale, 0.0),
@@ -304,33 +317,26 @@ impl Layer {
         let before = self.before_mlp(c.layer.shared_norm);
         let h = if c.layer.parallel { x.clone() } else { mid.clone() };
         let h = before.map_or(Ok(h.clone()), |norm| norm.forward(&h, pass))?;
-        let widths = if c.layer.gated { &[c.ff, c.ff][..] } else { &[c.ff] };
-        let inner = match &through(&self.gate_up, o + 1, &h, widths)?[..] {
-            [gate, up] => (activated(gate, c.layer.activation)? * up)?,
-            [only] => activated(only, c.layer.activation)?,
-            _ => return Err(Error::Invalid("gate and up are missing; this is a bug".into())),
+        let more = match (&self.mlp, &c.layer.experts) {
+            (FeedForward::Dense(Mlp { gate_up, down }), _) => {
+                let widths = if c.layer.gated { &[c.ff, c.ff][..] } else { &[c.ff] };
+                let inner = match &through(gate_up, o + 1, &h, widths)?[..] {
+                    [gate, up] => (activated(gate, c.layer.activation)? * up)?,
+                    [only] => activated(only, c.layer.activation)?,
+                    _ => return Err(Error::Invalid("gate and up are missing; this is a bug".into())),
+                };
+                down.forward(&inner, pass, dora_scale(o + 1 + gate_up.len()))?
+            }
+            (FeedForward::Experts(all), Some(spec)) => experts::forward(all, spec, c.layer.activation, &h, pass)?,
+            _ => return Err(Error::Invalid("the model names no experts; this is a bug".into())),
         };
-        Ok((&mid + scaled(normed(&self.mlp_out_norm, self.down.forward(&inner, pass, dora_scale(down))?)?)?)?)
+        Ok((&mid + scaled(normed(&self.mlp_out_norm, more)?)?)?)
     }
 }
 
 /// Queries, keys and values.
 fn three(parts: Vec<Tensor>) -> Result<[Tensor; 3], Error> {
     parts.try_into().map_err(|_| Error::Invalid("queries, keys or values are missing; this is a bug".into()))
-}
-
-/// The function on the feed-forward's gate.
-fn activated(x: &Tensor, activation: Activation) -> Result<Tensor, Error> {
-    Ok(match activation {
-        Activation::Silu => x.silu()?,
-        Activation::Gelu => (x * ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?)?.affine(0.5, 0.0)?,
-        Activation::GeluTanh => {
-            let inner = ((x + (x.sqr()? * x)?.affine(0.044_715, 0.0)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
-            (x * (inner.tanh()? + 1.0)?)?.affine(0.5, 0.0)?
-        }
-        Activation::Relu => x.relu()?,
-        Activation::ReluSquared => x.relu()?.sqr()?,
-    })
 }
 
 /// Rotary positions (Su et al. 2021) in the half-split order of Hugging Face: x (B, heads, T, hd), of which the first numbers

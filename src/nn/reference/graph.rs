@@ -4,6 +4,7 @@ use crate::model::error::Error;
 use crate::nn::contract::Gradients;
 use crate::nn::decoder::Decoder;
 use crate::nn::frozen;
+use crate::nn::linear::{Linear, Weight};
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId, Var};
 use std::collections::HashMap;
@@ -25,6 +26,20 @@ impl Graph {
     pub(super) fn take(&mut self) -> Gradients {
         let fresh = Gradients::none(self.index.len());
         std::mem::replace(&mut self.gradients, fresh)
+    }
+
+    /// Gives an expert's modules that no token went through a gradient of 0, if others of the layer have one: the optimizer's moments
+    /// decay in all, as where the experts of a layer are one parameter.
+    pub(super) fn fill<'a>(&mut self, modules: impl Iterator<Item = &'a Linear>) -> Result<(), Error> {
+        let trained = |module: &'a Linear| [Some(&module.weight), module.bias.as_ref()];
+        let vars: Vec<&Var> = modules.flat_map(trained).flatten().filter_map(Weight::trained).collect();
+        let number = |var: &'a Var| self.index.get(&var.as_tensor().id()).map(|i| (*i, var));
+        let all: Vec<(usize, &Var)> = vars.into_iter().filter_map(number).collect();
+        let (some, none): (Vec<_>, Vec<_>) = all.into_iter().partition(|(i, _)| self.gradients.get(*i).is_some());
+        for (i, var) in none.into_iter().filter(|_| !some.is_empty()) {
+            self.gradients.add_all(&[(i, &var.as_detached_tensor().zeros_like()?)])?;
+        }
+        Ok(())
     }
 
     /// Whether `var` is among the trainables.

@@ -19,7 +19,7 @@ pub(in crate::nn) struct PaddedBatch {
     /// Count per row.
     pub(in crate::nn) value_counts: Vec<usize>,
     /// Starts of the documents, if one row holds several.
-    starts: Vec<usize>,
+    pub(super) starts: Vec<usize>,
     /// Tokens of each row.
     lengths: Vec<usize>,
     /// The logits' factor / temperature.

@@ -24,13 +24,13 @@ const LEAST: usize = 3;
 /// twice as many backward, halved by the causal mask. Norms, RoPE, activations and adapter products are not counted.
 pub(super) fn flops(c: &Config, tune: &Tune, examples: &[&Example]) -> Flops {
     let passes = passes(tune);
-    let linear = weights_per_layer(c);
+    let linear = weights_per_token(c);
     let rows = || examples.iter().flat_map(|e| &e.rows);
     let tokens: usize = rows().map(|r| r.ids.len()).sum();
     let scored: usize = examples.iter().map(|e| e.scored()).sum();
     let squares: f64 = rows().map(|r| (r.ids.len() as f64).powi(2)).sum();
     Flops {
-        linear: passes * 2.0 * (linear * c.layers) as f64 * tokens as f64,
+        linear: passes * 2.0 * linear as f64 * tokens as f64,
         head: passes * 2.0 * (c.hidden * c.vocab) as f64 * scored as f64,
         attention: 3.0 * 2.0 * (c.layers * c.heads * c.head_dim) as f64 * squares,
     }
@@ -41,9 +41,9 @@ fn passes(tune: &Tune) -> f64 {
     if *tune == Tune::Full { 3.0 } else { 2.0 }
 }
 
-/// The weights of a layer's linear modules.
-fn weights_per_layer(c: &Config) -> usize {
-    c.linears().iter().map(|spec| spec.width * spec.out).sum()
+/// The weights that each token is multiplied with in the linear modules of all layers.
+fn weights_per_token(c: &Config) -> usize {
+    (0..c.layers).flat_map(|i| c.modules_of_token(i)).map(|(spec, times)| times * spec.width * spec.out).sum()
 }
 
 /// The measured products of a model.
@@ -95,8 +95,8 @@ impl ProductLimit {
             Ok(a_row)
         };
         let mut linear = 0.0;
-        for spec in c.linears() {
-            linear += seconds(spec.target(), spec.width, spec.out)? * c.layers as f64;
+        for (spec, times) in (0..c.layers).flat_map(|i| c.modules_of_token(i)) {
+            linear += seconds(spec.target(), spec.width, spec.out)? * times as f64;
         }
         let head = seconds("head", c.hidden, c.vocab)?;
         Ok(Self { figures, linear, head, passes: passes(tune) })
@@ -104,8 +104,8 @@ impl ProductLimit {
 
     /// Seconds of a step's matrix products at this speed, without attention.
     pub(super) fn seconds(&self, c: &Config, flops: &Flops) -> f64 {
-        let per_token = weights_per_layer(c);
-        let tokens = flops.linear / (self.passes * 2.0 * (per_token * c.layers) as f64);
+        let per_token = weights_per_token(c);
+        let tokens = flops.linear / (self.passes * 2.0 * per_token as f64);
         let scored = flops.head / (self.passes * 2.0 * (c.hidden * c.vocab) as f64);
         tokens * self.linear + scored * self.head
     }

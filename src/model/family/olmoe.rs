@@ -1,0 +1,40 @@
+//! OLMoE: experts, and norms over all queries and all keys.
+
+use crate::model::expert_fields::{self, ExpertFields};
+use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::layer::{ExpertSpec, LayerPattern, LayerSpec, QkNorm};
+
+pub static FAMILY: Family = Family {
+    model_types: &["olmoe"],
+    models: "OLMoE 1B-7B",
+    class: "OlmoeForCausalLM",
+    classifier: None,
+    layer: || LayerSpec {
+        qk_norm: QkNorm::Width,
+        experts: Some(ExpertSpec {
+            count: 64,
+            chosen: 8,
+            width: 2048,
+            normalised: false,
+            shared: None,
+            layers: LayerPattern::All,
+        }),
+        ..LayerSpec::default()
+    },
+    read: |f, layer| {
+        let bias = f.flag("attention_bias", false);
+        (layer.qkv_bias, layer.o_bias) = (bias, bias);
+        if f.get("clip_qkv").is_some() {
+            return Err(
+                f.refuse("`clip_qkv`", "queries, keys and values are not clipped here; only null is implemented")
+            );
+        }
+        let fields = ExpertFields { width: "intermediate_size", normalised: true, some_layers: false };
+        expert_fields::read(f, layer, &fields)
+    },
+    // `OlmoeConfig` (`models/olmoe/configuration_olmoe.py`).
+    defaults: Defaults { context: 4096, rms_eps: 1e-5, ..Defaults::LLAMA },
+    embedding_scale: |_| 1.0,
+    names: TensorNames::COMMON,
+    gguf: GgufFamily::NONE,
+};
