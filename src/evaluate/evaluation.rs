@@ -15,7 +15,7 @@ use crate::domain::{
     Contestant, EvalAnswer, EvalState, Finding, Fold64, ItemKey, Measurement, Metrics, Plan, RunId, Sampler, Severity,
     answer_after_thoughts, hash64,
 };
-use crate::generate::server::ServerAnswers;
+use crate::generate::server::{Asking, ServerAnswers};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
@@ -23,6 +23,7 @@ use crate::protocol::{DroppedRows, EvalSpec, Rendering, RunEvent};
 use candle_core::Device;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod judges;
@@ -60,6 +61,8 @@ pub struct EvalInputs<'a> {
     pub gates: Vec<Vec<GateSetInput>>,
     /// What computes.
     pub device: Device,
+    /// The process that asks for the contestants' answers, where one is behind a server.
+    pub asking: Option<Arc<Asking>>,
 }
 
 /// A suite with its items.
@@ -118,6 +121,7 @@ pub struct Evaluation {
     judges: JudgeInputs,
     gates: Vec<Vec<GateSetInput>>,
     device: Device,
+    asking: Option<Arc<Asking>>,
     state: EvalState,
     known: HashMap<String, Played>,
     phases: VecDeque<Phase>,
@@ -141,7 +145,7 @@ impl Evaluation {
         let EvalInputs {
             run, spec, texts, checkpoints, identities, rendering, past, known, judges, gates, device, ..
         } = inputs;
-        let EvalInputs { reward_renderings, trained, .. } = inputs;
+        let EvalInputs { reward_renderings, trained, asking, .. } = inputs;
         let mut suites = Vec::new();
         let mut left_out = Vec::new();
         for (suite_spec, text) in spec.suites.iter().zip(&texts) {
@@ -201,6 +205,7 @@ impl Evaluation {
             judges,
             gates,
             device,
+            asking,
             known: known.collect(),
             state: past,
             phases,

@@ -11,7 +11,7 @@ pub use super::generated::Generated;
 use super::growing::{CandidateParts, SoFar, growing};
 use super::pairing::{candidate_id, distinct, pairs};
 use super::sampler::draw;
-use super::server::{AskProcess, Servers};
+use super::server::{Asking, Servers};
 use crate::domain::{Completion, Finding, Finish, Metrics, Prompt, RunId, Sampler, Severity, hash64};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -26,6 +26,7 @@ use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Continues one prompt once per random generator, in one batch: one prefill, then one step per token for the unfinished
@@ -255,13 +256,13 @@ impl Sampling {
         Ok(self)
     }
 
-    /// Asks the run's servers, through `process` where there is one; what an earlier worker logged of their answers is taken over,
+    /// Asks the run's servers, through the process `asking` where there is one; what an earlier worker logged of their answers is taken over,
     /// so that none is asked for again. A run with servers needs this.
     ///
     /// # Errors
     /// When a key is missing or a thread cannot be started.
-    pub fn asking(mut self, log: ServerLog, process: Option<AskProcess>) -> Result<Self, Error> {
-        self.servers = Servers::open(&self.run, &self.spec, self.next, process)?;
+    pub fn asking(mut self, log: ServerLog, asking: Option<Arc<Asking>>) -> Result<Self, Error> {
+        self.servers = Servers::open(&self.run, &self.spec, self.next, asking)?;
         if let Some(servers) = &mut self.servers {
             servers.remember(log, &self.prompts);
         }

@@ -19,6 +19,6 @@ pub use answers::{RemoteAnswer, ServerAnswers};
 pub use client::{Client, look_up, names};
 pub use fault::{FaultKind, ServerFault};
 pub use letters::{LetterServer, Letters, letters_of};
-pub use relay::{AskProcess, Ends, ask_all};
+pub use relay::{Asking, Ends, ask_all};
 pub use reply::read_answer;
 pub(crate) use source::Servers;

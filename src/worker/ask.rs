@@ -1,4 +1,4 @@
-//! `worker ask DIR`: the process that sends a sampling run's requests to its servers and outlives the worker.
+//! `worker ask DIR`: the process that sends a run's requests for answers to its servers and outlives the worker.
 //!
 //! Owns how it is started and where it keeps answers. A worker that is killed leaves it: it waits for the answers under way, writes
 //! them to `asked.jsonl` and ends; the next worker takes them from there. Refuses to write anything else of the run.
@@ -8,13 +8,13 @@ use super::log::Log;
 use super::out::note;
 use super::process::leave;
 use crate::domain::{Finding, Severity};
-use crate::generate::server::{AskProcess, ask_all};
-use crate::model;
-use crate::protocol::RunEvent;
+use crate::generate::server::{Asking, Ends, ask_all};
+use crate::protocol::{RunEvent, RunSpec};
 use crate::storage::{self, RunDir};
 use std::io::{BufRead, BufReader, Write, stdin, stdout};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the worker looks whether an earlier process has ended.
@@ -22,32 +22,38 @@ const POLL: Duration = Duration::from_millis(50);
 /// What the process says before it takes requests.
 const READY: &str = "ready";
 
-/// How a run has a process that asks; none in this program's unit tests, which are another program.
-pub(super) fn process(run: &RunDir) -> Option<AskProcess> {
-    if cfg!(test) {
-        return None;
+/// A run's process that asks, just started; none for a run without servers, and in this program's unit tests, which are another
+/// program. An earlier worker's must have ended.
+///
+/// # Errors
+/// When it cannot be started, or what an earlier one kept cannot be read.
+pub(super) fn process(run: &RunDir, spec: &RunSpec) -> Result<Option<Arc<Asking>>, Error> {
+    if cfg!(test) || spec.servers().is_empty() {
+        return Ok(None);
     }
-    let (asked, dir) = (run.asked(), run.path().to_owned());
-    let lines = move || asked.lines().map_err(|e| model::Error::Invalid(e.to_string()));
-    let start = move || {
-        // The running program itself, even where its file has been replaced since.
-        let own = Path::new("/proc/self/exe");
-        let exe = if own.exists() { own.to_owned() } else { std::env::current_exe()? };
-        let mut command = Command::new(exe);
-        command.args(["worker", "ask"]).arg(&dir).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let ends = child.stdin.take().zip(child.stdout.take());
-        let (input, output) = ends.ok_or_else(|| std::io::Error::other("it has no pipes"))?;
-        let mut output = BufReader::new(output);
-        // Requests go to a process that holds its lock: one that ends before has sent none.
-        let mut first = String::new();
-        output.read_line(&mut first)?;
-        if first.trim_end() != READY {
-            return Err(std::io::Error::other("it ended at its start"));
-        }
-        Ok((Box::new(input) as _, Box::new(output) as _))
-    };
-    Some(AskProcess { kept: Box::new(lines), start: Box::new(start) })
+    let lines = run.asked().lines()?;
+    let ends = start(run.path())
+        .map_err(|e| Error::Failed(format!("cannot start the process that asks the servers: {e}; resume the run")))?;
+    Ok(Some(Asking::new(&lines, ends)?))
+}
+
+fn start(dir: &Path) -> std::io::Result<Ends> {
+    // The running program itself, even where its file has been replaced since.
+    let own = Path::new("/proc/self/exe");
+    let exe = if own.exists() { own.to_owned() } else { std::env::current_exe()? };
+    let mut command = Command::new(exe);
+    command.args(["worker", "ask"]).arg(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let ends = child.stdin.take().zip(child.stdout.take());
+    let (input, output) = ends.ok_or_else(|| std::io::Error::other("it has no pipes"))?;
+    let mut output = BufReader::new(output);
+    // Requests go to a process that holds its lock: one that ends before has sent none.
+    let mut first = String::new();
+    output.read_line(&mut first)?;
+    if first.trim_end() != READY {
+        return Err(std::io::Error::other("it ended at its start"));
+    }
+    Ok((Box::new(input) as _, Box::new(output) as _))
 }
 
 /// Waits until an earlier worker's process has its answers. Nothing is asked of the servers before: some drop the answer that they
@@ -81,7 +87,6 @@ pub(super) fn wait(run: &RunDir, log: &mut Log) -> Result<(), Error> {
 pub(super) fn ask(dir: &Path) -> Result<(), Error> {
     let run = RunDir::open(dir)?;
     leave().map_err(|e| storage::Error::io("listen to signals for", run.path(), e))?;
-    let servers = run.resolved_spec()?.servers().into_iter().cloned().collect::<Vec<_>>();
     let Some(mut kept) = run.asked().writer()? else {
         return Err(Error::Failed(format!("another process asks the servers of run {}", run.id())));
     };
@@ -91,5 +96,5 @@ pub(super) fn ask(dir: &Path) -> Result<(), Error> {
             note(&format!("an answer is kept by the worker alone: {e}"));
         }
     };
-    Ok(ask_all(&servers, stdin().lock(), stdout(), keep)?)
+    Ok(ask_all(stdin().lock(), stdout(), keep)?)
 }

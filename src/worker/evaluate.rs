@@ -1,6 +1,7 @@
 //! An evaluation run: its inputs opened, its log as the state it resumes from. Owns that glue; refuses the evaluation itself.
 
 use super::adapters::held;
+use super::ask;
 use super::drive::{Saving, Work, WorkOutcome};
 use super::error::Error;
 use super::inputs::{CheckedInputs, check_or_record, dated, newest, recorded_checkpoint};
@@ -25,9 +26,12 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec, eval: &'a EvalSpec
     Prepared {
         device: device.as_ref().map_or_else(|_| spec.device.clone(), nn::describe),
         open: Box::new(move |past, _, log| {
+            ask::wait(run, log)?;
             let texts = eval.suites.iter().map(|suite| text(run, &suite.data)).collect::<Result<_, Error>>()?;
             let gates = eval.judges.iter().map(|judge| gates(run, &judge.gate)).collect::<Result<_, Error>>()?;
             let bound = check_or_record(run, spec, past, log)?;
+            // A judge's single letters are asked for by the worker itself.
+            let remote = [&eval.a, &eval.b].iter().any(|side| side.server.is_some());
             let inputs = EvalInputs {
                 run: spec.id.clone(),
                 spec: eval,
@@ -46,6 +50,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec, eval: &'a EvalSpec
                     warnings: circles(run, eval)?,
                 },
                 gates,
+                asking: if remote { ask::process(run, spec)? } else { None },
                 device: device?,
             };
             Ok(Box::new(EvalWork { evaluation: Evaluation::open(inputs)? }))

@@ -38,7 +38,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
                 let sampling = Sampling::open(&run.id(), sample, prompts, done, &adapters, &device?, log)?
                     .rendering(&bound.spec.inputs.rendering())?;
                 let asked = if sample.servers.is_empty() { ServerLog::default() } else { logged_answers(run)? };
-                let sampling = sampling.asking(asked, ask::process(run))?;
+                let sampling = sampling.asking(asked, ask::process(run, spec)?)?;
                 Ok(Box::new(SampleWork { run: run.clone(), sampling }))
             }),
         },

@@ -1,7 +1,7 @@
 //! Judges of evaluations, contestants behind servers, and blind judging by people: real processes.
 
 use crate::cli::{json, text, tiebreak};
-use crate::servers::{Server, events, found, run, session, tiny};
+use crate::servers::{Server, events, found, kill, run, session, tiny, until, worker_of};
 use crate::support::{Desk, envelopes, paint};
 use serde_json::{Value, json as object};
 use std::fs;
@@ -59,6 +59,32 @@ fn llmbar(home: &Path) -> String {
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("llmbar_natural.json"), Value::from(rows).to_string()).unwrap();
     folder.display().to_string()
+}
+
+#[test]
+fn an_evaluation_that_is_killed_sends_no_request_for_an_answer_twice() {
+    let server = Server::start();
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let prompts: Vec<String> = (0..16).map(|i| format!("slow {i}")).collect();
+    session(home, &prompts);
+    let (own, model) = (server.model(), tiny().display().to_string());
+    let (ok, _, err) = eval(home, &["--a", &own, "--b", &model, "--judge", "check:contains=Here", "--detach"]);
+    assert!(ok, "{err}");
+    let dir = run(home, "eval-1");
+    let starts = || events(&dir).iter().filter(|e| matches!(e, RunEvent::Started { .. })).count();
+    for kills in 1..=3 {
+        until("answers come", || answers(home, "eval-1", Contestant::A).len() >= 4 * kills);
+        kill(worker_of(&dir));
+        until("it is dead", || !dir.is_alive());
+        assert!(tiebreak(home, &["resume", "s/eval-1"]).status.success());
+        until("the next one starts", || starts() > kills);
+    }
+    until("it ends", || events(&dir).iter().any(|e| matches!(e, RunEvent::Finished { .. })));
+    assert!(prompts.iter().all(|p| server.counts()[p] == 1), "{:?}", server.counts());
+    assert_eq!(answers(home, "eval-1", Contestant::A).len(), 16);
+    let kept = found(&events(&dir), "answers_kept").map(|f| f.text.clone());
+    assert!(kept.is_some_and(|text| text.contains("came after the last worker had ended")));
 }
 
 #[test]

@@ -70,6 +70,7 @@ impl Bench<'_> {
             known: Vec::new(),
             judges: JudgeInputs::default(),
             device: Device::Cpu,
+            asking: None,
         })
         .unwrap()
     }

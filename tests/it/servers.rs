@@ -264,16 +264,16 @@ fn answered(dir: &RunDir) -> Vec<String> {
 }
 
 /// The process of the latest attempt.
-fn worker_of(dir: &RunDir) -> u32 {
+pub fn worker_of(dir: &RunDir) -> u32 {
     let pid = |e: &RunEvent| if let RunEvent::Started { pid, .. } = e { Some(*pid) } else { None };
     events(dir).iter().rev().find_map(pid).unwrap()
 }
 
-fn kill(pid: u32) {
+pub fn kill(pid: u32) {
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");

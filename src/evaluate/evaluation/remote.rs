@@ -25,7 +25,7 @@ impl Evaluation {
                 Some(server) => server,
                 none => {
                     let Some(server) = &self.spec.side(playing.side).server else { return Ok(false) };
-                    none.insert(ServerAnswers::open(server)?)
+                    none.insert(ServerAnswers::open(server, self.asking.as_ref())?)
                 }
             };
             if !server.is_idle() {
@@ -83,6 +83,14 @@ impl Evaluation {
                 reasons.join("; ")
             );
             sink.emit(finding("answers_missing", Severity::Warn, text, "Evaluate again to ask for them again."))?;
+        }
+        if server.kept() > 0 {
+            let text = format!(
+                "{} of {name} came after the last worker had ended and {} kept.",
+                counted(server.kept(), "answer"),
+                if server.kept() == 1 { "is" } else { "are" }
+            );
+            sink.emit(finding("answers_kept", Severity::Note, text, "Nothing needs to be done."))?;
         }
         if server.is_narrowed() {
             let text =

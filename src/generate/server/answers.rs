@@ -7,10 +7,13 @@ use super::ask::Ask;
 use super::client::Client;
 use super::fault::{FaultKind, ServerFault};
 use super::pool::{Arriving, AskResult, Requests};
-use crate::domain::{CompletionId, Finish, PromptBody, Sampler};
+use super::relay::Asking;
+use super::reply::ServerReply;
+use crate::domain::{CompletionId, Finish, PromptBody, Sampler, hash64};
 use crate::model::error::Error;
 use crate::protocol::ServerRef;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -42,19 +45,35 @@ pub struct ServerAnswers {
     /// Why answers are missing, and how many.
     missing: BTreeMap<String, usize>,
     narrowed: bool,
+    server: ServerRef,
+    asking: Option<Arc<Asking>>,
+    /// Answers that came after an earlier worker had ended, with their numbers.
+    ready: VecDeque<(usize, ServerReply)>,
+    kept: usize,
 }
 
 impl ServerAnswers {
-    /// Starts the threads that ask.
+    /// Starts the threads that ask, by themselves or through the process `asking`.
     ///
     /// # Errors
     /// When the key is missing or a thread cannot be started.
-    pub fn open(server: &ServerRef) -> Result<Self, Error> {
+    pub fn open(server: &ServerRef, asking: Option<&Arc<Asking>>) -> Result<Self, Error> {
         let (done, results) = channel();
         let arriving = Arriving::default();
-        let pool = Requests::start(0, Client::new(server)?, None, &done, &arriving)?;
-        let url = server.url.clone();
-        Ok(Self { url, pool, results, arriving, in_a_row: 0, missing: BTreeMap::new(), narrowed: false })
+        let pool = Requests::start(0, Client::new(server)?, asking, &done, &arriving)?;
+        Ok(Self {
+            url: server.url.clone(),
+            pool,
+            results,
+            arriving,
+            in_a_row: 0,
+            missing: BTreeMap::new(),
+            narrowed: false,
+            server: server.clone(),
+            asking: asking.cloned(),
+            ready: VecDeque::new(),
+            kept: 0,
+        })
     }
 
     /// Whether another request can be sent at once.
@@ -63,11 +82,25 @@ impl ServerAnswers {
         self.pool.pending < self.pool.width
     }
 
-    /// Asks for an answer.
+    /// Asks for an answer, unless it came after an earlier worker had ended.
     pub fn submit(&mut self, number: usize, prompt: PromptBody, sampler: Sampler, seed: u64) {
         // Servers take seeds of 31 bits.
-        let id = CompletionId::new(number.to_string());
-        self.pool.ask(Ask { id, place: (number, 0), prompt, sampler, seed: seed & 0x7fff_ffff });
+        let seed = seed & 0x7fff_ffff;
+        // The same in every attempt, whatever else is asked.
+        let what = serde_json::to_string(&(&self.server.url, &self.server.model, &prompt, &sampler, seed));
+        let id = CompletionId::new(format!("{:016x}", hash64(what.unwrap_or_default().as_bytes())));
+        if let Some(reply) = self.asking.as_ref().and_then(|asking| asking.take(&id)) {
+            self.kept += 1;
+            self.ready.push_back((number, reply));
+            return;
+        }
+        self.pool.ask(Ask { id, place: (number, 0), prompt, sampler, seed });
+    }
+
+    /// How many answers came after an earlier worker had ended.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.kept
     }
 
     /// The answers that arrive within a moment, with their numbers; none for one that cannot be had.
@@ -77,6 +110,9 @@ impl ServerAnswers {
     pub fn take(&mut self) -> Result<Vec<(usize, Option<RemoteAnswer>)>, Error> {
         let until = Instant::now() + SLICE;
         let mut out = Vec::new();
+        while let Some((number, reply)) = self.ready.pop_front() {
+            out.push(self.ended((number, 0), Ok(reply))?);
+        }
         while out.is_empty() && self.pool.pending > 0 {
             match self.results.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(asked) => out.push(self.result(asked)?),
@@ -93,11 +129,19 @@ impl ServerAnswers {
         self.pool.pending -= 1;
         self.arriving.forget(asked.place);
         self.narrowed |= self.pool.narrowed();
-        let ended = asked.result.and_then(|reply| Ok((reply.finish(&self.url)?, reply)));
+        self.ended(asked.place, asked.result)
+    }
+
+    fn ended(
+        &mut self,
+        place: (usize, usize),
+        result: Result<ServerReply, ServerFault>,
+    ) -> Result<(usize, Option<RemoteAnswer>), Error> {
+        let ended = result.and_then(|reply| Ok((reply.finish(&self.url)?, reply)));
         match ended {
             Ok((finish, reply)) => {
                 self.in_a_row = 0;
-                Ok((asked.place.0, Some(RemoteAnswer { text: reply.whole(), tokens: reply.tokens, finish })))
+                Ok((place.0, Some(RemoteAnswer { text: reply.whole(), tokens: reply.tokens, finish })))
             }
             Err(ServerFault { kind: FaultKind::Every, text, .. }) => Err(Error::Invalid(text)),
             Err(ServerFault { kind, text, .. }) => {
@@ -109,7 +153,7 @@ impl ServerAnswers {
                     )));
                 }
                 *self.missing.entry(text).or_default() += 1;
-                Ok((asked.place.0, None))
+                Ok((place.0, None))
             }
         }
     }

@@ -6,7 +6,7 @@
 use super::ask::Ask;
 use super::client::Client;
 use super::fault::ServerFault;
-use super::relay::Relay;
+use super::relay::Asking;
 use super::reply::ServerReply;
 use super::retry::with_retries;
 use crate::domain::mix64;
@@ -66,26 +66,21 @@ enum Asker {
     /// The thread.
     Client(Client),
     /// Another process.
-    Relay(Arc<Relay>, ServerRef),
+    Process(Arc<Asking>, ServerRef),
 }
 
 impl Asker {
     fn retries(&self) -> u32 {
         match self {
             Self::Client(client) => client.server().retries,
-            Self::Relay(_, server) => server.retries,
+            Self::Process(_, server) => server.retries,
         }
     }
 
-    fn answer(
-        &self,
-        server: usize,
-        ask: &Ask,
-        grown: &mut dyn FnMut(&ServerReply),
-    ) -> Result<ServerReply, ServerFault> {
+    fn answer(&self, ask: &Ask, grown: &mut dyn FnMut(&ServerReply)) -> Result<ServerReply, ServerFault> {
         match self {
             Self::Client(client) => client.answer(&ask.prompt, &ask.sampler, ask.seed, grown),
-            Self::Relay(relay, _) => relay.answer(server, ask, grown),
+            Self::Process(asking, server) => asking.answer(server, ask, grown),
         }
     }
 }
@@ -106,13 +101,13 @@ impl Requests {
     pub(super) fn start(
         server: usize,
         client: Client,
-        relay: Option<&Arc<Relay>>,
+        asking: Option<&Arc<Asking>>,
         done: &Sender<AskResult>,
         arriving: &Arriving,
     ) -> Result<Self, Error> {
         let width = client.server().in_flight.max(1);
-        let client = match relay {
-            Some(relay) => Asker::Relay(relay.clone(), client.server().clone()),
+        let client = match asking {
+            Some(asking) => Asker::Process(asking.clone(), client.server().clone()),
             None => Asker::Client(client),
         };
         let (asks, queue) = channel();
@@ -190,7 +185,7 @@ fn work(
                     arriving.set(ask.place, reply.so_far());
                 }
             };
-            let result = client.answer(server, &ask, &mut grown);
+            let result = client.answer(&ask, &mut grown);
             if matches!(&result, Err(fault) if fault.dropped) {
                 narrow.on.store(true, Ordering::Relaxed);
             }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The shortest time between two lines about a growing answer: shorter than that between two looks at them.
@@ -25,19 +25,49 @@ const LOOK: Duration = Duration::from_millis(30);
 /// The input and output of a process that asks, as its owner sees them.
 pub type Ends = (Box<dyn Write + Send>, Box<dyn BufRead + Send>);
 
-/// How to have a process that asks.
-pub struct AskProcess {
-    /// The lines that an earlier one kept.
-    pub kept: Box<dyn Fn() -> Result<Vec<String>, Error> + Send>,
-    /// Starts one.
-    pub start: Box<dyn Fn() -> io::Result<Ends> + Send>,
+/// A process that asks, with the answers that an earlier one has kept. Shared by all servers of a run.
+pub struct Asking {
+    relay: Relay,
+    kept: Mutex<BTreeMap<CompletionId, ServerReply>>,
+    unread: usize,
+}
+
+impl Asking {
+    /// Uses a process that was just started, and the lines that an earlier one kept.
+    ///
+    /// # Errors
+    /// When there is no thread to read what it says.
+    pub fn new(lines: &[String], ends: Ends) -> Result<Arc<Self>, Error> {
+        let (kept, unread) = kept(lines);
+        Ok(Arc::new(Self { relay: Relay::start(ends)?, kept: Mutex::new(kept), unread }))
+    }
+
+    /// Takes the answer that was kept of a request.
+    pub(super) fn take(&self, id: &CompletionId) -> Option<ServerReply> {
+        locked(&self.kept).remove(id)
+    }
+
+    /// How many lines were no answer.
+    pub(super) fn unread(&self) -> usize {
+        self.unread
+    }
+
+    /// Asks and waits for the answer.
+    pub(super) fn answer(
+        &self,
+        server: &ServerRef,
+        ask: &Ask,
+        grown: &mut dyn FnMut(&ServerReply),
+    ) -> Result<ServerReply, ServerFault> {
+        self.relay.answer(server, ask, grown)
+    }
 }
 
 /// A request, as it is sent to the process.
 #[derive(Debug, Serialize, Deserialize)]
 struct RequestLine {
     id: CompletionId,
-    server: usize,
+    server: ServerRef,
     prompt: PromptBody,
     sampler: Sampler,
     seed: u64,
@@ -63,7 +93,7 @@ struct AnswerLine {
 }
 
 /// Answers that an earlier process kept, by their candidates; and how many lines were not one.
-pub(super) fn kept(lines: &[String]) -> (BTreeMap<CompletionId, ServerReply>, usize) {
+fn kept(lines: &[String]) -> (BTreeMap<CompletionId, ServerReply>, usize) {
     let (mut replies, mut unread) = (BTreeMap::new(), 0);
     for line in lines.iter().filter(|line| !line.is_empty()) {
         match serde_json::from_str(line) {
@@ -80,20 +110,16 @@ fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The owner's side; shared by the threads that ask.
-#[derive(Default)]
-pub(super) struct Relay {
-    input: OnceLock<Mutex<Box<dyn Write + Send>>>,
+/// The owner's side.
+struct Relay {
+    input: Mutex<Box<dyn Write + Send>>,
     waiting: Waiting,
 }
 
 impl Relay {
-    /// Uses a process that was just started.
-    ///
-    /// # Errors
-    /// When there is no thread to read its lines.
-    pub(super) fn start(&self, (input, output): Ends) -> Result<(), Error> {
-        let waiting = self.waiting.clone();
+    fn start((input, output): Ends) -> Result<Self, Error> {
+        let relay = Self { input: Mutex::new(input), waiting: Waiting::default() };
+        let waiting = relay.waiting.clone();
         let read = move || {
             for line in output.lines().map_while(Result::ok) {
                 let Ok(AnswerLine { id, said }) = serde_json::from_str(&line) else { continue };
@@ -112,14 +138,12 @@ impl Relay {
         };
         let thread = std::thread::Builder::new().name("answers".into()).spawn(read);
         thread.map_err(|e| Error::thread("the servers' answers", 2 << 20, &e))?;
-        let _ = self.input.set(Mutex::new(input));
-        Ok(())
+        Ok(relay)
     }
 
-    /// Asks and waits for the answer.
-    pub(super) fn answer(
+    fn answer(
         &self,
-        server: usize,
+        server: &ServerRef,
         ask: &Ask,
         grown: &mut dyn FnMut(&ServerReply),
     ) -> Result<ServerReply, ServerFault> {
@@ -129,7 +153,7 @@ impl Relay {
         };
         let Ask { id, prompt, sampler, seed, .. } = ask;
         let (id, prompt) = (id.clone(), prompt.clone());
-        let request = RequestLine { id: id.clone(), server, prompt, sampler: *sampler, seed: *seed };
+        let request = RequestLine { id: id.clone(), server: server.clone(), prompt, sampler: *sampler, seed: *seed };
         let said = self.send(id, &request).map_err(|_| gone())?;
         loop {
             match said.recv().map_err(|_| gone())? {
@@ -141,36 +165,42 @@ impl Relay {
     }
 
     fn send(&self, id: CompletionId, request: &RequestLine) -> io::Result<Receiver<Said>> {
-        let input = self.input.get().ok_or_else(|| io::Error::other("not started"))?;
         let line = serde_json::to_string(request)? + "\n";
         let (send, receive) = channel();
         locked(&self.waiting).insert(id, send);
-        let mut input = locked(input);
+        let mut input = locked(&self.input);
         input.write_all(line.as_bytes())?;
         input.flush()?;
         Ok(receive)
     }
 }
 
-/// The process' side: asks `servers` as `requests` say, until they end and every answer under way has come. `keep` is called with
-/// each answer's line before `out` has it.
+/// The process' side: asks as `requests` say, until they end and every answer under way has come. `keep` is called with each
+/// answer's line before `out` has it.
 ///
 /// # Errors
-/// When a server's key is missing, or a thread cannot be started.
-pub fn ask_all(
-    servers: &[ServerRef],
-    requests: impl BufRead,
-    out: impl Write + Send,
-    keep: impl FnMut(&str) + Send,
-) -> Result<(), Error> {
-    let clients = servers.iter().map(Client::new).collect::<Result<Vec<_>, Error>>()?;
+/// When a thread cannot be started.
+pub fn ask_all(requests: impl BufRead, out: impl Write + Send, keep: impl FnMut(&str) + Send) -> Result<(), Error> {
+    let clients: Mutex<BTreeMap<String, Arc<Client>>> = Mutex::default();
+    let client_of = |server: &ServerRef| {
+        let name = serde_json::to_string(server).unwrap_or_default();
+        let mut clients = locked(&clients);
+        if let Some(known) = clients.get(&name) {
+            return Ok(known.clone());
+        }
+        let client = Arc::new(Client::new(server)?);
+        clients.insert(name, client.clone());
+        Ok::<_, Error>(client)
+    };
     let (out, keep) = (Mutex::new(out), Mutex::new(keep));
     // Where the owner is gone nobody reads them; the answers are kept.
-    let say = |line: &str| drop(locked(&out).write_all(format!("{line}\n").as_bytes()));
+    let say = |line: &str| {
+        let mut out = locked(&out);
+        drop(out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()));
+    };
     let text =
         |id: &CompletionId, said: Said| serde_json::to_string(&AnswerLine { id: id.clone(), said }).unwrap_or_default();
     let ask = |request: &RequestLine| {
-        let Some(client) = clients.get(request.server) else { return };
         let mut looked: Option<Instant> = None;
         let mut grown = |reply: &ServerReply| {
             if looked.is_none_or(|at| at.elapsed() >= LOOK) {
@@ -178,7 +208,9 @@ pub fn ask_all(
                 say(&text(&request.id, Said::Grown(reply.clone())));
             }
         };
-        let line = match client.answer(&request.prompt, &request.sampler, request.seed, &mut grown) {
+        let client = client_of(&request.server).map_err(|e| ServerFault::new(FaultKind::Every, e.to_string()));
+        let answer = |client: Arc<Client>| client.answer(&request.prompt, &request.sampler, request.seed, &mut grown);
+        let line = match client.and_then(answer) {
             Ok(reply) => {
                 let line = text(&request.id, Said::Reply(reply));
                 (*locked(&keep))(&line);

@@ -9,7 +9,7 @@ use super::ask::Ask;
 use super::client::Client;
 use super::fault::{FaultKind, ServerFault};
 use super::pool::{Arriving, AskResult, Requests};
-use super::relay::{AskProcess, Relay, kept};
+use super::relay::Asking;
 use super::reply::ServerReply;
 use crate::domain::{Completion, CompletionId, Finding, Finish, Prompt, RunId, Severity, counted, hash64, mix64};
 use crate::generate::growing::{CandidateParts, SoFar};
@@ -56,14 +56,14 @@ pub(crate) struct Servers {
     unknown_ends: usize,
     /// Requests that an earlier worker had under way when it ended; none once that was said.
     under_way: BTreeSet<Place>,
-    /// The process that asks, and whether it was started.
-    process: Option<(AskProcess, Arc<Relay>)>,
+    /// The process that asks.
+    asking: Option<Arc<Asking>>,
     /// Whether requests can be sent.
     is_open: bool,
 }
 
 impl Servers {
-    /// Starts the threads; none without servers. Requests are sent by `process`, or by the threads where there is none.
+    /// Starts the threads; none without servers. Requests are sent by `asking`, or by the threads where there is none.
     ///
     /// # Errors
     /// When a key is missing or a thread cannot be started.
@@ -71,18 +71,16 @@ impl Servers {
         run: &RunId,
         spec: &SampleSpec,
         first: usize,
-        process: Option<AskProcess>,
+        asking: Option<Arc<Asking>>,
     ) -> Result<Option<Self>, Error> {
         if spec.servers.is_empty() {
             return Ok(None);
         }
         let (done, results) = channel();
         let arriving = Arriving::default();
-        let process = process.map(|process| (process, Arc::new(Relay::default())));
         let mut turns = Vec::new();
         for (i, server) in spec.servers.iter().enumerate() {
-            let pool =
-                Requests::start(i, Client::new(server)?, process.as_ref().map(|(_, relay)| relay), &done, &arriving)?;
+            let pool = Requests::start(i, Client::new(server)?, asking.as_ref(), &done, &arriving)?;
             turns.push(Turn { pool, server: server.clone(), next: (first, 0), missing: 0, fingerprint: None });
         }
         let (run, spec) = (run.clone(), spec.clone());
@@ -100,7 +98,7 @@ impl Servers {
             thoughts: 0,
             unknown_ends: 0,
             under_way: BTreeSet::new(),
-            process,
+            asking,
             is_open: false,
         }))
     }
@@ -225,7 +223,7 @@ impl Servers {
         (0..self.spec.per_prompt).all(|k| self.turn_of(k).is_none() || has(k))
     }
 
-    /// Takes what an earlier worker's process has kept, says what came of the requests under way, and starts an own process.
+    /// Takes what an earlier worker's process has kept and says what came of the requests under way.
     fn take_over(&mut self, number: usize, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<(), Error> {
         let step = (number * self.spec.per_prompt) as u64;
         let note = |rule: &str, severity, text: String, remedy: &str| {
@@ -233,11 +231,8 @@ impl Servers {
         };
         let were = |n: usize| format!("{} {}", counted(n, "request"), if n == 1 { "was" } else { "were" });
         let mut arrived = 0;
-        if let Some((process, relay)) = &self.process {
-            let (mut replies, unread) = kept(&(process.kept)()?);
-            relay.start((process.start)().map_err(|e| {
-                Error::Invalid(format!("cannot start the process that asks the servers: {e}; resume the run"))
-            })?)?;
+        if let Some(asking) = self.asking.clone() {
+            let unread = asking.unread();
             if unread > 0 {
                 let text = format!("{} in asked.jsonl cannot be read: each was an answer.", counted(unread, "line"));
                 let remedy = "Nothing needs to be done: these answers are asked for again.";
@@ -248,7 +243,7 @@ impl Servers {
                     let place = (number, k);
                     let known = self.answers.contains_key(&place) || self.missing.contains_key(&place);
                     let Some(server) = self.turn_of(k).filter(|_| !known) else { continue };
-                    if let Some(reply) = replies.remove(&self.id(place, prompt)) {
+                    if let Some(reply) = asking.take(&self.id(place, prompt)) {
                         self.settle(server, place, Ok(reply), prompts, sink)?;
                         arrived += usize::from(self.under_way.remove(&place));
                     }
