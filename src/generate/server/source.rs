@@ -251,8 +251,8 @@ impl Servers {
             }
         }
         if arrived > 0 {
-            let answers = if arrived == 1 { "its answer" } else { "their answers" };
-            let text = format!("{} under way when the last worker ended: {answers} came and are kept.", were(arrived));
+            let answers = if arrived == 1 { "its answer came and is" } else { "their answers came and are" };
+            let text = format!("{} under way when the last worker ended: {answers} kept.", were(arrived));
             sink.emit(note("answers_kept", Severity::Note, text, "Nothing needs to be done."))?;
         }
         let again = std::mem::take(&mut self.under_way).len();
