@@ -13,6 +13,7 @@ mod describe;
 mod drive;
 mod error;
 mod evaluate;
+mod finite;
 mod gpu;
 mod growing;
 mod inputs;

@@ -134,6 +134,12 @@ impl Error {
             .any(|part| text.contains(part))
     }
 
+    /// Whether a value was infinite or NaN, or a run stopped itself, which may be for such weights.
+    #[must_use]
+    pub fn is_not_finite(&self) -> bool {
+        matches!(self, Self::NotFinite(_) | Self::Unsound { .. })
+    }
+
     /// Adds the remedy to an out-of-memory error; returns other errors unchanged.
     pub(crate) fn with_remedy(self) -> Self {
         if !self.is_out_of_memory() {

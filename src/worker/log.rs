@@ -49,6 +49,10 @@ pub(crate) struct Log {
     pub(crate) gpu: Option<RunGpu>,
     /// The answers being written.
     growing: GrowingFile,
+    /// Looks for what is not finite among a run's weights.
+    pub(super) search: fn(&RunDir) -> Option<String>,
+    /// What it found.
+    not_finite: Option<Option<String>>,
 }
 
 impl Log {
@@ -69,6 +73,8 @@ impl Log {
             waiting: Vec::new(),
             gpu: None,
             growing: GrowingFile::new(run),
+            search: |_| None,
+            not_finite: None,
         };
         // Without a reserve only the report of a full disk is lost.
         let _ = log.fill_reserve();
@@ -91,6 +97,12 @@ impl Log {
         self.dirty = true;
         self.has_space()?;
         self.tick()
+    }
+
+    /// What is not finite among the run's weights, as a sentence. The first call reads all of them.
+    pub(super) fn not_finite(&mut self) -> Option<String> {
+        let (search, run) = (self.search, &self.run);
+        self.not_finite.get_or_insert_with(|| search(run)).clone()
     }
 
     /// Appends an event and syncs.
@@ -271,7 +283,15 @@ impl Drop for Log {
 }
 
 impl model::Sink for Log {
-    fn emit(&mut self, event: RunEvent) -> Result<(), model::Error> {
+    fn emit(&mut self, mut event: RunEvent) -> Result<(), model::Error> {
+        if let RunEvent::Found(finding) = &mut event
+            && finding.rule == "non_finite"
+            && let Some(cause) = self.not_finite()
+        {
+            finding.text = format!("{} {cause}.", finding.text);
+            // Other settings would not help.
+            finding.remedy.clear();
+        }
         let sink = |e: Error| model::Error::Sink(e.to_string());
         self.put(&event).map_err(sink)?;
         if self.opening && self.stop_requested_while_opening().map_err(sink)? {

@@ -41,6 +41,7 @@ mod long;
 mod loop_screen;
 mod methods;
 mod models;
+mod not_finite;
 mod pictures;
 mod places;
 mod prose;
