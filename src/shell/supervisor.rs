@@ -5,6 +5,7 @@
 
 use super::error::{Error, Result};
 use super::journal::Journal;
+use super::run_name::RunName;
 use super::system;
 use super::{embedded, inputs};
 use crate::domain::{RunState, RunStatus, Severity, sanitise};
@@ -31,21 +32,27 @@ const LAST_LINES: usize = 3;
 /// Most bytes of a worker's log in which they are looked for.
 const LOG_END: u64 = 64 << 10;
 
-/// Creates a run, records its launch in the session's log and starts its worker. Without a `journal` the launch is
+/// Creates a run under a name of that origin, records its launch in the session's log and starts its worker. Without a `journal` the launch is
 /// recorded here if the session's lock is free, else by the holder of the lock.
 ///
 /// # Errors
-/// When the model of a parent run was changed, the folder cannot be created or the worker does not start.
-pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, data: &[DataFile]) -> Result<RunDir> {
-    let spec = &dir.portable(&inputs::record_checkpoints(dir, spec.clone())?);
+/// When the model of a parent run was changed, a chosen name is taken, the folder cannot be created or the worker does not start.
+pub fn launch(
+    dir: &SessionDir,
+    journal: Option<&mut Journal>,
+    spec: &RunSpec,
+    data: &[DataFile],
+    name: RunName,
+) -> Result<RunDir> {
+    let mut spec = dir.portable(&inputs::record_checkpoints(dir, spec.clone())?);
     // Refused before there is a run: its worker would fail on the same.
     for (_, id) in spec.parents() {
         verify(&dir.run(&id.parts().0)?, "verify-models")?;
     }
-    let run = dir.create_run_with(spec, data)?;
+    let run = name.create(dir, &mut spec, data)?;
     match journal {
         Some(journal) => {
-            journal.append(&SessionRecord::Launched(Box::new(spec.clone())))?;
+            journal.append(&SessionRecord::Launched(Box::new(spec)))?;
             journal.sync()?;
         }
         // Opening the journal adds the missing launch record.

@@ -56,6 +56,7 @@ mod screens_core;
 mod screens_label;
 mod screens_runs;
 mod servers;
+mod simultaneous;
 mod storage;
 mod support;
 mod template_variables;
