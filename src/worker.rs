@@ -57,6 +57,7 @@ fn dispatch(args: &[OsString]) -> ExitCode {
     let done = match words.as_slice() {
         ["run", _] => run::run(path(1)),
         ["full", _, bytes] => memory::report(path(1), bytes),
+        ["lost", _] => memory::lost(path(1)),
         ["models", roots @ ..] => {
             let roots: Vec<PathBuf> = (1..=roots.len()).map(|i| path(i).to_owned()).collect();
             answer::models(&roots)

@@ -200,11 +200,26 @@ pub fn is_suspended(run: &RunDir) -> bool {
     run.holder().is_some_and(|holder| system::is_stopped(holder.pid))
 }
 
+/// Whether the log of a run that may be lost got its reason just now: the system killed its worker for lack of memory. Its log then
+/// says that the run failed, and how to do with less.
+pub fn explain_loss(run: &RunDir) -> bool {
+    let lost: [&OsStr; 2] = ["lost".as_ref(), run.path().as_os_str()];
+    // On a read-only disk it stays lost.
+    !run.is_alive() && run.oom_kills() > 0 && ask(&lost, |_: serde_json::Value| Ok(())).is_ok()
+}
+
 /// The state of a run, folded from its log, and its status.
 ///
 /// # Errors
 /// When its log cannot be read.
 pub fn state_of(run: &RunDir) -> Result<(RunState, RunStatus)> {
+    match folded(run)? {
+        (_, RunStatus::Lost) if explain_loss(run) => folded(run),
+        found => Ok(found),
+    }
+}
+
+fn folded(run: &RunDir) -> Result<(RunState, RunStatus)> {
     let mut state = RunState::default();
     // The lock before the log: a worker that ends in between has logged its end and does not count as lost.
     let held = run.is_alive();

@@ -214,6 +214,10 @@ impl Following {
             // Before the log: a pair that is gone from this file is in the log already.
             let growing = run.growing.poll();
             match run.tail.poll() {
+            if alive == Some(false) && run.alive != alive {
+                // The reason comes with the records below.
+                supervisor::explain_loss(&run.dir);
+            }
                 Ok(records) => {
                     // The lock was free before these records were written: check it again at the next poll.
                     if !records.is_empty() && alive == Some(false) && run.alive != Some(false) {

@@ -7,7 +7,7 @@ use super::process::Signals;
 use crate::domain::{Finding, Severity};
 use crate::model;
 use crate::protocol::{Growing, RunCommand, RunEvent};
-use crate::storage::{self, LogWriter, RunDir, free_bytes};
+use crate::storage::{self, LogWriter, OomWatch, RunDir, free_bytes};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ pub(crate) struct Log {
     pub(crate) gpu: Option<RunGpu>,
     /// The answers being written.
     growing: GrowingFile,
+    /// How many processes the system has killed for lack of memory.
+    oom: OomWatch,
     /// Looks for what is not finite among a run's weights.
     pub(super) search: fn(&RunDir) -> Option<String>,
     /// What it found.
@@ -73,6 +75,7 @@ impl Log {
             waiting: Vec::new(),
             gpu: None,
             growing: GrowingFile::new(run),
+            oom: OomWatch::begin(run),
             search: |_| None,
             not_finite: None,
         };
@@ -163,6 +166,7 @@ impl Log {
             self.wait_if_full(e)?;
         }
         self.has_space()?;
+        self.oom.refresh();
         self.synced = Instant::now();
         self.dirty = false;
         Ok(())

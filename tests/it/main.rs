@@ -42,6 +42,7 @@ mod loop_screen;
 mod methods;
 mod models;
 mod not_finite;
+mod oom;
 mod pictures;
 mod places;
 mod prose;
