@@ -467,6 +467,42 @@ fn an_import_takes_pipes_and_no_devices() {
         .output()
         .unwrap();
     assert!(piped.status.success(), "{}", text(&piped.stderr));
+    // A pipe of the shell, whose writer takes its time.
+    let row = row.replace("piped", "substituted");
+    let line = format!("\"$0\" import tone <(sleep 1; echo '{row}') --as pairs");
+    let piped = Command::new("bash")
+        .args(["-c", &line, env!("CARGO_BIN_EXE_tiebreak")])
+        .env("TIEBREAK_HOME", home.path())
+        .output()
+        .unwrap();
+    assert!(piped.status.success(), "{}", text(&piped.stderr));
+    let exported = text(&crate::cli::tiebreak(home.path(), &["export", "tone", "--to", "-"]).stdout);
+    assert!(exported.contains("\"piped\"") && exported.contains("\"substituted\""), "{exported}");
+}
+
+#[test]
+fn an_import_from_a_pipe_without_a_writer_ends_with_a_sentence_and_by_ctrl_c() {
+    let home = tempfile::tempdir().unwrap();
+    crate::cli::with_pairs(home.path());
+    let pipe = home.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = pipe.to_str().unwrap();
+    let (code, said) = within(home.path(), &["import", "tone", pipe], Duration::from_secs(20));
+    assert_eq!((code, said.trim_end().lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("is a pipe, which can be read only once: name its format with --as"), "{said}");
+    let args = ["import", "tone", pipe, "--as", "pairs"];
+    let (code, said) = within(home.path(), &args, Duration::from_secs(30));
+    assert_eq!((code, said.trim_end().lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("nobody has opened this pipe for writing within 10 s: start the program"), "{said}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tiebreak"));
+    let mut child = command.args(args).env("TIEBREAK_HOME", home.path()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(child.try_wait().unwrap().is_none(), "it waits for a writer");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let began = Instant::now();
+    assert!(!child.wait().unwrap().success());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[test]
