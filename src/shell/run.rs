@@ -80,6 +80,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
     let size = backend.size().map_err(io)?;
     let viewport = Viewport::Fixed(Rect::new(0, 0, size.width, size.height));
     let terminal = Terminal::with_options(backend, TerminalOptions { viewport }).map_err(io)?;
+    let open_to_others = home.open_to_others();
     let config = UserSettings::read(home.config_file());
     let (effects, replies) = Effects::start(home, rater.clone())?;
     let (alarms, alarmed) = unbounded_channel();
@@ -115,6 +116,9 @@ pub fn workbench(opening: Opening) -> Result<()> {
     if let Some(problem) = config.problem {
         let body = format!("{problem}\n\nThe default keys are in effect. `tiebreak config` shows them.");
         bench.model.popups.push(Popup::Message { title: "settings".into(), body });
+    }
+    if let Some(warning) = open_to_others {
+        update(&mut bench.model, Msg::Note(warning));
     }
     bench.draw().map_err(io)?;
     // Input is read after the first frame: the answers to the probe come first and may take a moment.
