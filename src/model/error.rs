@@ -186,6 +186,8 @@ impl Error {
     pub fn write(path: &Path, e: &io::Error) -> Self {
         if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             Self::NoSpace { path: path.display().to_string() }
+        } else if e.kind() == io::ErrorKind::FileTooLarge {
+            Self::file(path, "would be larger than the limit on files of this process: raise it with `ulimit -f`")
         } else {
             Self::file(path, format!("cannot be written: {e}"))
         }

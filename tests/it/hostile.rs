@@ -506,6 +506,31 @@ fn an_import_from_a_pipe_without_a_writer_ends_with_a_sentence_and_by_ctrl_c() {
 }
 
 #[test]
+fn a_worker_at_the_limit_on_the_size_of_files_ends_with_a_sentence_and_no_part_of_a_checkpoint() {
+    let home = tempfile::tempdir().unwrap();
+    crate::cli::with_pairs(home.path());
+    // In units of 512 or 1024 bytes, less than a checkpoint of the small model has.
+    let line = "ulimit -f 8; exec \"$0\" train tone dpo --set max_steps=2 --set eval_fraction=0 --set save_steps=1";
+    let output = Command::new("sh")
+        .args(["-c", line, env!("CARGO_BIN_EXE_tiebreak")])
+        .env("TIEBREAK_HOME", home.path())
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.trim_end().lines().next_back().unwrap_or_default();
+    assert!(last.contains("limit on files of this process: raise it with `ulimit -f`"), "{said}");
+    let run = home.path().join("sessions/tone/runs/dpo-1");
+    let left: Vec<_> = fs::read_dir(run.join("ckpt")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(
+        crate::worker::events(&tiebreak::storage::RunDir::open(&run).unwrap())
+            .iter()
+            .any(|event| matches!(event, tiebreak::protocol::RunEvent::Failed { .. }))
+    );
+}
+
+#[test]
 fn a_limit_on_the_size_of_files_is_one_sentence() {
     let home = tempfile::tempdir().unwrap();
     crate::cli::with_pairs(home.path());
