@@ -62,6 +62,7 @@ mod storage;
 mod support;
 mod template_variables;
 mod terminal;
+mod terminal_edges;
 mod tiny;
 mod trainer;
 mod trl;
