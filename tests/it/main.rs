@@ -49,6 +49,7 @@ mod prose;
 mod pty;
 mod public_templates;
 mod reading;
+mod redirects;
 mod round;
 mod rounds;
 mod rubric;
