@@ -17,6 +17,7 @@ mod checkpoint;
 mod clock;
 mod container;
 mod control;
+mod counted;
 mod error;
 pub mod export;
 mod fault;
