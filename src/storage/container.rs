@@ -94,9 +94,10 @@ fn spooled(path: &Path) -> Result<tempfile::NamedTempFile> {
     let read = |e| Error::io("read", path, e);
     let mut file = tempfile::NamedTempFile::new().map_err(read)?;
     let is_pipe = path.metadata().map_err(read)?.file_type().is_fifo();
-    let pipe: Box<dyn Read> = match is_pipe {
-        true => Box::new(Pipe::open(path, WRITER_TIME).map_err(read)?),
-        false => Box::new(File::open(path).map_err(read)?),
+    let pipe: Box<dyn Read> = if is_pipe {
+        Box::new(Pipe::open(path, WRITER_TIME).map_err(read)?)
+    } else {
+        Box::new(File::open(path).map_err(read)?)
     };
     if std::io::copy(&mut pipe.take(ROWS + 1), &mut file).map_err(read)? > ROWS {
         let reason = format!("gave more than {} GiB: save it as a file and import that", ROWS >> 30);

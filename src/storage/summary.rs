@@ -206,12 +206,11 @@ fn labels(session: &SessionDir) -> Result<(BTreeMap<String, usize>, Integrity)> 
     if before.stamps == stamps && listing.is_pure() {
         return Ok(before.result());
     }
-    let mut counted = match count_on(&before, &dir, &stamps).filter(|_| listing.is_pure()) {
-        Some(counted) => counted,
-        None => {
-            let (labels, integrity, last) = fold(session)?;
-            Counted { version: VERSION, folded: Some((labels, integrity)), stamps, last, ..Counted::default() }
-        }
+    let mut counted = if let Some(counted) = count_on(&before, &dir, &stamps).filter(|_| listing.is_pure()) {
+        counted
+    } else {
+        let (labels, integrity, last) = fold(session)?;
+        Counted { version: VERSION, folded: Some((labels, integrity)), stamps, last, ..Counted::default() }
     };
     counted.highest = before.highest.max(counted.last);
     if counted != before {

@@ -8,6 +8,7 @@ use crate::domain::{Finding, Severity};
 use crate::model;
 use crate::protocol::{Growing, RunCommand, RunEvent};
 use crate::storage::{self, LogWriter, OomWatch, RunDir, free_bytes};
+use std::cell::OnceCell;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -53,8 +54,8 @@ pub(crate) struct Log {
     oom: OomWatch,
     /// Looks for what is not finite among a run's weights.
     pub(super) search: fn(&RunDir) -> Option<String>,
-    /// What it found.
-    not_finite: Option<Option<String>>,
+    /// What it found, once it has looked.
+    not_finite: OnceCell<Option<String>>,
 }
 
 impl Log {
@@ -77,7 +78,7 @@ impl Log {
             growing: GrowingFile::new(run),
             oom: OomWatch::begin(run),
             search: |_| None,
-            not_finite: None,
+            not_finite: OnceCell::new(),
         };
         // Without a reserve only the report of a full disk is lost.
         let _ = log.fill_reserve();
@@ -103,9 +104,8 @@ impl Log {
     }
 
     /// What is not finite among the run's weights, as a sentence. The first call reads all of them.
-    pub(super) fn not_finite(&mut self) -> Option<String> {
-        let (search, run) = (self.search, &self.run);
-        self.not_finite.get_or_insert_with(|| search(run)).clone()
+    pub(super) fn not_finite(&self) -> Option<String> {
+        self.not_finite.get_or_init(|| (self.search)(&self.run)).clone()
     }
 
     /// Appends an event and syncs.

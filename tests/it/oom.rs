@@ -56,7 +56,7 @@ impl Drop for Group {
 
 /// Waits until `done` gives something.
 fn soon<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(found) = done() {
             return found;

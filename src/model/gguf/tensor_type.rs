@@ -25,8 +25,11 @@ pub(super) struct TensorType {
     factors: &'static [usize],
 }
 
+/// A row of [`READ`].
+type TypeRow = (u32, &'static str, Decoder, usize, usize, &'static [usize]);
+
 /// Number in the file, name, and how it is decoded: the block's numbers and bytes, and where its f16 factors lie.
-const READ: &[(u32, &str, Decoder, usize, usize, &[usize])] = &[
+const READ: &[TypeRow] = &[
     (0, "F32", Decoder::Candle(GgmlDType::F32), 1, 4, &[]),
     (1, "F16", Decoder::Candle(GgmlDType::F16), 1, 2, &[]),
     (2, "Q4_0", Decoder::Candle(GgmlDType::Q4_0), 32, 18, &[0]),
@@ -149,7 +152,8 @@ mod tests {
                 raw[*at..at + 2].copy_from_slice(&0x3c00_u16.to_le_bytes());
             }
             assert_eq!(finite(&raw), (true, true), "{name}");
-            for at in if factors.is_empty() { &[*bytes - 2] } else { *factors } {
+            let upper = [*bytes - 2];
+            for at in if factors.is_empty() { &upper[..] } else { *factors } {
                 for bad in [0x7e00_u16, 0x7fc0] {
                     let mut raw = raw.clone();
                     raw[*at..at + 2].copy_from_slice(&bad.to_le_bytes());

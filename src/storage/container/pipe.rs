@@ -111,7 +111,7 @@ mod tests {
     fn a_writer_that_says_nothing_leaves_an_empty_text() {
         let dir = tempfile::tempdir().unwrap();
         let path = made(dir.path());
-        let pipe = Pipe::open(&path, Duration::from_secs(60)).unwrap();
+        let pipe = Pipe::open(&path, Duration::from_mins(1)).unwrap();
         drop(OpenOptions::new().write(true).open(path).unwrap());
         let began = Instant::now();
         assert_eq!(all(pipe).unwrap(), "");
