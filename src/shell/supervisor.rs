@@ -32,11 +32,12 @@ const LAST_LINES: usize = 3;
 /// Most bytes of a worker's log in which they are looked for.
 const LOG_END: u64 = 64 << 10;
 
-/// Creates a run under a name of that origin, records its launch in the session's log and starts its worker. Without a `journal` the launch is
-/// recorded here if the session's lock is free, else by the holder of the lock.
+/// Creates a run under a name of that origin, records its launch in the session's log and starts its worker. Without a `journal`
+/// the launch is recorded here if the session's lock is free, else by the holder of the lock.
 ///
 /// # Errors
-/// When the model of a parent run was changed, a chosen name is taken, the folder cannot be created or the worker does not start.
+/// When the model of a parent run was changed, a chosen name is taken, the folder cannot be created or the worker does not
+/// start.
 pub fn launch(
     dir: &SessionDir,
     journal: Option<&mut Journal>,
