@@ -100,7 +100,7 @@ pub use partial::{PartialCounts, PartialFate, PartialView, ShownPart};
 pub use people::with_people;
 pub use posed::{BlindSet, EVALUATION, HUMAN, PosedPair, Revealed, giveaways};
 pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
-pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
+pub use run::{DroppedRows, Finding, LOST_WORKER, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use safe_text::{is_shown, one_line, sanitise, shown_json, table_cell};
 pub use sampled::SampledHash;

@@ -38,6 +38,7 @@ mod report;
 mod reports;
 mod rounds;
 mod run;
+mod run_name;
 mod scoring;
 mod servers;
 mod suite_folder;

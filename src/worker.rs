@@ -14,6 +14,7 @@ mod describe;
 mod drive;
 mod error;
 mod evaluate;
+mod finite;
 mod gpu;
 mod growing;
 mod inputs;
@@ -58,6 +59,7 @@ fn dispatch(args: &[OsString]) -> ExitCode {
         ["run", _] => run::run(path(1)),
         ["ask", _] => ask::ask(path(1)),
         ["full", _, bytes] => memory::report(path(1), bytes),
+        ["lost", _] => memory::lost(path(1)),
         ["models", roots @ ..] => {
             let roots: Vec<PathBuf> = (1..=roots.len()).map(|i| path(i).to_owned()).collect();
             answer::models(&roots)

@@ -26,6 +26,9 @@ pub enum RunStatus {
     Lost,
 }
 
+/// What is known of a run that is [`RunStatus::Lost`], as a clause.
+pub const LOST_WORKER: &str = "its worker ended without a word (killed, out of memory, or a power loss)";
+
 impl RunStatus {
     /// Whether its process should be alive.
     #[must_use]

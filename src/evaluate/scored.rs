@@ -34,7 +34,9 @@ impl Referee for ScoredReferee {
         };
         let difference = a - b;
         if !difference.is_finite() {
-            return Ok(Ruling { problem: Some("a score is infinite or NaN".into()), ..Ruling::default() });
+            return Err(Error::NotFinite(format!(
+                "The judge's scores of two answers are {a} and {b}: use another judge."
+            )));
         }
         let p = 1.0 / (1.0 + (-self.slope * difference).exp());
         Ok(Ruling { p: Some(p), difference: Some(difference), ..Ruling::default() })

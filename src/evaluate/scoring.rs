@@ -274,7 +274,7 @@ impl ItemScoring {
                 let rewards: Option<Vec<f64>> = scorer.scores(&prompt, &answers)?.into_iter().collect();
                 let scores = match rewards {
                     Some(rewards) if rewards.iter().all(|r| r.is_finite()) => Scores::Rewards(rewards),
-                    Some(_) => return Err(Error::Invalid("the reward model gives no finite rewards".into())),
+                    Some(_) => return Err(Error::NotFinite("The reward model's rewards are infinite or NaN.".into())),
                     None => Scores::Unscored("an answer is longer than the context".into()),
                 };
                 vec![ScoredItem { place, side, scores }]
@@ -356,7 +356,7 @@ fn log_probs(policy: &Policy, side: Contestant, items: Vec<EncodedItem>) -> Resu
             for (text, row) in texts.iter().zip(rows.by_ref()) {
                 let logp: f64 = row.logp.iter().sum();
                 if !logp.is_finite() {
-                    return Err(Error::Invalid("the model gives log-probs that are not finite".into()));
+                    return Err(Error::NotFinite("The model's log-probs are infinite or NaN.".into()));
                 }
                 choices.push(ChoiceScore { logp, tokens: text.row.scored.len(), chars: text.chars });
             }

@@ -13,6 +13,7 @@ pub mod adam;
 pub mod arena;
 pub mod attention;
 pub mod cached;
+pub mod finite;
 pub mod gate;
 pub mod lanes;
 pub mod leaf;

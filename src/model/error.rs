@@ -134,6 +134,12 @@ impl Error {
             .any(|part| text.contains(part))
     }
 
+    /// Whether a value was infinite or NaN, or a run stopped itself, which may be for such weights.
+    #[must_use]
+    pub fn is_not_finite(&self) -> bool {
+        matches!(self, Self::NotFinite(_) | Self::Unsound { .. })
+    }
+
     /// Adds the remedy to an out-of-memory error; returns other errors unchanged.
     pub(crate) fn with_remedy(self) -> Self {
         if !self.is_out_of_memory() {
@@ -180,6 +186,8 @@ impl Error {
     pub fn write(path: &Path, e: &io::Error) -> Self {
         if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             Self::NoSpace { path: path.display().to_string() }
+        } else if e.kind() == io::ErrorKind::FileTooLarge {
+            Self::file(path, "would be larger than the limit on files of this process: raise it with `ulimit -f`")
         } else {
             Self::file(path, format!("cannot be written: {e}"))
         }

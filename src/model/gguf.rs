@@ -19,6 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tensor_type::TensorType;
+use tiebreak_kernels::finite::Stored;
 use tiebreak_kernels::packed::{Matrix, QuantFormat};
 
 /// An opened GGUF file. Tensors are read from the mapped file on demand.
@@ -231,6 +232,14 @@ impl Gguf {
         };
         let bytes = &self.bytes[entry.start..entry.start + entry.len];
         Matrix::blocks(format, bytes, out, width, from).map(Some).ok_or_else(damaged)
+    }
+
+    /// How the tensor of that Hugging Face name lies in the file: its name there, the form of its values, and their bytes.
+    pub(super) fn stored(&self, name: &str, config: &Config) -> Option<(String, Stored, &[u8])> {
+        let name = gguf_name(name, config)?;
+        let entry = self.tensors.get(&name)?;
+        let form = TensorType::of(entry.kind).ok()?.stored();
+        Some((name, form, &self.bytes[entry.start..entry.start + entry.len]))
     }
 
     fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {

@@ -10,8 +10,10 @@ use super::stored_names::{StackedExpert, StoredNames, router_beside_stacked, sta
 use crate::foreign;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use tiebreak_kernels::finite::Stored;
 use tiebreak_kernels::packed::Matrix;
 
 /// A source of tensors.
@@ -127,6 +129,20 @@ impl Weights {
             Source::Files(files) => files.get(&place?).ok().map(|view| format!("{:?}", view.dtype())),
             Source::Memory(tensors) => tensors.get(&place?).map(|tensor| tensor.dtype().as_str().to_uppercase()),
             Source::Gguf(file, config) => file.stored_type(name, config).map(str::to_owned),
+        }
+    }
+
+    /// How a tensor lies in its file: its name there, the form of its values, and their bytes. None where it is missing, not of
+    /// floats, or in memory.
+    pub(super) fn stored(&self, name: &str) -> Option<(String, Stored, &[u8])> {
+        match &self.source {
+            Source::Files(files) => {
+                let name = self.stored.name(name);
+                let view = files.get(&name).ok()?;
+                Some((name.into_owned(), form(view.dtype())?, view.data()))
+            }
+            Source::Memory(_) => None,
+            Source::Gguf(file, config) => file.stored(name, config),
         }
     }
 
@@ -300,6 +316,17 @@ impl Weights {
             found: found.to_vec(),
         }
     }
+}
+
+/// The form of a safetensors type's values; none of integers and types that are not read.
+pub(super) fn form(dtype: Dtype) -> Option<Stored> {
+    Some(match dtype {
+        Dtype::F64 => Stored::F64,
+        Dtype::F32 => Stored::F32,
+        Dtype::F16 => Stored::F16,
+        Dtype::BF16 => Stored::Bf16,
+        _ => return None,
+    })
 }
 
 /// The type of trainables with frozen weights of `dtype`: 16 bits would lose small updates.

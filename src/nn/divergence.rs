@@ -102,7 +102,7 @@ pub(crate) fn compare(
     }
     let finite = |c: &TokenComparison| [c.kl, c.reverse_kl, c.logp[0], c.logp[1]].iter().all(|x| x.is_finite());
     if !out.iter().all(finite) {
-        return Err(Error::Invalid("a model's logits are not finite".into()));
+        return Err(Error::NotFinite("The logits of one of both models are infinite or NaN.".into()));
     }
     Ok(out)
 }

@@ -42,9 +42,8 @@ pub fn run(cli: Cli) -> Result<()> {
     // The files of this process and its workers hold the user's texts: keep them private.
     let users = rustix::process::umask(Mode::from_raw_mode(0o077));
     let home = Home::resolve(cli.home.as_deref())?;
-    if let Some(mode) = home.group_may_write() {
-        let root = home.root().display();
-        super::out::note(&format!("{root} can be written by its group (mode {mode:03o}): run `chmod g-w {root}`"));
+    if let Some(warning) = home.open_to_others() {
+        super::out::note(&warning);
     }
     let context = CommandContext { home, json: cli.json };
     let Some(command) = cli.command else {

@@ -8,7 +8,7 @@ use super::jobs::{Job, LoopJob, run_in_background};
 use super::journal::Journal;
 use super::paths::{complete_model, home_path};
 use super::reply::{Replies, Reply};
-use super::writer::{WriterHandle, WriterRequest};
+use super::writer::{WriterEnd, WriterHandle, WriterRequest};
 use super::{models, plan, servers, system, tails};
 use crate::app::{Effect, Msg, SessionCard, Unmade};
 use crate::domain::{Rater, counted};
@@ -165,8 +165,12 @@ impl Effects {
     #[must_use]
     pub fn end(self) -> Option<String> {
         match self.writer.end() {
-            Some(0) => None,
-            Some(n) => Some(format!("{} could not be saved and are lost: the disk refused them", counted(n, "record"))),
+            Some(WriterEnd { unsaved: 0, unclosed }) => {
+                unclosed.map(|why| format!("every record is saved, but not the hash of the session's state: {why}"))
+            }
+            Some(WriterEnd { unsaved, .. }) => {
+                Some(format!("{} could not be saved and are lost: the disk refused them", counted(unsaved, "record")))
+            }
             None => Some("the disk did not answer in time: the last records may not be saved".into()),
         }
     }

@@ -3,13 +3,14 @@
 //! Owns the thread that reads keys, and notes when each came: a busy loop must not change how long a verdict took. It also reads the terminal's answers to the probe, so that startup never waits for
 //! them.
 
-use super::terminal::{at_most, read_probe};
+use super::terminal::{at_most, read_probe, size};
 use crate::app::{Code, Key, Msg};
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyEventState, KeyModifiers, read};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyEventState, KeyModifiers, poll, read};
+use ratatui::layout::Size;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// The longest paste, in bytes; the rest is cut off.
@@ -25,11 +26,16 @@ pub struct TerminalFeatures {
 }
 
 /// Starts the input thread. With `probe` it first reads the terminal's answers and sets `features`. It ends when the
-/// terminal or the receiver is gone.
+/// terminal or the receiver is gone. `drawn` is the size that the first frame was drawn for.
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn spawn(tell: UnboundedSender<(Instant, Msg)>, probe: bool, features: TerminalFeatures) -> io::Result<()> {
+pub fn spawn(
+    tell: UnboundedSender<(Instant, Msg)>,
+    probe: bool,
+    features: TerminalFeatures,
+    drawn: Size,
+) -> io::Result<()> {
     std::thread::Builder::new().name("input".into()).spawn(move || {
         if probe {
             let probed = read_probe();
@@ -40,6 +46,14 @@ pub fn spawn(tell: UnboundedSender<(Instant, Msg)>, probe: bool, features: Termi
                     return;
                 }
             }
+        }
+        // From the first poll on a resize is an event. One that came before is seen in the size.
+        let _ = poll(Duration::ZERO);
+        if let Ok(now) = size()
+            && now != drawn
+            && tell.send((Instant::now(), Msg::Resize(now.width, now.height))).is_err()
+        {
+            return;
         }
         while let Ok(event) = read() {
             if let Some(msg) = message(event)

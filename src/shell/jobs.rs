@@ -21,6 +21,7 @@ use super::pairing::{self, ChosenPairs};
 use super::paths::home_path;
 use super::plan::{self, SampleOrder, TrainOrder};
 use super::reply::Replies;
+use super::run_name::RunName;
 use super::supervisor::{self, Deadline};
 use super::{servers, tails};
 use crate::app::screen::replay::Timeline;
@@ -365,8 +366,12 @@ fn launch_all(
     tails: &Sender<tails::TailRequest>,
 ) {
     for (context, request) in requests {
+        let name = match &request {
+            LaunchRequest::Sample(ask) => RunName::of_sampling(ask.count_seed),
+            LaunchRequest::Train(_) | LaunchRequest::Evaluate(_) => RunName::Next,
+        };
         let launched = planned(home, &context, request)
-            .and_then(|(spec, data)| supervisor::launch(&context.dir, None, &spec, &data));
+            .and_then(|(spec, data)| supervisor::launch(&context.dir, None, &spec, &data, name));
         let _ = tails.send(tails::TailRequest::Poll);
         match launched {
             Ok(run) => replies.of(context.opening, Msg::Launched { run: run.id() }),

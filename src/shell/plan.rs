@@ -6,6 +6,7 @@
 mod tests;
 
 use super::error::{Error, Result};
+use super::run_name::counted_seed;
 use super::{adapters, models, servers, suites};
 use crate::domain::{
     Filter, JsonFields, KNOWN_VARIABLES, Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RowChoice, Rubric,
@@ -341,8 +342,7 @@ pub fn sample_on(
     }
     let mut sampler = order.sampler;
     if order.count_seed {
-        let earlier = dir.runs()?.iter().filter(|r| r.spec().is_ok_and(|s| s.kind() == "sample")).count();
-        sampler.seed = Sampler::default().seed + earlier as u64;
+        sampler.seed = counted_seed(dir)?;
     }
     let mut frozen = Frozen { seq, files: Vec::new() };
     let data = frozen.add("data.jsonl", prompts)?;

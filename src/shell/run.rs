@@ -80,6 +80,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
     let size = backend.size().map_err(io)?;
     let viewport = Viewport::Fixed(Rect::new(0, 0, size.width, size.height));
     let terminal = Terminal::with_options(backend, TerminalOptions { viewport }).map_err(io)?;
+    let open_to_others = home.open_to_others();
     let config = UserSettings::read(home.config_file());
     let (effects, replies) = Effects::start(home, rater.clone())?;
     let (alarms, alarmed) = unbounded_channel();
@@ -116,9 +117,12 @@ pub fn workbench(opening: Opening) -> Result<()> {
         let body = format!("{problem}\n\nThe default keys are in effect. `tiebreak config` shows them.");
         bench.model.popups.push(Popup::Message { title: "settings".into(), body });
     }
+    if let Some(warning) = open_to_others {
+        update(&mut bench.model, Msg::Note(warning));
+    }
     bench.draw().map_err(io)?;
     // Input is read after the first frame: the answers to the probe come first and may take a moment.
-    events::spawn(keys, synchronise, features).map_err(io)?;
+    events::spawn(keys, synchronise, features, size).map_err(io)?;
     let end = runtime.block_on(bench.run(first, input, replies, alarmed));
     let Loop { model, terminal, guard, effects, .. } = bench;
     drop(terminal);
@@ -139,10 +143,20 @@ pub fn workbench(opening: Opening) -> Result<()> {
 /// Colour and character set from the environment.
 fn theme(background: Background) -> Theme {
     let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default().to_lowercase();
-    let plain = matches!(locale.as_str(), "c" | "posix") || set("TERM").is_some_and(|t| t.starts_with("vt1"));
+    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
+    let plain = is_plain(&locale) || set("TERM").is_some_and(|t| t.starts_with("vt1"));
     let light = background.is_light(set("COLORFGBG").as_deref());
     Theme { colour: set("NO_COLOR").is_none(), ascii: plain, light }
+}
+
+/// Whether a locale cannot show what the screens are drawn with: C, POSIX, and those that name another character set than UTF-8.
+/// One that names none, as where no variable is set, leaves it to the terminal.
+fn is_plain(locale: &str) -> bool {
+    let locale = locale.to_lowercase();
+    match locale.split_once('.') {
+        Some((_, charset)) => !matches!(charset.split('@').next(), Some("utf-8" | "utf8")),
+        None => matches!(locale.as_str(), "c" | "posix"),
+    }
 }
 
 /// The formats that an import recognises by a file's content. Probe texts look like texts to imitate: only

@@ -5,6 +5,7 @@
 
 use super::error::{Error, Result};
 use super::journal::Journal;
+use super::run_name::RunName;
 use super::system;
 use super::{embedded, inputs};
 use crate::domain::{RunState, RunStatus, Severity, sanitise};
@@ -31,21 +32,28 @@ const LAST_LINES: usize = 3;
 /// Most bytes of a worker's log in which they are looked for.
 const LOG_END: u64 = 64 << 10;
 
-/// Creates a run, records its launch in the session's log and starts its worker. Without a `journal` the launch is
-/// recorded here if the session's lock is free, else by the holder of the lock.
+/// Creates a run under a name of that origin, records its launch in the session's log and starts its worker. Without a `journal`
+/// the launch is recorded here if the session's lock is free, else by the holder of the lock.
 ///
 /// # Errors
-/// When the model of a parent run was changed, the folder cannot be created or the worker does not start.
-pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, data: &[DataFile]) -> Result<RunDir> {
-    let spec = &dir.portable(&inputs::record_checkpoints(dir, spec.clone())?);
+/// When the model of a parent run was changed, a chosen name is taken, the folder cannot be created or the worker does not
+/// start.
+pub fn launch(
+    dir: &SessionDir,
+    journal: Option<&mut Journal>,
+    spec: &RunSpec,
+    data: &[DataFile],
+    name: RunName,
+) -> Result<RunDir> {
+    let mut spec = dir.portable(&inputs::record_checkpoints(dir, spec.clone())?);
     // Refused before there is a run: its worker would fail on the same.
     for (_, id) in spec.parents() {
         verify(&dir.run(&id.parts().0)?, "verify-models")?;
     }
-    let run = dir.create_run_with(spec, data)?;
+    let run = name.create(dir, &mut spec, data)?;
     match journal {
         Some(journal) => {
-            journal.append(&SessionRecord::Launched(Box::new(spec.clone())))?;
+            journal.append(&SessionRecord::Launched(Box::new(spec)))?;
             journal.sync()?;
         }
         // Opening the journal adds the missing launch record.
@@ -193,11 +201,26 @@ pub fn is_suspended(run: &RunDir) -> bool {
     run.holder().is_some_and(|holder| system::is_stopped(holder.pid))
 }
 
+/// Whether the log of a run that may be lost got its reason just now: the system killed its worker for lack of memory. Its log then
+/// says that the run failed, and how to do with less.
+pub fn explain_loss(run: &RunDir) -> bool {
+    let lost: [&OsStr; 2] = ["lost".as_ref(), run.path().as_os_str()];
+    // On a read-only disk it stays lost.
+    !run.is_alive() && run.oom_kills() > 0 && ask(&lost, |_: serde_json::Value| Ok(())).is_ok()
+}
+
 /// The state of a run, folded from its log, and its status.
 ///
 /// # Errors
 /// When its log cannot be read.
 pub fn state_of(run: &RunDir) -> Result<(RunState, RunStatus)> {
+    match folded(run)? {
+        (_, RunStatus::Lost) if explain_loss(run) => folded(run),
+        found => Ok(found),
+    }
+}
+
+fn folded(run: &RunDir) -> Result<(RunState, RunStatus)> {
     let mut state = RunState::default();
     // The lock before the log: a worker that ends in between has logged its end and does not count as lost.
     let held = run.is_alive();

@@ -121,6 +121,8 @@ struct Following {
     opening: u64,
     dir: SessionDir,
     tail: LogTail<SessionRecord>,
+    /// How far its log was counted before it was read.
+    counted: u64,
     /// What the log held at opening, until it is sent …
     log: Option<LogFold>,
     /// … and why it could not be read to its end.
@@ -145,10 +147,11 @@ struct Following {
 
 impl Following {
     fn new(opening: u64, dir: SessionDir, read: OpeningRead) -> Self {
-        let OpeningRead { tail, log, error } = read;
+        let OpeningRead { counted, tail, log, error } = read;
         Self {
             opening,
             tail,
+            counted,
             log: Some(log),
             unread: error.map(|error| error.to_string()),
             dir,
@@ -211,6 +214,10 @@ impl Following {
         for run in &mut self.runs {
             // The lock before the log: a worker that ends in between has logged its end and does not count as lost.
             let mut alive = check_alive.then(|| supervisor::liveness(&run.dir, run.has_records)).flatten();
+            if alive == Some(false) && run.alive != alive {
+                // The reason comes with the records below.
+                supervisor::explain_loss(&run.dir);
+            }
             // Before the log: a pair that is gone from this file is in the log already.
             let growing = run.growing.poll();
             match run.tail.poll() {
@@ -248,6 +255,7 @@ impl Following {
             self.report(replies, text);
         }
         let mut integrity = settled(self.tail.integrity());
+        SessionDir::note_cut(&mut integrity, self.tail.last_seq(), self.counted);
         for run in &mut self.runs {
             let found = settled(run.tail.integrity());
             integrity.merge(&found);

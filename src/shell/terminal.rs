@@ -8,17 +8,21 @@
 mod frame;
 mod watchdog;
 
-pub use frame::{FrameBackend, Output, Tty, at_most};
+pub use frame::{FrameBackend, Output, Tty, at_most, size};
 pub use watchdog::{Alarm, watch};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Whether the terminal is set up, so that exactly one of drop, panic hook and signal restores it.
 static ARMED: AtomicBool = AtomicBool::new(false);
+
+/// Held while the terminal is restored.
+static RESTORING: Mutex<()> = Mutex::new(());
 
 /// Whether keyboard enhancement flags are pushed: every exit must pop them.
 static REPORTING: AtomicBool = AtomicBool::new(false);
@@ -105,6 +109,8 @@ impl Drop for TerminalGuard {
 /// Restores the terminal if it is set up, and returns whether it was. Safe to call from any thread at any time. Ignores
 /// errors: a terminal that cannot be restored is gone.
 pub fn restore() -> bool {
+    // Of two at once the second waits: the process must not end before the first has written.
+    let _one = RESTORING.lock().unwrap_or_else(PoisonError::into_inner);
     let taken = ARMED.swap(false, Ordering::SeqCst);
     if taken {
         // Before anything is written: output that is stopped (XOFF) blocks the writes below, and no limit may leave the

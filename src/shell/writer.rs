@@ -90,8 +90,8 @@ pub enum WriterRequest {
 #[derive(Debug, Clone)]
 pub struct WriterHandle {
     requests: Sender<WriterRequest>,
-    /// The number of unsaved records, once the writer has ended.
-    ended: Arc<(Mutex<Option<usize>>, Condvar)>,
+    /// What the disk refused, once the writer has ended.
+    ended: Arc<(Mutex<Option<WriterEnd>>, Condvar)>,
 }
 
 impl WriterHandle {
@@ -133,8 +133,8 @@ impl WriterHandle {
             deferred: VecDeque::new(),
         };
         std::thread::Builder::new().name("writer".into()).spawn(move || {
-            let unsaved = writer.work(&inbox);
-            *ended.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(unsaved);
+            let end = writer.work(&inbox);
+            *ended.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
             ended.1.notify_all();
         })?;
         Ok(handle)
@@ -145,10 +145,9 @@ impl WriterHandle {
         let _ = self.requests.send(request);
     }
 
-    /// Shuts the writer down and waits for it. Returns the number of unsaved records; none if the writer did not end in
-    /// time.
+    /// Shuts the writer down and waits for it. Returns what the disk refused; none if the writer did not end in time.
     #[must_use]
-    pub fn end(&self) -> Option<usize> {
+    pub fn end(&self) -> Option<WriterEnd> {
         self.send(WriterRequest::Shutdown);
         self.wait(SHUTDOWN)
     }
@@ -161,11 +160,20 @@ impl WriterHandle {
         }
     }
 
-    fn wait(&self, limit: Duration) -> Option<usize> {
+    fn wait(&self, limit: Duration) -> Option<WriterEnd> {
         let ended = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.ended.1.wait_timeout_while(ended, limit, |ended| ended.is_none());
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
     }
+}
+
+/// What the disk refused until the writer ended.
+#[derive(Debug, Clone)]
+pub struct WriterEnd {
+    /// How many records are lost.
+    pub unsaved: usize,
+    /// Why the hash of the session's state could not be saved; every other record is in the log.
+    pub unclosed: Option<String>,
 }
 
 /// Unacknowledged records, in order.
@@ -269,7 +277,7 @@ struct Writer {
 
 impl Writer {
     /// Handles requests until shutdown. Returns the number of unsaved records.
-    fn work(mut self, inbox: &Receiver<WriterRequest>) -> usize {
+    fn work(mut self, inbox: &Receiver<WriterRequest>) -> WriterEnd {
         loop {
             let first = match (self.deferred.pop_front(), self.queue.retry_at) {
                 (Some(request), _) => Ok(request),
@@ -372,18 +380,19 @@ impl Writer {
     }
 
     /// Closes the session and appends the hash of its state.
-    fn close(&mut self) {
+    /// Closes the session. Returns why its last record, the hash of its state, could not be saved.
+    fn close(&mut self) -> Option<String> {
         let _ = self.answers.send(Outgoing::Tails(tails::TailRequest::Unfollow));
         self.jobs.stop_scoring();
         let queue = std::mem::take(&mut self.queue);
-        let Some(OpenJournal { dir, journal: Some(journal), .. }) = self.open.take() else { return };
+        let Some(OpenJournal { dir, journal: Some(journal), .. }) = self.open.take() else { return None };
         if queue.len() > 0 {
             let records = counted(queue.len(), "record");
             self.answer(Msg::Failed(format!("{records} of session {} could not be saved and are lost", dir.name())));
         }
-        if let Err(error) = journal.close() {
-            self.answer(Msg::Failed(error.to_string()));
-        }
+        let error = journal.close().err()?.to_string();
+        self.answer(Msg::Failed(error.clone()));
+        Some(error)
     }
 
     /// Saves the queue. When the disk fails, reports the error and the time of the retry.
@@ -420,7 +429,7 @@ impl Writer {
     }
 
     /// Saves the queue, with retries until the time for shutdown is over.
-    fn shut_down(mut self, inbox: &Receiver<WriterRequest>) -> usize {
+    fn shut_down(mut self, inbox: &Receiver<WriterRequest>) -> WriterEnd {
         let until = Instant::now() + SHUTDOWN;
         loop {
             for request in self.deferred.drain(..).chain(inbox.try_iter()) {
@@ -435,8 +444,7 @@ impl Writer {
             std::thread::sleep(SHUTDOWN_RETRY);
         }
         let unsaved = self.queue.len();
-        self.close();
-        unsaved
+        WriterEnd { unsaved, unclosed: self.close() }
     }
 
     /// Appends rows in parts; after each part it saves the records that arrived meanwhile.

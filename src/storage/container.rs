@@ -8,6 +8,7 @@ mod array;
 mod bytes;
 mod lines;
 mod parquet;
+mod pipe;
 mod table;
 
 use super::error::{Error, Result};
@@ -15,11 +16,13 @@ use super::record::Record;
 use crate::domain::sanitise;
 use crate::foreign::ROWS;
 use bytes::Content;
+use pipe::Pipe;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// What is done with the number of each line or row and its record or error; false wants no more.
 type Take<'t> = &'t mut dyn FnMut(usize, std::result::Result<Record, String>) -> bool;
@@ -41,6 +44,9 @@ enum Shape {
 
 /// Lines looked at to tell JSON from text.
 const LOOKED_AT: usize = 100;
+
+/// The longest time for somebody to open a named pipe for writing.
+const WRITER_TIME: Duration = Duration::from_secs(10);
 
 /// Records looked at to recognise a format.
 const FIRST: usize = 16;
@@ -87,7 +93,12 @@ fn refuse_endless(path: &Path) -> Result<()> {
 fn spooled(path: &Path) -> Result<tempfile::NamedTempFile> {
     let read = |e| Error::io("read", path, e);
     let mut file = tempfile::NamedTempFile::new().map_err(read)?;
-    let pipe = File::open(path).map_err(read)?;
+    let is_pipe = path.metadata().map_err(read)?.file_type().is_fifo();
+    let pipe: Box<dyn Read> = if is_pipe {
+        Box::new(Pipe::open(path, WRITER_TIME).map_err(read)?)
+    } else {
+        Box::new(File::open(path).map_err(read)?)
+    };
     if std::io::copy(&mut pipe.take(ROWS + 1), &mut file).map_err(read)? > ROWS {
         let reason = format!("gave more than {} GiB: save it as a file and import that", ROWS >> 30);
         return Err(Error::Import { path: path.to_owned(), reason });

@@ -104,9 +104,6 @@ pub enum Error {
     /// The largest record number is in use, so that none can follow.
     #[error("{} already holds the largest record number, so nothing can be appended: export the session and continue in a new one", .0.display())]
     NumbersExhausted(PathBuf),
-    /// The data folder is writable by everybody.
-    #[error("{} is writable by every user of this machine: run `chmod o-w` on it or choose another --home", .0.display())]
-    WorldWritable(PathBuf),
     /// The data folder's path is a file.
     #[error("{} is a file and cannot be the data folder: name a folder with --home DIR or TIEBREAK_HOME", .0.display())]
     NotAFolder(PathBuf),

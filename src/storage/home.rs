@@ -17,7 +17,7 @@ impl Home {
     /// The folder given, else `TIEBREAK_HOME`, else the platform's data folder.
     ///
     /// # Errors
-    /// When the platform has none, when it is not a folder, or when every user of the machine may write to it.
+    /// When the platform has none, or when it is not a folder.
     pub fn resolve(given: Option<&Path>) -> Result<Self> {
         let named = given.map(Path::to_owned).or_else(|| variable("TIEBREAK_HOME"));
         let is_default = named.is_none();
@@ -28,16 +28,22 @@ impl Home {
         let root = std::path::absolute(&root).map_err(|e| Error::io("find", &root, e))?;
         match std::fs::metadata(&root) {
             Ok(meta) if !meta.is_dir() => Err(Error::NotAFolder(root)),
-            Ok(meta) if meta.mode() & 0o002 != 0 => Err(Error::WorldWritable(root)),
             _ => Ok(Self { root, is_default }),
         }
     }
 
-    /// The folder's mode if its group may write to it, and so replace session files.
+    /// Who else may write to the folder, and so replace session files, as a sentence with the remedy; none if nobody may.
     #[must_use]
-    pub fn group_may_write(&self) -> Option<u32> {
+    pub fn open_to_others(&self) -> Option<String> {
         let mode = std::fs::metadata(&self.root).ok()?.mode() & 0o777;
-        (mode & 0o020 != 0).then_some(mode)
+        let (who, remedy) = match (mode & 0o020 != 0, mode & 0o002 != 0) {
+            (false, false) => return None,
+            (true, false) => ("its group", "g-w"),
+            (false, true) => ("every user of this machine", "o-w"),
+            (true, true) => ("its group and every user of this machine", "go-w"),
+        };
+        let root = self.root.display();
+        Some(format!("{root} can be written by {who} (mode {mode:03o}): run `chmod {remedy} {root}`"))
     }
 
     /// The data folder itself.

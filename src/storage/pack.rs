@@ -84,9 +84,8 @@ fn part(path: &str) -> Option<Part> {
         ["lock" | "summary.json"] | ["quarantine", _] => Some(Part::Local),
         ["events", _] => Some(Part::Log),
         ["blobs", _] => Some(Part::Plain),
-        ["runs", _, "lock" | "worker.log" | "growing.json" | "asked.jsonl" | "asked.lock"] | ["runs", _, "ctl", ..] => {
-            Some(Part::Local)
-        }
+        ["runs", _, "lock" | "worker.log" | "growing.json" | "oom.json" | "asked.jsonl" | "asked.lock"]
+        | ["runs", _, "ctl", ..] => Some(Part::Local),
         ["runs", _, _] => Some(Part::Plain),
         ["runs", _, "metrics", _] => Some(Part::Log),
         ["runs", _, "ckpt" | "inputs", ..] => Some(Part::Weights),

@@ -1,5 +1,6 @@
 //! One session's folder: its header, lock, log and runs.
 
+use super::counted::{counted_end, note_cut};
 use super::error::{Error, Result};
 use super::files::{Hidden, below_session, create_dir, names, read_json, sweep, sync_dir, temp_in, write_new};
 use super::home::{Home, data_root};
@@ -155,6 +156,18 @@ impl SessionDir {
         LogTail::new(&self.events())
     }
 
+    /// The highest number of a record that the list of sessions has ever counted in the session's log; 0 where it counted none. A
+    /// log that was read after this and ends before it was cut between two lines, which nothing in it tells.
+    #[must_use]
+    pub fn counted_end(&self) -> u64 {
+        counted_end(&self.path)
+    }
+
+    /// Adds to the damage of a log that it ends at record `last` although `counted` were counted.
+    pub fn note_cut(integrity: &mut Integrity, last: u64, counted: u64) {
+        note_cut(integrity, last, counted);
+    }
+
     /// Folds the session's log and the logs of its sampling runs. The second value is their damage: callers that use
     /// the state must report it.
     ///
@@ -171,6 +184,8 @@ impl SessionDir {
     /// When a log cannot be read.
     pub fn snapshot(&self, upto: Option<u64>) -> Result<(Session, Integrity, u64)> {
         let mut session = Session::default();
+        // Before the log: what was counted is there.
+        let counted = self.counted_end();
         let mut tail = self.tail();
         let mut last = 0;
         // Of two records with one number both are kept: the second one's substitute number is far above all others.
@@ -184,7 +199,8 @@ impl SessionDir {
             }
         }
         let mut integrity = tail.integrity();
-        let mut last_seen = tail.last_seq();
+        note_cut(&mut integrity, tail.last_seq(), counted);
+        let mut last_seen = tail.last_seq().max(counted);
         for run in self.runs()? {
             let spec = match run.spec() {
                 Ok(spec) => spec,

@@ -3,6 +3,7 @@
 //! Counts over the whole log are cached in `summary.json`, which says how far it has counted and may be deleted at any
 //! time. An intact log is counted from there on; a damaged one is folded, as everywhere else.
 
+use super::counted::{VERSION, note_cut};
 use super::error::Result;
 use super::files::{names, read_json, read_tail, replace};
 use super::home::Home;
@@ -55,9 +56,6 @@ struct Stamp {
     changed_ms: u64,
 }
 
-/// The version of [`Counted`]. Cached counts of another version are discarded and computed anew.
-const VERSION: u32 = 2;
-
 /// The cached counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Counted {
@@ -72,6 +70,9 @@ struct Counted {
     sum: u32,
     /// Number of the last record counted: an intact log has all from 1 to it.
     last: u64,
+    /// The highest number that was ever counted. A log that ends before it was cut.
+    #[serde(default)]
+    highest: u64,
     /// Verdicts other than skips, undone or not, by rater.
     judged: BTreeMap<String, usize>,
     /// The numbers of records from which on another rater judged: whose verdict an undo names.
@@ -85,6 +86,12 @@ struct Counted {
 
 impl Counted {
     fn result(&self) -> (BTreeMap<String, usize>, Integrity) {
+        let (labels, mut integrity) = self.found();
+        note_cut(&mut integrity, self.last, self.highest);
+        (labels, integrity)
+    }
+
+    fn found(&self) -> (BTreeMap<String, usize>, Integrity) {
         self.folded.clone().unwrap_or_else(|| {
             let mut labels = self.judged.clone();
             for of in self.undone.difference(&self.skipped) {
@@ -199,10 +206,13 @@ fn labels(session: &SessionDir) -> Result<(BTreeMap<String, usize>, Integrity)> 
     if before.stamps == stamps && listing.is_pure() {
         return Ok(before.result());
     }
-    let counted = match count_on(&before, &dir, &stamps).filter(|_| listing.is_pure()) {
-        Some(counted) => counted,
-        None => Counted { version: VERSION, folded: Some(fold(session)?), stamps, ..Counted::default() },
+    let mut counted = if let Some(counted) = count_on(&before, &dir, &stamps).filter(|_| listing.is_pure()) {
+        counted
+    } else {
+        let (labels, integrity, last) = fold(session)?;
+        Counted { version: VERSION, folded: Some((labels, integrity)), stamps, last, ..Counted::default() }
     };
+    counted.highest = before.highest.max(counted.last);
     if counted != before {
         // A session on a read-only disk is recounted each time: slower, not wrong.
         let _ = replace(&cache, &serde_json::to_vec(&counted).unwrap_or_default(), false);
@@ -217,7 +227,7 @@ fn stamp(dir: &Path, name: &str) -> Stamp {
 }
 
 /// The same by folding the log.
-fn fold(session: &SessionDir) -> Result<(BTreeMap<String, usize>, Integrity)> {
+fn fold(session: &SessionDir) -> Result<(BTreeMap<String, usize>, Integrity, u64)> {
     let mut state = Session::default();
     let mut tail = session.tail();
     for envelope in tail.finish()? {
@@ -229,7 +239,7 @@ fn fold(session: &SessionDir) -> Result<(BTreeMap<String, usize>, Integrity)> {
     for (_, judged) in state.verdicts().filter(|(_, j)| !j.undone && j.verdict.choice != Choice::Skip) {
         *labels.entry(judged.verdict.rater.as_str().to_owned()).or_default() += 1;
     }
-    Ok((labels, tail.integrity()))
+    Ok((labels, tail.integrity(), tail.last_seq()))
 }
 
 /// Counts the records after `before`; none when the log is damaged.

@@ -16,7 +16,8 @@
 
 use crate::app::{EvalSpec, cells, clip, presentable};
 use crate::domain::{
-    EvalReport, Finding, GateReport, JudgeReport, LLMBAR, MeasureReport, RunState, RunStatus, Severity, counted,
+    EvalReport, Finding, GateReport, JudgeReport, LLMBAR, LOST_WORKER, MeasureReport, RunState, RunStatus, Severity,
+    counted,
 };
 use crate::ui::frame::{put_line, rule, width_of};
 use crate::ui::ratings::rating_lines;
@@ -158,7 +159,7 @@ fn ending(scene: &EvaluationScene<'_>, width: usize) -> Vec<Line<'static>> {
     match &scene.status {
         RunStatus::Failed(why) => wrapped(&format!("failed: {} {how}", presentable(why)), width, 2, BAD),
         RunStatus::Lost => {
-            let text = format!("The worker is gone: the log has no end and no process holds the lock. {how}");
+            let text = format!("lost: {LOST_WORKER}. {how}");
             wrapped(&text, width, 2, BAD)
         }
         RunStatus::Stopped => wrapped(&format!("stopped before its end. {how}"), width, 2, WARN),

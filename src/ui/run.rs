@@ -12,7 +12,7 @@ pub use scene::Scene;
 use self::findings::{alerts, severity_style, wrapped};
 use crate::app::curves::{XUnit, panes as panes_of};
 use crate::app::{cells, clip, presentable};
-use crate::domain::{RunState, RunStatus, Sample, counted};
+use crate::domain::{LOST_WORKER, RunState, RunStatus, Sample, counted};
 use crate::ui::frame::{duration, put_line, rule};
 use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, WARN};
 use crate::ui::widgets::plain::{bar, bytes, centred, count};
@@ -162,7 +162,10 @@ fn waiting(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
             lines.push("the run failed before its first step".into());
             lines.extend(wrapped(error, usize::from(area.width).saturating_sub(8)));
         }
-        (RunStatus::Lost, _) => lines.push("the worker is gone; no step was logged".into()),
+        (RunStatus::Lost, _) => {
+            let text = format!("{LOST_WORKER}; no step was logged");
+            lines.extend(wrapped(&text, usize::from(area.width).saturating_sub(8)));
+        }
         (_, Some(stage)) => {
             lines.push(clip(&presentable(&stage.name), usize::from(area.width)));
             if stage.total > 0 {

@@ -1,6 +1,6 @@
 //! Answers about how a model reads: its description, and the rows of a file as it reads them.
 //!
-//! Owns the small conversations of a description. Refuses to read the values of weights.
+//! Owns the small conversations of a description. Refuses a model whose weights are not finite.
 
 use super::error::Error;
 use super::out::say;
@@ -10,7 +10,7 @@ use crate::domain::{
 };
 use crate::model::discover::check;
 use crate::model::layer::ExpertSpec;
-use crate::model::{Config, LanguageModel, RopeScaling, Template};
+use crate::model::{Config, LanguageModel, RopeScaling, Template, not_finite};
 use crate::protocol::{MaskedRow, ModelDescription, Rendering};
 use crate::storage::formats;
 use crate::storage::import::{self, ImportedRows};
@@ -32,6 +32,9 @@ fn opened(path: &Path, variables: &str) -> Result<(LanguageModel, Vec<String>), 
 pub(super) fn describe(path: &Path, variables: &str) -> Result<(), Error> {
     let card = check(path)?;
     let (model, unread) = opened(path, variables)?;
+    if let Some(cause) = not_finite(&model)? {
+        return Err(Error::Failed(cause));
+    }
     let ends = model.tokenizer.stops().iter().filter_map(|id| model.tokenizer.token(*id)).collect();
     let conversations = if model.template.is_some() { conversations(&model)? } else { Vec::new() };
     let notes = model.notes.iter().cloned().chain(unread).collect();

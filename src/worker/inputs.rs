@@ -215,6 +215,17 @@ pub(super) fn verify(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
     check_models(run, sink)
 }
 
+/// Where the weights lie that a run computes with: folders or files of models, and folders of checkpoints. What cannot be found is
+/// left out.
+pub(super) fn weights_of(run: &RunDir, spec: &RunSpec) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let models = models_of(run, spec).unwrap_or_default().into_iter().map(|model| model.path).collect();
+    let recorded = run.recorded_inputs().ok().flatten().unwrap_or_default();
+    let checkpoints = recorded.checkpoints.iter().filter_map(|input| recorded_checkpoint(run, input).ok());
+    let adapter = if let Task::Train(train) = &spec.task { adapters::held(run, train) } else { None };
+    let own = run.latest_checkpoint().ok().and_then(|found| found.checkpoint).map(|checkpoint| checkpoint.path);
+    (models, checkpoints.chain(adapter).chain(own).collect())
+}
+
 /// The reward run's model and how its template renders.
 pub(super) fn scorer(reward: &RunDir) -> Result<(PathBuf, Rendering), Error> {
     let spec = dated(reward, reward.resolved_spec()?)?;

@@ -7,7 +7,8 @@ use super::process::Signals;
 use crate::domain::{Finding, Severity};
 use crate::model;
 use crate::protocol::{Growing, RunCommand, RunEvent};
-use crate::storage::{self, LogWriter, RunDir, free_bytes};
+use crate::storage::{self, LogWriter, OomWatch, RunDir, free_bytes};
+use std::cell::OnceCell;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -49,6 +50,12 @@ pub(crate) struct Log {
     pub(crate) gpu: Option<RunGpu>,
     /// The answers being written.
     growing: GrowingFile,
+    /// How many processes the system has killed for lack of memory.
+    oom: OomWatch,
+    /// Looks for what is not finite among a run's weights.
+    pub(super) search: fn(&RunDir) -> Option<String>,
+    /// What it found, once it has looked.
+    not_finite: OnceCell<Option<String>>,
 }
 
 impl Log {
@@ -69,6 +76,9 @@ impl Log {
             waiting: Vec::new(),
             gpu: None,
             growing: GrowingFile::new(run),
+            oom: OomWatch::begin(run),
+            search: |_| None,
+            not_finite: OnceCell::new(),
         };
         // Without a reserve only the report of a full disk is lost.
         let _ = log.fill_reserve();
@@ -91,6 +101,11 @@ impl Log {
         self.dirty = true;
         self.has_space()?;
         self.tick()
+    }
+
+    /// What is not finite among the run's weights, as a sentence. The first call reads all of them.
+    pub(super) fn not_finite(&self) -> Option<String> {
+        self.not_finite.get_or_init(|| (self.search)(&self.run)).clone()
     }
 
     /// Appends an event and syncs.
@@ -151,6 +166,7 @@ impl Log {
             self.wait_if_full(e)?;
         }
         self.has_space()?;
+        self.oom.refresh();
         self.synced = Instant::now();
         self.dirty = false;
         Ok(())
@@ -271,7 +287,15 @@ impl Drop for Log {
 }
 
 impl model::Sink for Log {
-    fn emit(&mut self, event: RunEvent) -> Result<(), model::Error> {
+    fn emit(&mut self, mut event: RunEvent) -> Result<(), model::Error> {
+        if let RunEvent::Found(finding) = &mut event
+            && finding.rule == "non_finite"
+            && let Some(cause) = self.not_finite()
+        {
+            finding.text = format!("{} {cause}.", finding.text);
+            // Other settings would not help.
+            finding.remedy.clear();
+        }
         let sink = |e: Error| model::Error::Sink(e.to_string());
         self.put(&event).map_err(sink)?;
         if self.opening && self.stop_requested_while_opening().map_err(sink)? {

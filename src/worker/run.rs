@@ -2,6 +2,7 @@
 
 use super::drive::{Ending, drive};
 use super::error::Error;
+use super::finite;
 use super::gpu::RunGpu;
 use super::log::Log;
 use super::memory;
@@ -47,6 +48,7 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
         run.discard_commands(began_ms)?;
     }
     let mut log = Log::new(run.writer(&lock)?, run, signals.clone());
+    log.search = finite::not_finite;
     // Panics must reach the log too.
     let lived = catch_unwind(AssertUnwindSafe(|| {
         start_threads()?;
@@ -65,6 +67,10 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
         Ok(Err(Error::Engine(model::Error::Memory { what, bytes }))) => {
             memory::found(&mut log, &spec.task, &what, bytes)?
         }
+        Ok(Err(Error::Engine(e))) if e.is_not_finite() => match log.not_finite() {
+            Some(cause) => cause,
+            None => e.to_string(),
+        },
         Ok(Err(e)) => e.to_string(),
         Err(panic) => panicked(
             panic.as_ref(),

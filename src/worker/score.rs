@@ -3,6 +3,7 @@
 
 use super::adapters::held;
 use super::error::Error;
+use super::finite::explained;
 use super::inputs::{self, check_models, dated, newest, recorded_checkpoint};
 use super::out::say;
 use crate::domain::{Completion, Num, Prompt, Rater, RunId};
@@ -13,7 +14,7 @@ use crate::protocol::{CheckpointRole, Inputs, JudgeModel, Judgement, RunEvent, S
 use crate::storage::{RunDir, SessionDir};
 use crate::train::{ImplicitScorer, RewardScorer};
 use crate::{model, nn};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What scores answers.
 enum Scorer {
@@ -23,10 +24,17 @@ enum Scorer {
 
 impl Scorer {
     fn score(&self, prompt: &Prompt, answer: &Completion) -> Result<Option<f64>, model::Error> {
-        match self {
-            Self::Reward(scorer) => Ok(Some(scorer.standardise(scorer.score(&prompt.body, answer)?))),
-            Self::Implicit(scorer) => scorer.score(&prompt.body, answer),
+        let score = match self {
+            Self::Reward(scorer) => Some(scorer.standardise(scorer.score(&prompt.body, answer)?)),
+            Self::Implicit(scorer) => scorer.score(&prompt.body, answer)?,
+        };
+        if let Some(score) = score.filter(|score| !score.is_finite()) {
+            let id = &answer.id;
+            return Err(model::Error::NotFinite(format!(
+                "the score of answer {id} is {score}: score with another run"
+            )));
         }
+        Ok(score)
     }
 }
 
@@ -58,7 +66,12 @@ pub(super) fn score(path: &Path, id: &RunId, of: Option<&RunId>) -> Result<(), E
         let known = session.score_by(id, &completion.id).is_some();
         let meant = of.is_none_or(|run| completion.id.is_of(run));
         let Some(prompt) = session.prompt(&completion.prompt).filter(|_| meant && !known) else { continue };
-        let score = scorer.score(prompt, completion)?.map(Num);
+        let score = scorer.score(prompt, completion).map_err(|e| {
+            let (models, mut checkpoints) = inputs::weights_of(&run, &spec);
+            checkpoints.push(checkpoint.path.clone());
+            explained(e, &models, &checkpoints)
+        })?;
+        let score = score.map(Num);
         say(&Scoring { completion: completion.id.clone(), score })?;
     }
     Ok(())
@@ -68,6 +81,7 @@ pub(super) fn score(path: &Path, id: &RunId, of: Option<&RunId>) -> Result<(), E
 /// that rater. MODEL is a [`JudgeModel`] as JSON.
 pub(super) fn judge(path: &Path, judge: &str, rater: &str, of: Option<&RunId>) -> Result<(), Error> {
     let judge: JudgeModel = serde_json::from_str(judge).map_err(|e| Error::Failed(format!("invalid judge: {e}")))?;
+    let local = if let JudgeModel::Local(path) = &judge { vec![PathBuf::from(path)] } else { Vec::new() };
     let mut judge = Judge::open(&judge, &nn::device("auto")?)?;
     let rater = Rater::new(rater);
     let (session, _) = SessionDir::open(path)?.state()?;
@@ -81,7 +95,8 @@ pub(super) fn judge(path: &Path, judge: &str, rater: &str, of: Option<&RunId>) -
             say(&Judgement { pair: pair.id.clone(), a_first: None, b_first: None, mass: None, problem })?;
             continue;
         };
-        say(&judge.judge(&pair.id, &prompt.body, &a.text, &b.text)?)?;
+        let judged = judge.judge(&pair.id, &prompt.body, &a.text, &b.text);
+        say(&judged.map_err(|e| explained(e, &local, &[]))?)?;
     }
     Ok(())
 }

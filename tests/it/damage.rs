@@ -572,3 +572,60 @@ fn records_of_an_unknown_kind_are_kept_and_count_as_undamaged() {
     pty.keys("q");
     assert_eq!(pty.ended().1, 0);
 }
+
+#[test]
+fn a_log_cut_between_two_lines_is_said_where_it_was_counted_before() {
+    let place = DamagedSession::new();
+    let lines = place.lines();
+    let summary = place.dir().path().join("summary.json");
+    for cut in 1..=3 {
+        place.put("000001.jsonl", &lines[..lines.len() - cut].concat());
+        let missing = if cut == 1 { "1 missing record".to_owned() } else { format!("{cut} missing records") };
+        // The list counts anew and forgets nothing.
+        for _ in 0..2 {
+            assert_eq!(place.listed(), (BEFORE - cut, missing.clone()));
+        }
+        let (_, found) = place.dir().state().unwrap();
+        assert_eq!(found.missing_records, cut as u64, "{}", found.sentence());
+        let (code, said) = place.check();
+        assert!(code == 1 && said.contains(&missing) && said.contains("restore events/ from a copy"), "{code} {said}");
+        let output = place.command(&["train", "tone", "dpo", "--set", "max_steps=1"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(&missing), "{said}");
+        let pty = Pty::sized(place.home.path(), &["label", "tone", "--rater", "ann"], 120, 30);
+        pty.wait("damage", |t| t.contains(&missing));
+    }
+    // Restored, all is well; without the counts, nothing tells.
+    place.put("000001.jsonl", &lines.concat());
+    assert_eq!((place.listed(), place.check()), ((BEFORE, String::new()), (0, String::new())));
+    place.put("000001.jsonl", &lines[..lines.len() - 1].concat());
+    fs::remove_file(summary).unwrap();
+    assert_eq!((place.listed(), place.check()), ((BEFORE - 1, String::new()), (0, String::new())));
+    // New records take the numbers of those that are gone.
+    place.put("000001.jsonl", &lines.concat());
+    assert_eq!(place.listed(), (BEFORE, String::new()));
+    place.put("000001.jsonl", &lines[..lines.len() - 1].concat());
+    place.judge(9..=10);
+    assert_eq!(place.check(), (0, String::new()));
+}
+
+#[test]
+fn a_runs_log_cut_between_two_lines_ends_before_its_checkpoint() {
+    let home = tempfile::tempdir().unwrap();
+    crate::cli::with_pairs(home.path());
+    let run = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(args).env("TIEBREAK_HOME", home.path()).output().unwrap()
+    };
+    let trained =
+        run(&["train", "tone", "dpo", "--set", "max_steps=4", "--set", "save_steps=2", "--set", "eval_fraction=0"]);
+    assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+    assert!(run(&["replay", "tone", "--check"]).status.success());
+    let log = home.path().join("sessions/tone/runs/dpo-1/metrics/000001.jsonl");
+    let text = fs::read_to_string(&log).unwrap();
+    let end = text.lines().position(|line| line.contains("\"stepped\"") && line.contains("\"step\":4")).unwrap();
+    fs::write(&log, text.split_inclusive('\n').take(end).collect::<String>()).unwrap();
+    let checked = run(&["replay", "tone", "--check"]);
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    assert!(said.contains("run dpo-1 has a checkpoint of step 4, but its log ends at step 3"), "{said}");
+}

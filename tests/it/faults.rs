@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 
 mod disk;
+mod full_disk;
 mod kills;
 mod kth;
 mod power;

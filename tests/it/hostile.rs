@@ -467,6 +467,67 @@ fn an_import_takes_pipes_and_no_devices() {
         .output()
         .unwrap();
     assert!(piped.status.success(), "{}", text(&piped.stderr));
+    // A pipe of the shell, whose writer takes its time.
+    let row = row.replace("piped", "substituted");
+    let line = format!("\"$0\" import tone <(sleep 1; echo '{row}') --as pairs");
+    let piped = Command::new("bash")
+        .args(["-c", &line, env!("CARGO_BIN_EXE_tiebreak")])
+        .env("TIEBREAK_HOME", home.path())
+        .output()
+        .unwrap();
+    assert!(piped.status.success(), "{}", text(&piped.stderr));
+    let exported = text(&crate::cli::tiebreak(home.path(), &["export", "tone", "--to", "-"]).stdout);
+    assert!(exported.contains("\"piped\"") && exported.contains("\"substituted\""), "{exported}");
+}
+
+#[test]
+fn an_import_from_a_pipe_without_a_writer_ends_with_a_sentence_and_by_ctrl_c() {
+    let home = tempfile::tempdir().unwrap();
+    crate::cli::with_pairs(home.path());
+    let pipe = home.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = pipe.to_str().unwrap();
+    let (code, said) = within(home.path(), &["import", "tone", pipe], Duration::from_secs(20));
+    assert_eq!((code, said.trim_end().lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("is a pipe, which can be read only once: name its format with --as"), "{said}");
+    let args = ["import", "tone", pipe, "--as", "pairs"];
+    let (code, said) = within(home.path(), &args, Duration::from_secs(30));
+    assert_eq!((code, said.trim_end().lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("nobody has opened this pipe for writing within 10 s: start the program"), "{said}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tiebreak"));
+    let mut child = command.args(args).env("TIEBREAK_HOME", home.path()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(child.try_wait().unwrap().is_none(), "it waits for a writer");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let began = Instant::now();
+    assert!(!child.wait().unwrap().success());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_worker_at_the_limit_on_the_size_of_files_ends_with_a_sentence_and_no_part_of_a_checkpoint() {
+    let home = tempfile::tempdir().unwrap();
+    crate::cli::with_pairs(home.path());
+    // In units of 512 or 1024 bytes, less than a checkpoint of the small model has.
+    let line = "ulimit -f 8; exec \"$0\" train tone dpo --set max_steps=2 --set eval_fraction=0 --set save_steps=1";
+    let output = Command::new("sh")
+        .args(["-c", line, env!("CARGO_BIN_EXE_tiebreak")])
+        .env("TIEBREAK_HOME", home.path())
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.trim_end().lines().next_back().unwrap_or_default();
+    assert!(last.contains("limit on files of this process: raise it with `ulimit -f`"), "{said}");
+    let run = home.path().join("sessions/tone/runs/dpo-1");
+    let left: Vec<_> = fs::read_dir(run.join("ckpt")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(
+        crate::worker::events(&tiebreak::storage::RunDir::open(&run).unwrap())
+            .iter()
+            .any(|event| matches!(event, tiebreak::protocol::RunEvent::Failed { .. }))
+    );
 }
 
 #[test]

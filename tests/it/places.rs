@@ -123,7 +123,7 @@ fn files_with_texts_are_private_and_usable_with_any_umask() {
 }
 
 #[test]
-fn a_group_writable_data_folder_gives_a_warning() {
+fn a_data_folder_that_others_may_write_to_is_named_and_opens() {
     let dir = tempfile::tempdir().unwrap();
     with_pairs(dir.path());
     let said = |mode| {
@@ -132,9 +132,19 @@ fn a_group_writable_data_folder_gives_a_warning() {
         assert!(output.status.success());
         text(&output.stderr)
     };
-    assert!(!said(0o750).contains("group"));
-    let warned = said(0o770);
-    assert!(warned.contains("can be written by its group (mode 770): run `chmod g-w"), "{warned}");
+    assert_eq!(said(0o750), said(0o700));
+    for (mode, who, remedy) in [
+        (0o770, "its group", "g-w"),
+        (0o702, "every user of this machine", "o-w"),
+        (0o777, "its group and every user of this machine", "go-w"),
+    ] {
+        let root = dir.path().display();
+        let sentence = format!("{root} can be written by {who} (mode {mode:03o}): run `chmod {remedy} {root}`");
+        assert_eq!(said(mode).lines().filter(|line| **line == sentence).count(), 1, "{}", said(mode));
+        assert_eq!(crate::cli::json(dir.path(), &["doctor", "--json"])["data_folder_problem"], sentence.as_str());
+        let pty = Pty::sized(dir.path(), &["label", "tone"], 200, 24);
+        pty.wait("warning at opening", |text| text.contains(&format!("can be written by {who} (mode {mode:03o})")));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::{Device, Tensor};
+use tiebreak_kernels::finite::Stored;
 
 /// How a type's blocks are decoded.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,24 +21,29 @@ pub(super) struct TensorType {
     pub(super) block: usize,
     /// Bytes of a block.
     pub(super) bytes: usize,
+    /// Where a block's factors lie.
+    factors: &'static [usize],
 }
 
-/// Number in the file, name, and how it is decoded: the block's numbers and bytes.
-const READ: &[(u32, &str, Decoder, usize, usize)] = &[
-    (0, "F32", Decoder::Candle(GgmlDType::F32), 1, 4),
-    (1, "F16", Decoder::Candle(GgmlDType::F16), 1, 2),
-    (2, "Q4_0", Decoder::Candle(GgmlDType::Q4_0), 32, 18),
-    (3, "Q4_1", Decoder::Candle(GgmlDType::Q4_1), 32, 20),
-    (6, "Q5_0", Decoder::Candle(GgmlDType::Q5_0), 32, 22),
-    (7, "Q5_1", Decoder::Candle(GgmlDType::Q5_1), 32, 24),
-    (8, "Q8_0", Decoder::Candle(GgmlDType::Q8_0), 32, 34),
-    (10, "Q2_K", Decoder::Candle(GgmlDType::Q2K), 256, 84),
-    (11, "Q3_K", Decoder::Candle(GgmlDType::Q3K), 256, 110),
-    (12, "Q4_K", Decoder::Candle(GgmlDType::Q4K), 256, 144),
-    (13, "Q5_K", Decoder::Candle(GgmlDType::Q5K), 256, 176),
-    (14, "Q6_K", Decoder::Candle(GgmlDType::Q6K), 256, 210),
-    (20, "IQ4_NL", Decoder::Iq4Nl, 32, 18),
-    (30, "BF16", Decoder::Candle(GgmlDType::BF16), 1, 2),
+/// A row of [`READ`].
+type TypeRow = (u32, &'static str, Decoder, usize, usize, &'static [usize]);
+
+/// Number in the file, name, and how it is decoded: the block's numbers and bytes, and where its f16 factors lie.
+const READ: &[TypeRow] = &[
+    (0, "F32", Decoder::Candle(GgmlDType::F32), 1, 4, &[]),
+    (1, "F16", Decoder::Candle(GgmlDType::F16), 1, 2, &[]),
+    (2, "Q4_0", Decoder::Candle(GgmlDType::Q4_0), 32, 18, &[0]),
+    (3, "Q4_1", Decoder::Candle(GgmlDType::Q4_1), 32, 20, &[0, 2]),
+    (6, "Q5_0", Decoder::Candle(GgmlDType::Q5_0), 32, 22, &[0]),
+    (7, "Q5_1", Decoder::Candle(GgmlDType::Q5_1), 32, 24, &[0, 2]),
+    (8, "Q8_0", Decoder::Candle(GgmlDType::Q8_0), 32, 34, &[0]),
+    (10, "Q2_K", Decoder::Candle(GgmlDType::Q2K), 256, 84, &[80, 82]),
+    (11, "Q3_K", Decoder::Candle(GgmlDType::Q3K), 256, 110, &[108]),
+    (12, "Q4_K", Decoder::Candle(GgmlDType::Q4K), 256, 144, &[0, 2]),
+    (13, "Q5_K", Decoder::Candle(GgmlDType::Q5K), 256, 176, &[0, 2]),
+    (14, "Q6_K", Decoder::Candle(GgmlDType::Q6K), 256, 210, &[208]),
+    (20, "IQ4_NL", Decoder::Iq4Nl, 32, 18, &[0]),
+    (30, "BF16", Decoder::Candle(GgmlDType::BF16), 1, 2, &[]),
 ];
 
 /// The types that are refused by name (`enum ggml_type` of ggml.h).
@@ -71,8 +77,8 @@ impl TensorType {
     /// # Errors
     /// When it cannot be read; the message names it, and a file of the same model that can be.
     pub(super) fn of(kind: u32) -> Result<Self, String> {
-        if let Some((.., decoder, block, bytes)) = READ.iter().find(|(number, ..)| *number == kind) {
-            return Ok(Self { decoder: *decoder, block: *block, bytes: *bytes });
+        if let Some((.., decoder, block, bytes, factors)) = READ.iter().find(|(number, ..)| *number == kind) {
+            return Ok(Self { decoder: *decoder, block: *block, bytes: *bytes, factors });
         }
         let name = REFUSED.iter().find(|(number, _)| *number == kind).map_or("unknown", |(_, name)| *name);
         let known: Vec<&str> = READ.iter().map(|(_, name, ..)| *name).collect();
@@ -85,6 +91,16 @@ impl TensorType {
     /// The name of the type of that number; none for one that cannot be read.
     pub(super) fn name_of(kind: u32) -> Option<&'static str> {
         READ.iter().find(|(number, ..)| *number == kind).map(|(_, name, ..)| *name)
+    }
+
+    /// How its values lie in the file.
+    pub(super) fn stored(self) -> Stored {
+        match self.decoder {
+            Decoder::Candle(GgmlDType::F32) => Stored::F32,
+            Decoder::Candle(GgmlDType::F16) => Stored::F16,
+            Decoder::Candle(GgmlDType::BF16) => Stored::Bf16,
+            _ => Stored::Blocks(self.bytes, self.factors),
+        }
     }
 
     /// The numbers of a tensor of that shape, from its bytes.
@@ -116,9 +132,36 @@ mod tests {
 
     #[test]
     fn every_type_that_is_read_decodes_a_block_of_its_size() {
-        for (kind, name, _, block, bytes) in READ {
+        for (kind, name, _, block, bytes, _) in READ {
             let decoded = TensorType::of(*kind).unwrap().decode(&vec![0; 2 * bytes], vec![2, *block]).unwrap();
             assert_eq!(decoded.dims(), [2, *block], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_block_is_finite_as_long_as_its_factors_are() {
+        for (kind, name, _, block, bytes, factors) in READ {
+            let read = TensorType::of(*kind).unwrap();
+            let finite = |raw: &[u8]| {
+                let values: Vec<f32> = read.decode(raw, vec![*block]).unwrap().to_vec1().unwrap();
+                (values.iter().all(|x| x.is_finite()), read.stored().not_finite(raw) == 0)
+            };
+            // Every other byte at its largest, and the factors 1.
+            let mut raw = vec![if factors.is_empty() { 0 } else { 0xff }; *bytes];
+            for at in *factors {
+                raw[*at..at + 2].copy_from_slice(&0x3c00_u16.to_le_bytes());
+            }
+            assert_eq!(finite(&raw), (true, true), "{name}");
+            let upper = [*bytes - 2];
+            for at in if factors.is_empty() { &upper[..] } else { *factors } {
+                for bad in [0x7e00_u16, 0x7fc0] {
+                    let mut raw = raw.clone();
+                    raw[*at..at + 2].copy_from_slice(&bad.to_le_bytes());
+                    let (values, told) = finite(&raw);
+                    assert_eq!(values, told, "{name} with {bad:#x} at {at}");
+                    assert!(!told || matches!(*name, "F16" | "BF16" | "F32"), "{name} with {bad:#x} at {at}");
+                }
+            }
         }
     }
 

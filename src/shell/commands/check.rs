@@ -35,6 +35,8 @@ pub fn run(context: &CommandContext, session: &str) -> Result<()> {
     let mut judged = Vec::new();
     let mut own = Session::default();
     let live = is_locked(&dir.path().join("lock"));
+    // Before the log: what was counted is there.
+    let end = dir.counted_end();
     let mut tail = dir.tail();
     for envelope in read(&mut tail, live, "the session's log", &mut tally)? {
         let Some(record) = envelope.known() else { continue };
@@ -57,6 +59,12 @@ pub fn run(context: &CommandContext, session: &str) -> Result<()> {
         }
         apply_record(&mut own, envelope.n, envelope.w, record);
         apply_record(&mut whole, envelope.n, envelope.w, record);
+    }
+    if tally.integrity.is_intact() {
+        SessionDir::note_cut(&mut tally.integrity, tail.last_seq(), end);
+        if !tally.integrity.is_intact() {
+            tally.wrong.push(format!("the session's log has {}", tally.integrity.sentence()));
+        }
     }
     for run in dir.runs()? {
         check_run(&run, tail.last_seq(), &mut whole, &mut tally)?;
@@ -114,6 +122,9 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
             tally.wrong.push(format!("{} of run {id} was changed since its launch", data.file));
         }
     }
+    // Before the log: the steps of a checkpoint are logged before it is written.
+    let saved = run.checkpoints()?.last().map_or(0, |checkpoint| checkpoint.step);
+    let mut reached = 0;
     let mut texts = SampledHash::default();
     let mut eval = EvalState::default();
     let behind = run.launch_seq(&spec);
@@ -128,7 +139,10 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
             apply_run_event(whole, event);
         }
         match event {
-            RunEvent::Stepped { .. } => tally.steps += 1,
+            RunEvent::Stepped { step, .. } => {
+                tally.steps += 1;
+                reached = reached.max(*step);
+            }
             RunEvent::Completed(completion) => texts.add(completion),
             RunEvent::EvalAnswered(answer) => eval.answer(answer.as_ref().clone()),
             RunEvent::Measured(measurement) => eval.measure(measurement.clone()),
@@ -151,6 +165,9 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
             }
             _ => {}
         }
+    }
+    if saved > reached {
+        tally.wrong.push(format!("run {id} has a checkpoint of step {saved}, but its log ends at step {reached}"));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::super::error::{Error, Result};
 use super::super::evaluation::{EvalOrder, contest_plans, same_evaluation, standings_of};
+use super::super::run_name::RunName;
 use super::super::{out, supervisor};
 use super::context::CommandContext;
 use super::{follow, launch::launched};
@@ -43,7 +44,7 @@ pub fn run(context: &CommandContext, dir: &SessionDir, names: &[String], order: 
         out::note(&between);
         // Planned before the others were launched, it has their number.
         let spec = RunSpec { id: dir.next_run_id("eval")?, ..spec };
-        let run = supervisor::launch(dir, None, &spec, &files)?;
+        let run = supervisor::launch(dir, None, &spec, &files, RunName::Next)?;
         own.insert(run.id().into_string());
         launched(context, dir, &run, false)?;
     }

@@ -22,6 +22,9 @@ pub fn run(context: &CommandContext) -> Result<()> {
     facts.insert("memory_available_bytes".into(), memory.1.into());
     facts.insert("data_folder".into(), json!(root));
     facts.insert("data_folder_exists".into(), root.is_dir().into());
+    if let Some(warning) = context.home.open_to_others() {
+        facts.insert("data_folder_problem".into(), warning.into());
+    }
     facts.insert("free_bytes".into(), free_bytes(root).unwrap_or(0).into());
     facts.insert("sessions".into(), list_sessions(&context.home)?.len().into());
     match models::list(&context.home) {

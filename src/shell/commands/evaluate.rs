@@ -3,6 +3,7 @@
 use super::super::cli::EvalArgs;
 use super::super::error::{Error, Result};
 use super::super::evaluation::{CONTEST, EvalOrder, others, plan, standings_of};
+use super::super::run_name::RunName;
 use super::super::{out, supervisor};
 use super::contest;
 use super::context::CommandContext;
@@ -52,7 +53,7 @@ pub fn evaluate(context: &CommandContext, args: EvalArgs) -> Result<()> {
     }
     let (spec, files, notes) = plan(&context.home, &dir, order)?;
     notes.0.iter().for_each(|note| out::note(note));
-    let run = supervisor::launch(&dir, None, &spec, &files)?;
+    let run = supervisor::launch(&dir, None, &spec, &files, RunName::Next)?;
     launched(context, &dir, &run, args.detach)?;
     if args.detach { Ok(()) } else { print(context, &dir, &run) }
 }

@@ -3,9 +3,9 @@
 //! An interrupt ends the following, never the run.
 
 use super::super::error::{Error, Result};
-use super::super::out;
+use super::super::{out, supervisor};
 use super::context::CommandContext;
-use crate::domain::{Finding, RunState, RunStatus, Severity, counted, one_line};
+use crate::domain::{Finding, LOST_WORKER, RunState, RunStatus, Severity, counted, one_line};
 use crate::protocol::{Envelope, RunEvent, apply_run};
 use crate::storage::{RunDir, SessionDir};
 use indicatif::ProgressBar;
@@ -27,6 +27,7 @@ pub fn run(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<(
     let mut follower = Follower { context, name: name.clone(), bar: out::bar(0, "steps"), state: RunState::default() };
     follower.bar.set_message(name.clone());
     let mut tail = run.tail();
+    let mut explained = false;
     loop {
         // The lock before the log: a worker that ends in between has logged its end and does not count as lost.
         let alive = run.is_alive();
@@ -41,6 +42,12 @@ pub fn run(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<(
             _ => !status.is_live(),
         };
         if ended {
+            if !explained && matches!(status, RunStatus::Lost | RunStatus::Starting) {
+                explained = true;
+                if supervisor::explain_loss(run) {
+                    continue;
+                }
+            }
             follower.bar.finish_and_clear();
             return follower.end(&status);
         }
@@ -124,7 +131,7 @@ impl Follower<'_> {
         match status {
             RunStatus::Failed(error) => Err(Error::failed(format!("run {name} failed at step {step}: {error}"))),
             RunStatus::Lost | RunStatus::Starting => Err(Error::failed(format!(
-                "run {name} was lost at step {step}: its worker is gone; `tiebreak resume {name}` resumes it from its last checkpoint"
+                "run {name} was lost at step {step}: {LOST_WORKER}; `tiebreak resume {name}` resumes it from its last checkpoint"
             ))),
             status => {
                 let what = if self.state.recent.is_empty() { "step" } else { "completion" };

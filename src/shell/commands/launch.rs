@@ -4,6 +4,7 @@ use super::super::cli::{SampleArgs, TrainArgs};
 use super::super::error::{Error, Result};
 use super::super::estimate::estimate;
 use super::super::plan::{self, SampleOrder, TrainOrder};
+use super::super::run_name::RunName;
 use super::super::{adapters, models, out, supervisor, system};
 use super::context::CommandContext;
 use super::follow;
@@ -24,20 +25,21 @@ pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
         seed: args.seed.unwrap_or_default(),
         ..Sampler::default()
     };
+    let count_seed = args.seed.is_none();
     let order = SampleOrder {
         models: args.models,
         servers: args.server.options(),
         adapters: args.adapters.into_iter().map(RunId::new).collect(),
         per_prompt: args.per_prompt.into(),
         sampler,
-        count_seed: args.seed.is_none(),
+        count_seed,
         device: args.device,
         upto: None,
     };
     out::warn_of_damage(&dir.state()?.1);
     let (mut spec, data) = plan::sample(&context.home, &dir, order)?;
     spec.inputs.chat_template_kwargs = args.template.variables();
-    let run = supervisor::launch(&dir, None, &spec, &data)?;
+    let run = supervisor::launch(&dir, None, &spec, &data, RunName::of_sampling(count_seed))?;
     launched(context, &dir, &run, args.detach)
 }
 
@@ -70,6 +72,7 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
         Some(text) => adapters::start(&dir, text)?,
         None => (None, None),
     };
+    let name = RunName::of(args.name.as_ref());
     let order = TrainOrder {
         method: args.method,
         params,
@@ -102,7 +105,7 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
         }
     }
     announce(context, &spec, &data)?;
-    let run = supervisor::launch(&dir, None, &spec, &data)?;
+    let run = supervisor::launch(&dir, None, &spec, &data, name)?;
     launched(context, &dir, &run, args.detach)
 }
 

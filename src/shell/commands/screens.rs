@@ -6,6 +6,7 @@ use super::super::error::{Error, Result};
 use super::super::journal::Journal;
 use super::super::plan::{self, SampleOrder};
 use super::super::run::{Opening, workbench};
+use super::super::run_name::RunName;
 use super::super::{bundle, models, out, supervisor};
 use super::context::CommandContext;
 use crate::app::{Goal, Show};
@@ -175,7 +176,7 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
         upto: None,
     };
     let (spec, data) = plan::sample(home, &dir, order)?;
-    supervisor::launch(&dir, Some(&mut journal), &spec, &data)?;
+    supervisor::launch(&dir, Some(&mut journal), &spec, &data, RunName::NextWithSeed)?;
     journal.close()?;
     Ok(Some(dir))
 }

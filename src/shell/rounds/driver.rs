@@ -13,8 +13,8 @@ use super::planning::find;
 use super::words::LoopEnd;
 use super::{judging, steps};
 use crate::domain::{
-    LoopProgress, LoopSpec, LoopState, LoopStep, RoundProgress, RoundRuns, RoundWin, RunId, RunStatus, Session,
-    counted, eval_report, with_people,
+    LOST_WORKER, LoopProgress, LoopSpec, LoopState, LoopStep, RoundProgress, RoundRuns, RoundWin, RunId, RunStatus,
+    Session, counted, eval_report, with_people,
 };
 use crate::protocol::SessionRecord;
 use crate::storage::{Home, Inbox, LoopFolder, RunDir, SessionDir};
@@ -253,7 +253,7 @@ impl Driver<'_> {
         *before += 1;
         if *before > RESUMES {
             return Err(Error::failed(format!(
-                "run {id} was lost {RESUMES} times: its process is killed each time, perhaps for lack of memory; see {}",
+                "run {id} was lost {RESUMES} times: each time {LOST_WORKER}; see {}",
                 run.worker_log().display()
             )));
         }

@@ -3,7 +3,7 @@
 //! An interrupt ends the following, never the run; a stop goes on to the run.
 
 use super::super::error::{Error, Result};
-use super::super::out;
+use super::super::{out, supervisor};
 use crate::domain::{RunState, RunStatus, Severity};
 use crate::protocol::{RunCommand, apply_run};
 use crate::storage::{LoopFolder, RunDir};
@@ -55,6 +55,7 @@ pub(super) fn follow(run: &RunDir, name: &str, control: &mut LoopControl) -> Res
     let bar = out::bar(0, "steps");
     bar.set_message(name.to_owned());
     let (mut state, mut tail, mut told, mut said) = (RunState::default(), run.tail(), false, 0);
+    let mut explained = false;
     let status = loop {
         // The lock before the log: a worker that ends in between has logged its end and does not count as lost.
         let alive = run.is_alive();
@@ -73,6 +74,12 @@ pub(super) fn follow(run: &RunDir, name: &str, control: &mut LoopControl) -> Res
         let status = state.status(Some(alive));
         // A resumed run's log ends with its earlier end until its worker logs the start.
         let ended = !alive && (!status.is_live() || (status == RunStatus::Starting && batch.is_empty()));
+        if ended && !explained && matches!(status, RunStatus::Lost | RunStatus::Starting) {
+            explained = true;
+            if supervisor::explain_loss(run) {
+                continue;
+            }
+        }
         if ended {
             break Some(if status == RunStatus::Starting { RunStatus::Lost } else { status });
         }

@@ -6,6 +6,7 @@ use super::super::error::{Error, Result};
 use super::super::evaluation::{self, EvalOrder, RoundEvaluation};
 use super::super::pairing;
 use super::super::plan::{self, RoundSampling, SampleOrder, TEMPLATE_KEY, TrainOrder};
+use super::super::run_name::RunName;
 use super::super::{models, supervisor};
 use super::planning::{options, pairing_of};
 use crate::domain::{
@@ -39,7 +40,7 @@ pub(super) fn sample(home: &Home, dir: &SessionDir, spec: &LoopSpec, round: u32,
     let variables = variables(spec);
     let (mut spec, data) = plan::sample_on(home, dir, order, Some(round))?;
     spec.inputs.chat_template_kwargs = variables;
-    supervisor::launch(dir, None, &spec, &data)
+    supervisor::launch(dir, None, &spec, &data, RunName::Given)
 }
 
 /// Chooses a round's pairs among its own answers. Returns them and what to say.
@@ -113,7 +114,7 @@ pub(super) fn train(home: &Home, dir: &SessionDir, spec: &LoopSpec, round: u32, 
     if let crate::protocol::Task::Train(train) = &spec.task {
         models::check(&train.model)?;
     }
-    supervisor::launch(dir, None, &spec, &data)
+    supervisor::launch(dir, None, &spec, &data, RunName::Given)
 }
 
 /// Launches the evaluation of a round against the model before it. Returns it and what to say.
@@ -157,7 +158,7 @@ pub(super) fn evaluate(
     };
     let own = RoundEvaluation { id: spec.evaluation(round), prompts: &prompts.held_out };
     let (run, files, notes) = evaluation::plan_on(home, dir, order, own)?;
-    Ok((supervisor::launch(dir, None, &run, &files)?, notes.0))
+    Ok((supervisor::launch(dir, None, &run, &files, RunName::Given)?, notes.0))
 }
 
 /// What became of a finished sampling run, in words.

@@ -14,6 +14,8 @@ const WAITING: usize = 4;
 /// A log as it was read at opening.
 #[derive(Debug)]
 pub struct OpeningRead {
+    /// How far the log was counted before it was read.
+    pub counted: u64,
     /// The reader, at the end of what was read.
     pub tail: LogTail<SessionRecord>,
     /// What it read, folded.
@@ -25,6 +27,7 @@ pub struct OpeningRead {
 impl OpeningRead {
     /// Reads a session's log to its end.
     pub fn of(dir: &SessionDir) -> Self {
+        let counted = dir.counted_end();
         let mut tail = dir.tail();
         let mut log = LogFold::default();
         let (parts, parsed) = sync_channel(WAITING);
@@ -54,13 +57,13 @@ impl OpeningRead {
         });
         if in_order {
             // Where no thread could be started nothing was read yet; else the log is at its end.
-            return Self { tail, log, error };
+            return Self { counted, tail, log, error };
         }
-        Self::whole(dir)
+        Self::whole(dir, counted)
     }
 
     /// Reads a log whose records are out of order: all of it is sorted before it is folded.
-    fn whole(dir: &SessionDir) -> Self {
+    fn whole(dir: &SessionDir, counted: u64) -> Self {
         let (mut tail, mut log) = (dir.tail(), LogFold::default());
         let error = match tail.poll() {
             Ok(records) => {
@@ -69,6 +72,6 @@ impl OpeningRead {
             }
             Err(error) => Some(error),
         };
-        Self { tail, log, error }
+        Self { counted, tail, log, error }
     }
 }

@@ -164,7 +164,7 @@ const MOST_COLUMNS: u16 = 1000;
 const MOST_ROWS: u16 = 500;
 
 /// The terminal's size in cells; 80 by 24 if unknown.
-fn size() -> io::Result<Size> {
+pub fn size() -> io::Result<Size> {
     let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout())?;
     if size.ws_col == 0 || size.ws_row == 0 {
         return Ok(Size::new(80, 24));

@@ -111,7 +111,7 @@ fn objective(p: &PpoParams) -> String {
         _ => String::new(),
     };
     format!(
-        "−min(ρA, clip(ρ, 1±{})A) + {}·½max((V − G)², (clip(V, V_old±{}) − G)²){entropy},  A = GAE(γ {}, λ {}) of \
+        "−min(ρA, clip(ρ, 1±{})A) + {}·0.5·max((V − G)², (clip(V, V_old±{}) − G)²){entropy},  A = GAE(γ {}, λ {}) of \
          r_t = −{price}·(log π − log π_ref) + R at the last token",
         p.cliprange, p.vf_coef, p.cliprange_value, p.gamma, p.lam
     )

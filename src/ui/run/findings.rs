@@ -2,7 +2,7 @@
 
 use super::scene::Scene;
 use crate::app::{presentable, wrap};
-use crate::domain::{Finding, RunStatus, Severity};
+use crate::domain::{Finding, LOST_WORKER, RunStatus, Severity};
 use crate::ui::theme::{BAD, WARN};
 use ratatui::style::Style;
 
@@ -22,10 +22,7 @@ fn end_message(scene: &Scene<'_>) -> Option<(String, Severity)> {
                 None => "from the beginning (no checkpoint yet)".into(),
             };
             let how = if scene.replay { "it can be resumed" } else { "R resumes it" };
-            Some((
-                format!("The worker is gone: the log has no end and no process holds the lock. {how} {from}."),
-                Severity::Stop,
-            ))
+            Some((format!("The run is lost: {LOST_WORKER}. {how} {from}."), Severity::Stop))
         }
         _ => None,
     }

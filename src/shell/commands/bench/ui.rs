@@ -8,6 +8,7 @@ use super::super::super::error::{Error, Result};
 use super::super::super::intake;
 use super::super::super::journal::Journal;
 use super::super::super::plan::{self, TrainOrder};
+use super::super::super::run_name::RunName;
 use super::super::super::{models, out, supervisor};
 use super::super::context::CommandContext;
 use super::figures::{Spread, line, round};
@@ -267,7 +268,7 @@ impl Load {
             upto: None,
         };
         let (spec, data) = plan::train(home, &dir, order)?;
-        let load = Self(supervisor::launch(&dir, None, &spec, &data)?);
+        let load = Self(supervisor::launch(&dir, None, &spec, &data, RunName::Next)?);
         let until = Instant::now() + RUN;
         while load.steps()? == 0 {
             if Instant::now() > until || !load.0.is_alive() {

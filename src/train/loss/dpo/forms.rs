@@ -175,7 +175,7 @@ pub const FORMS: &[DpoForm] = &[
                 rejected: p.beta * 0.5 * sigmoid(b),
             }
         },
-        |w| format!("−log σ({0}·a) − ½·log σ(−{0}·a) − ½·log σ(−{0}·b)", w.beta),
+        |w| format!("−log σ({0}·a) − 0.5·log σ(−{0}·a) − 0.5·log σ(−{0}·b)", w.beta),
     ),
     pair(
         "bco_pair",
