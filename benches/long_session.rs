@@ -254,7 +254,7 @@ fn runs(table: &mut Table, home: &Home, runs: usize) {
 
 /// The replay of the long session, by its keys and by the function that they call.
 fn replay(table: &mut Table, home: &Path) {
-    let opening = || Running::start(home, &["replay", "long"], &["entry "]);
+    let opening = || Running::start(home, &["replay", "long"], &["paused"]);
     table.row("replay: open", || opening().opened);
     let mut program = opening();
     table.row("replay: key: end", || {

@@ -72,17 +72,20 @@ fn corpus() -> Vec<String> {
 
 /// A verdict of a hostile rater.
 fn verdict(pair: &PairId, rater: &str) -> SessionRecord {
-    SessionRecord::Judged(Verdict {
-        pair: pair.clone(),
-        rater: Rater::new(rater),
-        choice: Choice::Prefer(Side::A, Strength::Better),
-        left: Side::A,
-        seen: Seen::Full,
-        ms: 900,
-        winner_hash: None,
-        asked: Asked::default(),
-        showing: Showing::default(),
-    })
+    SessionRecord::Judged(
+        Verdict {
+            pair: pair.clone(),
+            rater: Rater::new(rater),
+            choice: Choice::Prefer(Side::A, Strength::Better),
+            left: Side::A,
+            seen: Seen::Full,
+            ms: 900,
+            winner_hash: None,
+            asked: Asked::default(),
+            showing: Showing::default(),
+        }
+        .into(),
+    )
 }
 
 /// A session whose every free text is one of these.

@@ -145,10 +145,10 @@ fn judge(home: &Path) -> usize {
             asked: tiebreak::domain::Asked::default(),
             showing: tiebreak::domain::Showing::default(),
         };
-        let of = writer.append(&SessionRecord::Judged(verdict.clone())).unwrap();
+        let of = writer.append(&SessionRecord::Judged(verdict.clone().into())).unwrap();
         if i == 0 {
             writer.append(&SessionRecord::Undone { of }).unwrap();
-            writer.append(&SessionRecord::Judged(verdict)).unwrap();
+            writer.append(&SessionRecord::Judged(verdict.into())).unwrap();
         }
     }
     writer.sync().unwrap();

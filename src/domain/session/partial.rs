@@ -100,7 +100,7 @@ mod tests {
             ms: 900,
             winner_hash: None,
             asked: Asked::default(),
-            showing: Showing { partial: Some(PartialView { a: part(0), b: part(1) }), ..Showing::default() },
+            showing: Showing { partial: Some(PartialView { a: part(0), b: part(1) }.into()), ..Showing::default() },
         }
     }
 

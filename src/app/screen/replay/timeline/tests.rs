@@ -12,17 +12,20 @@ fn envelope<T>(n: u64, w: u64, data: T) -> Envelope<T> {
 
 fn verdict(k: u64) -> SessionRecord {
     let choice = if k.is_multiple_of(3) { Choice::Tie } else { Choice::Prefer(Side::A, Strength::Better) };
-    SessionRecord::Judged(Verdict {
-        pair: PairId::new(format!("p{}", k % 40)),
-        rater: Rater::new("me"),
-        choice,
-        left: Side::A,
-        seen: Seen::Full,
-        ms: 900,
-        winner_hash: None,
-        asked: crate::domain::Asked::default(),
-        showing: crate::domain::Showing::default(),
-    })
+    SessionRecord::Judged(
+        Verdict {
+            pair: PairId::new(format!("p{}", k % 40)),
+            rater: Rater::new("me"),
+            choice,
+            left: Side::A,
+            seen: Seen::Full,
+            ms: 900,
+            winner_hash: None,
+            asked: crate::domain::Asked::default(),
+            showing: crate::domain::Showing::default(),
+        }
+        .into(),
+    )
 }
 
 /// Two logs of `n` entries in total, with verdicts, undo, steps, a lost attempt and a broken clock.
@@ -68,7 +71,7 @@ fn sample(n: u64) -> Timeline {
 }
 
 fn hash(moment: &Moment) -> (String, Vec<String>) {
-    (moment.session.state_hash(), moment.runs.iter().map(RunState::state_hash).collect())
+    (moment.session.state_hash(), moment.runs.iter().map(|run| run.state_hash()).collect())
 }
 
 #[test]
@@ -94,9 +97,9 @@ fn a_clock_that_jumps_never_reorders_a_log() {
         let ns: Vec<u64> = line
             .entries()
             .iter()
-            .filter_map(|e| match (e, source) {
-                (TimelineEntry::Session(e), None) => Some(e.n),
-                (TimelineEntry::Run(0, e), Some(0)) => Some(e.n),
+            .filter_map(|e| match (e.of_a_run(), source) {
+                (None, None) => e.session_number(),
+                (Some((0, e)), Some(0)) => Some(e.n),
                 _ => None,
             })
             .collect();
