@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// After so long without output a frame is over.
 const QUIET: Duration = Duration::from_millis(150);
 /// The longest wait for a frame.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The program in a pseudo-terminal.
 pub struct Running {
@@ -55,8 +55,8 @@ impl Running {
             }
         });
         let screen = vt100::Parser::new(40, 120, 0);
-        let (opened, memory_then, _master) = (Duration::ZERO, None, pty.master);
-        let mut running = Self { child, keys, written, screen, opened, memory_then, _master };
+        let (opened, memory_then) = (Duration::ZERO, None);
+        let mut running = Self { child, keys, written, screen, opened, memory_then, _master: pty.master };
         running.opened = running.wait_for(shown) - start;
         running.memory_then = running.memory();
         running

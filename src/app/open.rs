@@ -276,9 +276,9 @@ impl OpenSession {
     }
 
     /// Folds records of a run's log.
-    pub fn fold_run(&mut self, id: &RunId, records: Vec<Envelope<RunEvent>>) {
+    pub fn fold_run(&mut self, id: &RunId, records: &[Envelope<RunEvent>]) {
         let mut grew = false;
-        for envelope in &records {
+        for envelope in records {
             if let Some(event) = envelope.known() {
                 let adds = matches!(event, RunEvent::Completed(_) | RunEvent::Paired(_) | RunEvent::Posed(_));
                 if let Some(before) = self.before_log.as_mut().filter(|_| adds) {
@@ -289,7 +289,7 @@ impl OpenSession {
             }
         }
         let run = self.run_mut(id);
-        for envelope in &records {
+        for envelope in records {
             apply_run(&mut run.state, envelope);
         }
         run.records += records.len();

@@ -151,7 +151,7 @@ fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
         }
         Msg::RunRecords { run, records } => {
             if let Some(open) = &mut model.open {
-                open.fold_run(&run, records);
+                open.fold_run(&run, &records);
             }
             model.touch();
             return refresh(model);

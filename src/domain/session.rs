@@ -428,8 +428,8 @@ impl Session {
     }
 
     /// Sets a reward run's score of a completion; a later score replaces an earlier one.
-    pub fn score(&mut self, completion: CompletionId, run: RunId, value: f64) {
-        self.scores.add(completion, &run, value);
+    pub fn score(&mut self, completion: CompletionId, run: &RunId, value: f64) {
+        self.scores.add(completion, run, value);
     }
 
     /// Adds a launched run.

@@ -38,7 +38,7 @@ fn fold(session: &mut Session, seq: u64, record: &SessionRecord) {
         SessionRecord::Tagged(change) => session.tag(seq, change.clone()),
         SessionRecord::Rated(row) => session.add_rating(row.clone()),
         SessionRecord::MarginStated { pair, margin } => session.state_margin(pair.clone(), margin.0),
-        SessionRecord::Scored { completion, run, score } => session.score(completion.clone(), run.clone(), score.0),
+        SessionRecord::Scored { completion, run, score } => session.score(completion.clone(), run, score.0),
         SessionRecord::LoopPlanned(spec) => session.plan_loop(spec.as_ref().clone()),
         SessionRecord::Launched(spec) => session.launch(spec.id.clone()),
         SessionRecord::JudgeRecorded { .. }

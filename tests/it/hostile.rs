@@ -94,11 +94,11 @@ fn records(texts: &[String]) -> Vec<SessionRecord> {
     for (i, text) in texts.iter().enumerate() {
         let id = format!("p{i}");
         let mut asked = prompt(&id, text, text);
-        asked.source.clone_from(text);
+        asked.source = text.into();
         out.push(SessionRecord::Prompted(asked.into()));
         for side in ["0", "1"] {
             let mut answer = completion(&format!("{id}.{side}"), &id, &format!("{side}{text}"), 3);
-            answer.model.clone_from(text);
+            answer.model = text.into();
             out.push(SessionRecord::Completed(answer.into()));
         }
         let pair = pair(&id);

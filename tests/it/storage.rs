@@ -324,8 +324,8 @@ fn a_list_counts_what_counts_and_goes_on_from_where_it_was() {
     let hands = ["ana", "ben"].map(Rater::new);
     for i in 0..30 {
         let choice = if i % 10 == 9 { Choice::Skip } else { Choice::Prefer(Side::B, Strength::Much) };
-        let SessionRecord::Judged(mut verdict) = judged(i, choice) else { panic!("judged makes a verdict") };
-        verdict.rater = hands[i / 3 % 2].clone();
+        let SessionRecord::Judged(verdict) = judged(i, choice) else { panic!("judged makes a verdict") };
+        let verdict = Verdict { rater: hands[i / 3 % 2].clone(), ..verdict.as_ref().clone() };
         seqs.push(writer.append(&SessionRecord::Judged(verdict.into())).unwrap());
     }
     let settled =

@@ -133,7 +133,7 @@ impl Session {
                 out.unreadable += 1;
                 continue;
             };
-            let verdict = Verdict { rater: named(&judged.verdict.rater), ..here.verdict(&judged.verdict) };
+            let verdict = Verdict { rater: named(&judged.verdict.rater), ..here.verdict(judged.verdict) };
             let verdict = Verdict { pair: here.id.clone(), ..verdict };
             let key = verdict_key(theirs, seq, &verdict.rater);
             let toggled = (judged.toggled > 0).then_some((judged.toggled, judged.undone));
@@ -386,7 +386,7 @@ impl<'a> PairMap<'a> {
             }
         }
         let mut texts: HashMap<(&PromptId, &str), &CompletionId> = HashMap::new();
-        for c in mine.completions.iter() {
+        for c in &mine.completions {
             // Of equal answers the one with the smallest id, whatever the order of the map.
             let id = texts.entry((&c.prompt, &c.text)).or_insert(&c.id);
             *id = (*id).min(&c.id);

@@ -44,7 +44,7 @@ struct ScoringRun {
 /// The rows that copies share.
 #[derive(Debug, Clone)]
 struct Rows<K> {
-    rows: PartList<Row<K>>,
+    list: PartList<Row<K>>,
     /// The last row of each thing.
     last: HashTable<u32>,
     hashes: RandomState,
@@ -53,27 +53,27 @@ struct Rows<K> {
 
 impl<K> Default for Rows<K> {
     fn default() -> Self {
-        Self { rows: PartList::default(), last: HashTable::new(), hashes: RandomState::default(), runs: Vec::new() }
+        Self { list: PartList::default(), last: HashTable::new(), hashes: RandomState::default(), runs: Vec::new() }
     }
 }
 
 impl<K: Clone + Eq + Hash> Rows<K> {
     fn last_of(&self, of: &K) -> u32 {
-        let is = |row: &u32| self.rows.get(*row as usize).is_some_and(|row| row.of == *of);
+        let is = |row: &u32| self.list.get(*row as usize).is_some_and(|row| row.of == *of);
         self.last.find(self.hashes.hash_one(of), is).copied().unwrap_or(NONE)
     }
 
     /// A row and those of the same thing before it, latest first.
     fn back_from(&self, row: u32) -> impl Iterator<Item = (u32, &Row<K>)> {
         // None has the number of no row.
-        let at = |at: u32| Some((at, self.rows.get(at as usize)?));
+        let at = |at: u32| Some((at, self.list.get(at as usize)?));
         std::iter::successors(at(row), move |(_, found)| at(found.before))
     }
 
     fn add(&mut self, of: K, run: &RunId, value: f64) {
-        let at = self.rows.len() as u32;
+        let at = self.list.len() as u32;
         let is_last = |row: &Row<K>| self.runs[row.run as usize].id == *run;
-        let run_at = match self.rows.last() {
+        let run_at = match self.list.last() {
             Some(row) if is_last(row) => row.run,
             _ => self.runs.iter().position(|known| known.id == *run).unwrap_or_else(|| {
                 self.runs.push(ScoringRun { id: run.clone(), first: at, scored: 0 });
@@ -84,13 +84,13 @@ impl<K: Clone + Eq + Hash> Rows<K> {
         if !self.back_from(before).any(|(_, row)| row.run == run_at) {
             self.runs[run_at as usize].scored += 1;
         }
-        let Self { rows, last, hashes, .. } = self;
+        let Self { list, last, hashes, .. } = self;
         let hash = hashes.hash_one(&of);
-        rows.push(Row { of, value, run: run_at, before });
+        list.push(Row { of, value, run: run_at, before });
         match last.find_mut(hash, |row| *row == before && before != NONE) {
             Some(row) => *row = at,
             None => {
-                last.insert_unique(hash, at, |row| rows.get(*row as usize).map_or(0, |row| hashes.hash_one(&row.of)));
+                last.insert_unique(hash, at, |row| list.get(*row as usize).map_or(0, |row| hashes.hash_one(&row.of)));
             }
         }
     }
@@ -113,13 +113,13 @@ impl<K> Default for Ledger<K> {
 impl<K: Clone + Eq + Hash> Ledger<K> {
     /// Adds a score.
     pub(super) fn add(&mut self, of: K, run: &RunId, value: f64) {
-        let ahead = self.rows.rows.get(self.len).is_some_and(|next| {
+        let ahead = self.rows.list.get(self.len).is_some_and(|next| {
             next.of == of && self.rows.runs[next.run as usize].id == *run && next.value.to_bits() == value.to_bits()
         });
         if !ahead {
-            if self.rows.rows.len() > self.len {
+            if self.rows.list.len() > self.len {
                 let mut own = Rows::default();
-                for row in self.rows.rows.range(0..self.len) {
+                for row in self.rows.list.range(0..self.len) {
                     own.add(row.of.clone(), &self.rows.runs[row.run as usize].id, row.value);
                 }
                 self.rows = Arc::new(own);
@@ -172,7 +172,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
     /// How many things a run has scored.
     pub(super) fn scored_by(&self, run: &RunId) -> usize {
         let Some(at) = self.rows.runs.iter().position(|known| known.id == *run) else { return 0 };
-        if self.len == self.rows.rows.len() {
+        if self.len == self.rows.list.len() {
             return self.rows.runs[at].scored;
         }
         self.rows.last.iter().filter(|row| self.here(**row).any(|row| row.run as usize == at)).count()
@@ -187,7 +187,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
 impl<K: Clone + Eq + Hash> PartialEq for Ledger<K> {
     fn eq(&self, other: &Self) -> bool {
         let same = |(a, b): (&Row<K>, &Row<K>)| (&a.of, self.score(a)) == (&b.of, other.score(b));
-        let (own, others) = (self.rows.rows.range(0..self.len), other.rows.rows.range(0..other.len));
+        let (own, others) = (self.rows.list.range(0..self.len), other.rows.list.range(0..other.len));
         self.len == other.len && own.zip(others).all(same)
     }
 }
@@ -203,14 +203,18 @@ mod tests {
         let (one, two) = (RunId::new("reward-1"), RunId::new("reward-2"));
         let given = [(&x, &one, 0.5), (&y, &one, 1.5), (&x, &two, -1.0), (&x, &one, 0.75)];
         let mut all = Ledger::default();
-        given.iter().for_each(|(completion, run, value)| all.add((*completion).clone(), run, *value));
+        for (completion, run, value) in given {
+            all.add(completion.clone(), run, value);
+        }
         assert_eq!(all.latest(&x), Some(Score { run: &one, value: 0.75 }));
         assert_eq!((all.by(&two, &x), all.by(&two, &y), all.by(&one, &y)), (Some(-1.0), None, Some(1.5)));
         assert_eq!((all.scored_by(&one), all.scored_by(&two), all.all().count()), (2, 1, 2));
         // The same again, as a copy that is behind sees it.
         let mut again = all.rewound();
         assert!(again.is_empty() && again.latest(&x).is_none() && again.runs().next().is_none());
-        given[..3].iter().for_each(|(completion, run, value)| again.add((*completion).clone(), run, *value));
+        for (completion, run, value) in given.into_iter().take(3) {
+            again.add(completion.clone(), run, value);
+        }
         assert!(Arc::ptr_eq(&again.rows, &all.rows));
         assert_eq!(again.latest(&x), Some(Score { run: &two, value: -1.0 }));
         assert_eq!((again.scored_by(&one), again.scored_by(&two), again.runs().count()), (2, 1, 2));

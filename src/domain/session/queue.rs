@@ -247,9 +247,12 @@ impl Session {
     fn reviews(&self, rater: &Rater, criterion: Option<&str>) -> Vec<PairId> {
         let (mut fresh, mut put_off) = (Vec::new(), Vec::new());
         for Contested { pair, .. } in self.contested(criterion) {
-            let mine = self.verdicts_on(&pair).filter(|j| !j.undone && j.verdict.rater == *rater);
-            let again = mine.map(|j| j.verdict).filter(|v| v.asked.review && v.asked.criterion.as_deref() == criterion);
-            match again.last().map(|v| v.choice) {
+            let is_again = |judged: &Judged<'_>| {
+                let Verdict { rater: by, asked, .. } = judged.verdict;
+                !judged.undone && by == rater && asked.review && asked.criterion.as_deref() == criterion
+            };
+            let last = self.verdicts_on(&pair).rfind(is_again).map(|judged| judged.verdict.choice);
+            match last {
                 None => fresh.push(pair),
                 Some(Choice::Skip) => put_off.push(pair),
                 Some(_) => {}

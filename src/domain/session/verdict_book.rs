@@ -47,7 +47,7 @@ struct Row {
 /// The rows that copies share, in order of their numbers.
 #[derive(Debug, Clone, Default)]
 struct Rows {
-    rows: PartList<Row>,
+    list: PartList<Row>,
     /// The last row of each pair.
     last: HashTable<u32>,
     hashes: RandomState,
@@ -61,21 +61,21 @@ impl Rows {
     }
 
     fn last_of(&self, pair: &PairId) -> u32 {
-        let of = |row: &u32| self.rows.get(*row as usize).is_some_and(|row| row.verdict.pair == *pair);
+        let of = |row: &u32| self.list.get(*row as usize).is_some_and(|row| row.verdict.pair == *pair);
         self.last.find(self.hashes.hash_one(pair), of).copied().unwrap_or(NONE)
     }
 
     /// Adds the row with the highest number.
     fn add(&mut self, row: Row) {
-        let (at, before) = (self.rows.len() as u32, self.last_of(&row.verdict.pair));
-        let Self { rows, last, hashes } = self;
+        let (at, before) = (self.list.len() as u32, self.last_of(&row.verdict.pair));
+        let Self { list, last, hashes } = self;
         let hash = hashes.hash_one(&row.verdict.pair);
-        rows.push(Row { before, ..row });
+        list.push(Row { before, ..row });
         match last.find_mut(hash, |row| *row == before && before != NONE) {
             Some(row) => *row = at,
             None => {
                 last.insert_unique(hash, at, |row| {
-                    rows.get(*row as usize).map_or(0, |row| hashes.hash_one(&row.verdict.pair))
+                    list.get(*row as usize).map_or(0, |row| hashes.hash_one(&row.verdict.pair))
                 });
             }
         }
@@ -101,11 +101,11 @@ pub(super) struct VerdictBook {
 
 impl VerdictBook {
     fn rows(&self) -> impl DoubleEndedIterator<Item = &Row> {
-        self.rows.rows.range(0..self.len)
+        self.rows.list.range(0..self.len)
     }
 
     fn row(&self, at: usize) -> Option<&Row> {
-        self.rows.rows.get(at).filter(|_| at < self.len)
+        self.rows.list.get(at).filter(|_| at < self.len)
     }
 
     /// The place of that number, or the one at which it would be.
@@ -113,7 +113,7 @@ impl VerdictBook {
         if self.len.checked_sub(1).and_then(|last| self.row(last)).is_some_and(|last| last.seq < seq) {
             return Err(self.len);
         }
-        let place = self.rows.rows.partition_point(|row| row.seq < seq).min(self.len);
+        let place = self.rows.list.partition_point(|row| row.seq < seq).min(self.len);
         if self.row(place).is_some_and(|row| row.seq == seq) { Ok(place) } else { Err(place) }
     }
 
@@ -126,7 +126,7 @@ impl VerdictBook {
     /// Adds a verdict that was given at that time.
     pub(super) fn add(&mut self, seq: u64, at: u64, verdict: Arc<Verdict>) {
         let row = Row { seq, at, verdict, before: NONE };
-        let ahead = self.rows.rows.get(self.len).is_some_and(|next| {
+        let ahead = self.rows.list.get(self.len).is_some_and(|next| {
             let same = Arc::ptr_eq(&next.verdict, &row.verdict) || next.verdict == row.verdict;
             (next.seq, next.at) == (seq, at) && same
         });
@@ -139,12 +139,12 @@ impl VerdictBook {
             Err(place) => self.rebuild(|rows| rows.insert(place, row)),
             Ok(place) => self.rebuild(|rows| rows[place] = row),
         }
-        self.len = self.rows.rows.len();
+        self.len = self.rows.list.len();
     }
 
     /// Rows of this book's own that end where it does.
     fn own(&mut self) -> &mut Rows {
-        if self.rows.rows.len() > self.len {
+        if self.rows.list.len() > self.len {
             self.rows = Arc::new(Rows::of(self.rows().cloned()));
         }
         Arc::make_mut(&mut self.rows)
@@ -183,7 +183,7 @@ impl VerdictBook {
     /// The rows of a pair, latest first.
     fn back(&self, row: u32) -> impl Iterator<Item = &Row> {
         // None has the number of no row.
-        let here = |at: u32| Some((at, self.rows.rows.get(at as usize)?));
+        let here = |at: u32| Some((at, self.rows.list.get(at as usize)?));
         let all = std::iter::successors(here(row), move |(_, row)| here(row.before));
         all.skip_while(|(at, _)| *at as usize >= self.len).map(|(_, row)| row)
     }
@@ -217,7 +217,7 @@ impl VerdictBook {
         let Row { at, verdict, .. } = self.row(place)?.clone();
         let stays = self.find(new) == Err(place) || self.find(new) == Err(place + 1);
         if stays {
-            self.own().rows.get_mut(place)?.seq = new;
+            self.own().list.get_mut(place)?.seq = new;
         } else {
             self.rebuild(|rows| drop(rows.remove(place)));
             self.add(new, at, Arc::clone(&verdict));

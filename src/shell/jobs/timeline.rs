@@ -18,7 +18,9 @@ const PART: u64 = 1 << 20;
 pub fn read_timeline(dir: &SessionDir, runs: &[RunId], known: Session) -> Result<Timeline> {
     let events = |id: &RunId| {
         let mut events = dir.run(id)?.tail().finish()?;
-        events.iter_mut().for_each(|envelope| share_event(envelope, &known));
+        for envelope in &mut events {
+            share_event(envelope, &known);
+        }
         Ok((id.clone(), events))
     };
     let runs = runs.iter().map(events).collect::<Result<Vec<_>>>()?;
@@ -28,7 +30,7 @@ pub fn read_timeline(dir: &SessionDir, runs: &[RunId], known: Session) -> Result
         if !part.in_order {
             // Sorted as a whole.
             let mut records = dir.tail().finish()?;
-            records.iter_mut().for_each(|envelope| share_record(envelope, &known));
+            share_records(&mut records, &known);
             parts = vec![records];
             break;
         }
@@ -37,7 +39,7 @@ pub fn read_timeline(dir: &SessionDir, runs: &[RunId], known: Session) -> Result
         if !part.more {
             records.extend(tail.finish()?);
         }
-        records.iter_mut().for_each(|envelope| share_record(envelope, &known));
+        share_records(&mut records, &known);
         records.shrink_to_fit();
         parts.push(records);
         if !part.more {
@@ -48,13 +50,15 @@ pub fn read_timeline(dir: &SessionDir, runs: &[RunId], known: Session) -> Result
     Ok(Timeline::merge_parts(parts, runs))
 }
 
-fn share_record(envelope: &mut Envelope<SessionRecord>, known: &Session) {
-    match &mut envelope.data {
-        Ok(SessionRecord::Prompted(prompt)) => *prompt = known.shared_prompt(prompt.clone()),
-        Ok(SessionRecord::Completed(completion)) => *completion = known.shared_completion(completion.clone()),
-        Ok(SessionRecord::Paired(pair)) => *pair = known.shared_pair(pair.clone()),
-        Ok(SessionRecord::Judged(verdict)) => *verdict = known.shared_verdict(envelope.n, verdict.clone()),
-        _ => {}
+fn share_records(records: &mut [Envelope<SessionRecord>], known: &Session) {
+    for envelope in records {
+        match &mut envelope.data {
+            Ok(SessionRecord::Prompted(prompt)) => *prompt = known.shared_prompt(prompt.clone()),
+            Ok(SessionRecord::Completed(completion)) => *completion = known.shared_completion(completion.clone()),
+            Ok(SessionRecord::Paired(pair)) => *pair = known.shared_pair(pair.clone()),
+            Ok(SessionRecord::Judged(verdict)) => *verdict = known.shared_verdict(envelope.n, verdict.clone()),
+            _ => {}
+        }
     }
 }
 
