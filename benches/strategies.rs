@@ -75,7 +75,7 @@ fn verdict(session: &Session, id: &PairId) -> Verdict {
         left: Side::A,
         seen: Seen::Full,
         ms: 0,
-        winner_hash: winner.map(|c| format!("{:016x}", hash64(c.text.as_bytes()))),
+        winner_hash: winner.map(|c| format!("{:016x}", hash64(c.text.as_bytes())).into()),
         asked: Asked::default(),
         showing: tiebreak::domain::Showing::default(),
     }
@@ -96,7 +96,7 @@ fn label(home: &Path, dir: &SessionDir, options: &[&str]) -> (Vec<u64>, usize) {
     for id in ids {
         let verdict = verdict(&session, &id);
         ties += usize::from(verdict.choice == Choice::Tie);
-        numbers.push(writer.append(&SessionRecord::Judged(verdict)).unwrap());
+        numbers.push(writer.append(&SessionRecord::Judged(verdict.into())).unwrap());
     }
     writer.sync().unwrap();
     (numbers, ties)

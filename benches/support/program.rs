@@ -32,7 +32,7 @@ pub fn answers(dir: &SessionDir, run: &str) -> BTreeMap<String, Vec<Completion>>
     for event in dir.run(&RunId::new(run)).unwrap().tail().poll().unwrap() {
         if let Ok(RunEvent::Completed(completion)) = event.data {
             let prompt = session.prompt(&completion.prompt).unwrap().body.headline().to_owned();
-            out.entry(prompt).or_default().push(completion);
+            out.entry(prompt).or_default().push(completion.as_ref().clone());
         }
     }
     out

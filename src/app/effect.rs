@@ -3,7 +3,7 @@
 use super::evaluation::EvalRequest;
 use super::loop_request::LoopRequest;
 use super::requests::{PairRequest, SampleRequest, ScoreRequest};
-use crate::domain::{Params, RowChoice, RunId};
+use crate::domain::{Params, RowChoice, RunId, Session};
 use crate::protocol::{RunCommand, ServerOptions, SessionRecord};
 
 /// A training run to launch in the open session.
@@ -131,6 +131,8 @@ pub enum Effect {
         ticket: u64,
         /// The runs, in the order of the screens.
         runs: Vec<RunId>,
+        /// What the screen holds of the session: the replay shares its texts.
+        known: Box<Session>,
     },
     /// Compute what an evaluation found, on its log up to record `upto`. Answer with [`super::Msg::EvalReportReady`]; a newer
     /// request replaces an older one.

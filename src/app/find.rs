@@ -201,7 +201,7 @@ impl Find {
     fn search(&mut self, open: &OpenSession, index: usize, pair: &Pair) -> usize {
         let session = &open.session;
         let mut cost = 0;
-        if let Some(at) = self.first_match(&open.names.name(pair)) {
+        if let Some(at) = self.first_match(&open.names.name(&open.session, pair)) {
             self.named.push(FindHit { pair: index, place: FindPlace::Name, at });
         }
         let before = self.hits.len();
@@ -310,7 +310,7 @@ impl Find {
         marks.sort_by_key(|mark| mark.start);
         Some(FindRow {
             pair: pair.id.clone(),
-            name: open.names.name(pair),
+            name: open.names.name(&open.session, pair),
             place: hit.map_or_else(String::new, |hit| hit.place.words()),
             text,
             marks,

@@ -130,6 +130,8 @@ pub enum Msg {
         /// Its records.
         records: Vec<Envelope<RunEvent>>,
     },
+    /// The records of a run's log that were sent were out of order: all of them follow, sorted.
+    RunReadAgain(RunId),
     /// What a sampling run is writing now; empty once it writes nothing.
     RunGrowing {
         /// The run.

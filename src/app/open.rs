@@ -24,8 +24,8 @@ pub struct RunView {
     pub spec: Option<RunSpec>,
     /// The state folded from its log.
     pub state: RunState,
-    /// Its records in order.
-    pub records: Vec<Envelope<RunEvent>>,
+    /// How many records of its log were folded.
+    pub records: usize,
     /// Whether a process holds its lock; none before that was checked.
     pub alive: Option<bool>,
     /// Whether that process is stopped by a signal.
@@ -167,6 +167,8 @@ pub struct OpenSession {
     /// What the pairs are called.
     pub names: PairNames,
     known: NumberSet,
+    /// What runs added to the session before its own log was read; none after that.
+    before_log: Option<Vec<RunEvent>>,
     /// Now, in milliseconds since 1970; 0 before the first tick.
     now_ms: u64,
 }
@@ -201,6 +203,7 @@ impl OpenSession {
             arrived: false,
             names: PairNames::default(),
             known: NumberSet::default(),
+            before_log: Some(Vec::new()),
             now_ms: 0,
         }
     }
@@ -212,7 +215,7 @@ impl OpenSession {
                 id: id.clone(),
                 spec: None,
                 state: RunState::default(),
-                records: Vec::new(),
+                records: 0,
                 alive: None,
                 suspended: false,
                 integrity: Integrity::default(),
@@ -235,9 +238,8 @@ impl OpenSession {
             self.run_mut(&id).spec = Some(spec);
         }
         (self.session, self.known) = (log.session, log.numbers);
-        // What came before the log did.
-        for event in self.runs.iter().flat_map(|run| &run.records).filter_map(Envelope::known) {
-            apply_run_event(&mut self.session, event);
+        for event in self.before_log.take().into_iter().flatten() {
+            apply_run_event(&mut self.session, &event);
         }
         for (seq, record) in self.outbox.unsaved() {
             apply_record(&mut self.session, seq, self.now_ms, record);
@@ -274,19 +276,23 @@ impl OpenSession {
     }
 
     /// Folds records of a run's log.
-    pub fn fold_run(&mut self, id: &RunId, records: Vec<Envelope<RunEvent>>) {
+    pub fn fold_run(&mut self, id: &RunId, records: &[Envelope<RunEvent>]) {
         let mut grew = false;
-        for envelope in &records {
+        for envelope in records {
             if let Some(event) = envelope.known() {
-                grew |= matches!(event, RunEvent::Completed(_) | RunEvent::Paired(_) | RunEvent::Posed(_));
+                let adds = matches!(event, RunEvent::Completed(_) | RunEvent::Paired(_) | RunEvent::Posed(_));
+                if let Some(before) = self.before_log.as_mut().filter(|_| adds) {
+                    before.push(event.clone());
+                }
+                grew |= adds;
                 apply_run_event(&mut self.session, event);
             }
         }
         let run = self.run_mut(id);
-        for envelope in &records {
+        for envelope in records {
             apply_run(&mut run.state, envelope);
         }
-        run.records.extend(records);
+        run.records += records.len();
         if grew {
             self.requeue();
         }

@@ -51,6 +51,6 @@ impl OpenSession {
     #[must_use]
     pub fn pair_name(&self, id: &PairId) -> String {
         let pair = self.session.pair(id).or_else(|| self.growing.pairs().find(|pair| pair.id == *id));
-        pair.map_or_else(|| presentable(id.as_str()), |pair| self.names.name(pair))
+        pair.map_or_else(|| presentable(id.as_str()), |pair| self.names.name(&self.session, pair))
     }
 }

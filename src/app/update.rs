@@ -15,6 +15,7 @@ use super::popup::{Confirm, Help, OnYes, Popup, PopupAnswer, Pressed};
 use super::screen::ROUTES;
 use super::shared::Tone;
 use super::travel;
+use crate::domain::RunState;
 
 /// How long a notice stays.
 const NOTICE_MS: u64 = 6_000;
@@ -150,10 +151,16 @@ fn handle(model: &mut Model, msg: Msg) -> Vec<Effect> {
         }
         Msg::RunRecords { run, records } => {
             if let Some(open) = &mut model.open {
-                open.fold_run(&run, records);
+                open.fold_run(&run, &records);
             }
             model.touch();
             return refresh(model);
+        }
+        Msg::RunReadAgain(run) => {
+            if let Some(open) = &mut model.open {
+                let run = open.run_mut(&run);
+                (run.state, run.records) = (RunState::default(), 0);
+            }
         }
         Msg::RunAlive { run, alive } => {
             if let Some(open) = &mut model.open {

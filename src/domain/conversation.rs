@@ -3,10 +3,12 @@
 //! Owns what of a row reaches a chat template. A field of a message that nothing here knows is kept as it is and handed to the
 //! template. Refuses to render.
 
+use super::common_text::CommonText;
 use super::hash::Fold64;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+use std::sync::LazyLock;
 
 /// Named JSON values.
 pub type JsonFields = Map<String, Value>;
@@ -64,7 +66,7 @@ impl<'de> Deserialize<'de> for MessageFields {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user`, `assistant`, `tool`, or another role of the model's chat template.
-    pub role: String,
+    pub role: CommonText,
     /// The text of the turn.
     pub content: String,
     /// Its other fields: `reasoning_content`, `tool_calls`, `name`, `weight`, …
@@ -77,7 +79,7 @@ const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 impl Message {
     /// A turn of text alone.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+    pub fn new(role: impl Into<CommonText>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into(), more: MessageFields::default() }
     }
 
@@ -159,10 +161,15 @@ pub fn readable_turns(turns: &[Message]) -> String {
 pub struct Conversation {
     /// The turns.
     pub turns: Vec<Message>,
-    /// The tools that the model may call, in the form of `transformers`.
-    pub tools: Vec<Value>,
-    /// Variables of the template, such as `enable_thinking` (`chat_template_kwargs`).
-    pub variables: JsonFields,
+    /// What its template reads beside the turns; none where it is nothing, as for most.
+    beside: Option<Box<BesideTurns>>,
+}
+
+/// What a template reads beside the turns.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct BesideTurns {
+    tools: Vec<Value>,
+    variables: JsonFields,
 }
 
 impl Conversation {
@@ -175,7 +182,47 @@ impl Conversation {
     /// Other turns with the same tools and variables.
     #[must_use]
     pub fn with_turns(&self, turns: Vec<Message>) -> Self {
-        Self { turns, tools: self.tools.clone(), variables: self.variables.clone() }
+        Self { turns, beside: self.beside.clone() }
+    }
+
+    /// The tools that the model may call, in the form of `transformers`.
+    #[must_use]
+    pub fn tools(&self) -> &[Value] {
+        self.beside.as_ref().map_or(&[], |beside| &beside.tools)
+    }
+
+    /// Variables of the template, such as `enable_thinking` (`chat_template_kwargs`).
+    #[must_use]
+    pub fn variables(&self) -> &JsonFields {
+        static NONE: LazyLock<JsonFields> = LazyLock::new(JsonFields::new);
+        self.beside.as_ref().map_or(&NONE, |beside| &beside.variables)
+    }
+
+    /// Sets the tools.
+    pub fn set_tools(&mut self, tools: Vec<Value>) {
+        if tools != self.tools() {
+            self.beside.get_or_insert_default().tools = tools;
+            self.drop_nothing();
+        }
+    }
+
+    /// Sets the variables of the template.
+    pub fn set_variables(&mut self, variables: JsonFields) {
+        if variables != *self.variables() {
+            self.beside.get_or_insert_default().variables = variables;
+            self.drop_nothing();
+        }
+    }
+
+    /// Sets a variable of the template that is not set.
+    pub fn default_variable(&mut self, name: &str, value: &Value) {
+        let beside = self.beside.get_or_insert_default();
+        beside.variables.entry(name).or_insert_with(|| value.clone());
+    }
+
+    /// Two conversations with nothing beside their turns are equal.
+    fn drop_nothing(&mut self) {
+        self.beside.take_if(|beside| **beside == BesideTurns::default());
     }
 
     /// The same conversation with more turns at its end.
@@ -187,15 +234,15 @@ impl Conversation {
     /// Whether it is its turns alone.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.tools.is_empty() && self.variables.is_empty()
+        self.beside.is_none()
     }
 
     pub(super) fn fold(&self, h: &mut Fold64) {
         self.turns.iter().for_each(|turn| turn.fold(h));
-        for tool in &self.tools {
+        for tool in self.tools() {
             h.add(tool.to_string().as_bytes());
         }
-        for (name, value) in &self.variables {
+        for (name, value) in self.variables() {
             h.add(name.as_bytes());
             h.add(value.to_string().as_bytes());
         }
@@ -240,11 +287,11 @@ impl Serialize for Conversation {
         }
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("messages", &self.turns)?;
-        if !self.tools.is_empty() {
-            map.serialize_entry("tools", &self.tools)?;
+        if !self.tools().is_empty() {
+            map.serialize_entry("tools", self.tools())?;
         }
-        if !self.variables.is_empty() {
-            map.serialize_entry("chat_template_kwargs", &self.variables)?;
+        if !self.variables().is_empty() {
+            map.serialize_entry("chat_template_kwargs", self.variables())?;
         }
         map.end()
     }
@@ -265,6 +312,8 @@ impl<'de> Deserialize<'de> for Conversation {
                 while let Some(turn) = list.next_element()? {
                     turns.push(turn);
                 }
+                // Most have one turn, and a list of one has room for four.
+                turns.shrink_to_fit();
                 Ok(turns.into())
             }
 
@@ -273,8 +322,8 @@ impl<'de> Deserialize<'de> for Conversation {
                 while let Some(name) = map.next_key::<String>()? {
                     match name.as_str() {
                         "messages" => out.turns = map.next_value()?,
-                        "tools" => out.tools = map.next_value()?,
-                        "chat_template_kwargs" => out.variables = map.next_value()?,
+                        "tools" => out.set_tools(map.next_value()?),
+                        "chat_template_kwargs" => out.set_variables(map.next_value()?),
                         _ => drop(map.next_value::<serde::de::IgnoredAny>()?),
                     }
                 }

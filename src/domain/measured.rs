@@ -10,6 +10,7 @@ use super::text::{Finish, PromptBody};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// An answer of a contestant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,45 +96,45 @@ pub struct GatePair {
     pub reference: f64,
 }
 
-/// Everything an evaluation has logged, by key.
+/// Everything an evaluation has logged, by key. Copies share it: the states of a replay hold a text once.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EvalState {
-    answers: BTreeMap<(ItemKey, Contestant), EvalAnswer>,
-    measurements: BTreeMap<(ItemKey, Contestant), Measurement>,
-    comparisons: BTreeMap<(String, ItemKey), Comparison>,
-    posed: BTreeMap<ItemKey, PosedPair>,
+    answers: BTreeMap<(ItemKey, Contestant), Arc<EvalAnswer>>,
+    measurements: BTreeMap<(ItemKey, Contestant), Arc<Measurement>>,
+    comparisons: BTreeMap<(String, ItemKey), Arc<Comparison>>,
+    posed: BTreeMap<ItemKey, Arc<PosedPair>>,
 }
 
 impl EvalState {
     /// Adds an answer.
     pub fn answer(&mut self, answer: EvalAnswer) {
-        self.answers.insert((answer.key.clone(), answer.side), answer);
+        self.answers.insert((answer.key.clone(), answer.side), Arc::new(answer));
     }
 
     /// Adds a measurement.
     pub fn measure(&mut self, measurement: Measurement) {
-        self.measurements.insert((measurement.key.clone(), measurement.side), measurement);
+        self.measurements.insert((measurement.key.clone(), measurement.side), Arc::new(measurement));
     }
 
     /// Adds a comparison.
     pub fn compare(&mut self, comparison: Comparison) {
-        self.comparisons.insert((comparison.judge.clone(), comparison.key.clone()), comparison);
+        self.comparisons.insert((comparison.judge.clone(), comparison.key.clone()), Arc::new(comparison));
     }
 
     /// Adds a pair that people judge.
     pub fn pose(&mut self, posed: PosedPair) {
-        self.posed.insert(posed.key.clone(), posed);
+        self.posed.insert(posed.key.clone(), Arc::new(posed));
     }
 
     /// The pair that people judge for an item.
     #[must_use]
     pub fn posed_of(&self, key: &ItemKey) -> Option<&PosedPair> {
-        self.posed.get(key)
+        self.posed.get(key).map(|posed| &**posed)
     }
 
     /// The pairs that people judge, by item.
     pub fn posed(&self) -> impl Iterator<Item = &PosedPair> {
-        self.posed.values()
+        self.posed.values().map(|found| &**found)
     }
 
     /// Removes a judge's comparisons.
@@ -144,34 +145,34 @@ impl EvalState {
     /// The answer to an item.
     #[must_use]
     pub fn answer_of(&self, key: &ItemKey, side: Contestant) -> Option<&EvalAnswer> {
-        self.answers.get(&(key.clone(), side))
+        self.answers.get(&(key.clone(), side)).map(|answer| &**answer)
     }
 
     /// The measurement of an item.
     #[must_use]
     pub fn measurement_of(&self, key: &ItemKey, side: Contestant) -> Option<&Measurement> {
-        self.measurements.get(&(key.clone(), side))
+        self.measurements.get(&(key.clone(), side)).map(|measurement| &**measurement)
     }
 
     /// A judge's comparison of an item.
     #[must_use]
     pub fn comparison_of(&self, judge: &str, key: &ItemKey) -> Option<&Comparison> {
-        self.comparisons.get(&(judge.to_owned(), key.clone()))
+        self.comparisons.get(&(judge.to_owned(), key.clone())).map(|comparison| &**comparison)
     }
 
     /// Every answer, by item.
     pub fn answers(&self) -> impl Iterator<Item = &EvalAnswer> {
-        self.answers.values()
+        self.answers.values().map(|found| &**found)
     }
 
     /// Every measurement, by item.
     pub fn measurements(&self) -> impl Iterator<Item = &Measurement> {
-        self.measurements.values()
+        self.measurements.values().map(|found| &**found)
     }
 
     /// Every comparison, by judge and item.
     pub fn comparisons(&self) -> impl Iterator<Item = &Comparison> {
-        self.comparisons.values()
+        self.comparisons.values().map(|found| &**found)
     }
 
     /// The judges that compared anything.

@@ -1,5 +1,6 @@
 //! Metric values under their TRL names, in logged order.
 
+use super::common_text::CommonText;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A number that survives JSON when it is not finite: `"NaN"`, `"Infinity"`, `"-Infinity"`.
@@ -22,27 +23,42 @@ impl Serialize for Num {
 
 impl<'de> Deserialize<'de> for Num {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Raw {
-            Number(f64),
-            Text(String),
+        struct Number;
+        impl serde::de::Visitor<'_> for Number {
+            type Value = Num;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number, \"NaN\", \"Infinity\" or \"-Infinity\"")
+            }
+
+            fn visit_f64<E>(self, x: f64) -> Result<Num, E> {
+                Ok(Num(x))
+            }
+
+            fn visit_u64<E>(self, x: u64) -> Result<Num, E> {
+                Ok(Num(x as f64))
+            }
+
+            fn visit_i64<E>(self, x: i64) -> Result<Num, E> {
+                Ok(Num(x as f64))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Num, E> {
+                match text {
+                    "NaN" => Ok(Num(f64::NAN)),
+                    "Infinity" => Ok(Num(f64::INFINITY)),
+                    "-Infinity" => Ok(Num(f64::NEG_INFINITY)),
+                    _ => Err(E::custom(format!("`{text}` is not a number"))),
+                }
+            }
         }
-        match Raw::deserialize(d)? {
-            Raw::Number(x) => Ok(Self(x)),
-            Raw::Text(t) => match t.as_str() {
-                "NaN" => Ok(Self(f64::NAN)),
-                "Infinity" => Ok(Self(f64::INFINITY)),
-                "-Infinity" => Ok(Self(f64::NEG_INFINITY)),
-                _ => Err(serde::de::Error::custom(format!("`{t}` is not a number"))),
-            },
-        }
+        d.deserialize_any(Number)
     }
 }
 
 /// The metrics of one step, in the order they were logged: `loss`, `rewards/chosen`, … (TRL's names, letter by letter).
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Metrics(Vec<(String, Num)>);
+pub struct Metrics(Vec<(CommonText, Num)>);
 
 impl Metrics {
     /// No metrics.
@@ -55,7 +71,7 @@ impl Metrics {
     pub fn set(&mut self, name: &str, value: f64) {
         match self.0.iter_mut().find(|(n, _)| n == name) {
             Some((_, v)) => *v = Num(value),
-            None => self.0.push((name.to_owned(), Num(value))),
+            None => self.0.push((name.into(), Num(value))),
         }
     }
 
@@ -93,8 +109,11 @@ impl<'de> Deserialize<'de> for Metrics {
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Metrics, A::Error> {
                 let mut out = Metrics::new();
-                while let Some((name, value)) = map.next_entry::<String, Num>()? {
-                    out.set(&name, value.0);
+                while let Some((name, value)) = map.next_entry::<CommonText, Num>()? {
+                    match out.0.iter_mut().find(|(known, _)| *known == name) {
+                        Some((_, known)) => *known = value,
+                        None => out.0.push((name, value)),
+                    }
                 }
                 Ok(out)
             }

@@ -187,9 +187,13 @@ impl RunState {
     /// Metrics were measured at a step.
     pub fn measure(&mut self, step: u64, metrics: &Metrics) {
         let ms = self.clock.now;
-        for (name, value) in metrics.iter() {
-            if let Some((_, series)) = self.series.iter_mut().find(|(n, _)| n == name) {
-                series.push(step, value, ms);
+        for (place, (name, value)) in metrics.iter().enumerate() {
+            // Most often the series are in the order of the metrics.
+            let is = |known: &(String, Series)| known.0 == name;
+            let found =
+                if self.series.get(place).is_some_and(is) { Some(place) } else { self.series.iter().position(is) };
+            if let Some(at) = found {
+                self.series[at].1.push(step, value, ms);
             } else {
                 let mut series = Series::default();
                 series.set_smoothing(self.smoothing);
@@ -309,6 +313,12 @@ impl RunState {
         for (_, series) in &mut self.series {
             series.set_smoothing(beta);
         }
+    }
+
+    /// The smoothing of its series; 0 is off.
+    #[must_use]
+    pub fn smoothing(&self) -> f64 {
+        self.smoothing
     }
 
     /// Total running time of all attempts in milliseconds.

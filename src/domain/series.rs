@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** within a [`Line`] steps increase strictly, so a range of steps is a range of indices.
 
+use super::part_list::PartList;
 use std::ops::Range;
 
 #[cfg(test)]
@@ -89,11 +90,11 @@ pub enum Axis {
 /// The points of a metric in one sequence: columns and their buckets.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Line {
-    steps: Vec<u32>,
-    values: Vec<f64>,
-    times: Vec<u32>,
+    steps: PartList<u32>,
+    values: PartList<f64>,
+    times: PartList<u32>,
     /// `levels[k][i]` covers the `FANOUT^(k+1)` points from `i·FANOUT^(k+1)` on; only full buckets are kept.
-    levels: Vec<Vec<Bucket>>,
+    levels: Vec<PartList<Bucket>>,
     /// The usual spacing by majority vote, and its lead in votes.
     spacing: (u32, u32),
 }
@@ -123,18 +124,18 @@ impl Line {
 
     /// Adds the buckets that the newest point has filled. Amortised O(1): a level gets one bucket per `FANOUT` below it.
     fn close_buckets(&mut self) {
-        let len = self.len();
+        let len = self.values.len();
         let mut span = FANOUT;
         let mut level = 0_usize;
         while len.is_multiple_of(span) {
             let mut bucket = Bucket::default();
             if let Some(below) = level.checked_sub(1).and_then(|k| self.levels.get(k)) {
-                below[below.len() - FANOUT..].iter().for_each(|b| bucket.merge(b));
+                below.last_group(FANOUT).iter().for_each(|b| bucket.merge(b));
             } else {
-                self.values[len - FANOUT..].iter().for_each(|y| bucket.add(*y));
+                self.values.last_group(FANOUT).iter().for_each(|y| bucket.add(*y));
             }
             if level == self.levels.len() {
-                self.levels.push(Vec::new());
+                self.levels.push(PartList::default());
             }
             self.levels[level].push(bucket);
             span *= FANOUT;
@@ -168,7 +169,8 @@ impl Line {
 
     /// Points in order.
     pub fn points(&self) -> impl Iterator<Item = (u64, f64, u64)> + '_ {
-        (0..self.len()).filter_map(|at| self.point(at))
+        let places = self.steps.iter().zip(self.values.iter()).zip(self.times.iter());
+        places.map(|((step, value), ms)| (u64::from(*step), *value, u64::from(*ms)))
     }
 
     /// How many points are before `x` on an axis: the index of the first one at or after it.
@@ -206,9 +208,9 @@ impl Line {
                 level = Some(next);
                 span *= FANOUT;
             }
-            match level {
-                Some(k) => out.merge(&self.levels[k][at / span]),
-                None => out.add(self.values[at]),
+            match level.and_then(|k| self.levels[k].get(at / span)) {
+                Some(bucket) => out.merge(bucket),
+                None => self.values.get(at).into_iter().for_each(|y| out.add(*y)),
             }
             at += span;
         }
@@ -237,16 +239,27 @@ impl Line {
         }
     }
 
+    /// A line of other values at the same steps and times, which both lines share.
+    fn with_values(&self, mut value: impl FnMut(f64) -> f64) -> Self {
+        let mut out = Self { spacing: self.spacing, ..Self::default() };
+        for known in self.values.iter() {
+            out.values.push(value(*known));
+            out.close_buckets();
+        }
+        (out.steps, out.times) = (self.steps.clone(), self.times.clone());
+        out
+    }
+
     /// Truncates the line after `step` and returns the later points.
     fn split_after(&mut self, step: u64) -> Self {
         let keep = self.steps.partition_point(|s| u64::from(*s) <= step);
         let mut later = Self::default();
-        for at in keep..self.len() {
-            later.push(u64::from(self.steps[at]), self.values[at], u64::from(self.times[at]));
+        for (step, value, ms) in self.points().skip(keep) {
+            later.push(step, value, ms);
         }
         let mut earlier = Self::default();
-        for at in 0..keep {
-            earlier.push(u64::from(self.steps[at]), self.values[at], u64::from(self.times[at]));
+        for (step, value, ms) in self.points().take(keep) {
+            earlier.push(step, value, ms);
         }
         *self = earlier;
         later
@@ -347,9 +360,7 @@ impl Series {
         self.smooth = Line::default();
         self.ema = (beta > 0.0).then(|| Ema::new(beta));
         let Some(mut ema) = self.ema else { return };
-        for (step, value, ms) in self.live.points() {
-            self.smooth.push(step, ema.next(value), ms);
-        }
+        self.smooth = self.live.with_values(|value| ema.next(value));
         self.ema = Some(ema);
     }
 }

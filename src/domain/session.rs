@@ -6,6 +6,7 @@
 //! once.
 
 mod agree;
+mod arrivals;
 mod clock;
 mod collect;
 mod copies;
@@ -14,6 +15,7 @@ mod find;
 mod held_out;
 mod labelled;
 mod lacking;
+mod ledger;
 mod loops;
 mod margins;
 mod partial;
@@ -26,6 +28,7 @@ mod summary;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod verdict_book;
 
 pub use agree::{AgreementReport, Coefficient, Confusion, CriterionReport, RaterFigures, agreement_report};
 use collect::Adjudicated;
@@ -33,15 +36,16 @@ pub use collect::Dispute;
 pub use copies::{Act, ActKind, Copied, SharedName};
 pub use find::FilterView;
 pub use labelled::{LabelledPair, PairVote};
+pub use ledger::Score;
 pub use pool::{ScoreSource, SessionPool};
 pub use queue::{BuiltQueue, Contested, QueueBuild, QueueOrder, QueueRequest};
 pub use rows::{Lack, LeftOut, Supply};
 pub use summary::{BEST_OF, ModelContest, RANK, VerdictSummary, WinRate};
 use tags::Retagged;
 pub use tags::{TagChange, tag_problem};
+pub use verdict_book::Judged;
+use verdict_book::{VerdictBook, later};
 
-use super::canonical::canonical_json;
-use super::hash::IdMap;
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
 use super::loop_spec::LoopSpec;
 use super::posed::EVALUATION;
@@ -49,26 +53,13 @@ use super::rubric::Criterion;
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
 use super::verdict::Verdict;
 use super::votes::{CollectionSettings, Repeats};
+use arrivals::Arrivals;
 use clock::Clock;
 use lacking::LackingSides;
+use ledger::Ledger;
 use posed_pairs::HeldOut;
-use std::cmp::Ordering;
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-
-/// A verdict and whether it still counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judged {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// Undone and not redone.
-    pub undone: bool,
-    /// When it was given, on the session's [clock].
-    pub(super) at: u64,
-    /// When it was last undone or redone; 0 if never.
-    pub(super) toggled: u64,
-}
 
 /// A rater's better version of a completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,15 +72,6 @@ pub struct Correction {
     pub rater: Rater,
     /// The corrected text.
     pub text: String,
-}
-
-/// A run's score of a completion.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Score {
-    /// The run.
-    pub run: RunId,
-    /// A reward run's in standard deviations from the mean of its calibration answers; of another run the implicit reward.
-    pub value: f64,
 }
 
 /// A correction under its record's number, and whether it still counts.
@@ -112,22 +94,17 @@ struct History {
 /// The folded state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Session {
-    prompts: Vec<Arc<Prompt>>,
-    prompt_at: IdMap<PromptId, usize>,
-    completions: IdMap<CompletionId, Arc<Completion>>,
-    pairs: Vec<Arc<Pair>>,
-    pair_at: IdMap<PairId, usize>,
+    prompts: Arrivals<Prompt>,
+    completions: Arrivals<Completion>,
+    pairs: Arrivals<Pair>,
     lacking: LackingSides,
-    verdicts: BTreeMap<u64, Judged>,
-    verdicts_of_pair: IdMap<PairId, Vec<u64>>,
+    verdicts: VerdictBook,
     history: HashMap<Rater, History>,
     notes: BTreeMap<(PairId, Rater), String>,
     corrections: Vec<Corrected>,
-    texts: Vec<(TextSet, SftRow)>,
-    ratings: Vec<RatedRow>,
-    scores: IdMap<CompletionId, Score>,
-    /// The latest score of each run.
-    scores_by_run: HashMap<RunId, IdMap<CompletionId, f64>>,
+    texts: Vec<(TextSet, Arc<SftRow>)>,
+    ratings: Vec<Arc<RatedRow>>,
+    scores: Ledger<CompletionId>,
     runs: Vec<RunId>,
     loops: Vec<LoopSpec>,
     settings: Option<CollectionSettings>,
@@ -145,13 +122,8 @@ pub struct Session {
     marks: Clock,
     /// When a criterion was last set or removed.
     criterion_times: BTreeMap<String, u64>,
-    /// Margins that files state of their pairs.
-    margins: BTreeMap<PairId, f64>,
-}
-
-/// Which of two verdicts is the later one. Of two at one time it is the same one in every copy of the session.
-fn later(x: &Judged, y: &Judged) -> Ordering {
-    x.at.cmp(&y.at).then_with(|| canonical_json(&x.verdict).cmp(&canonical_json(&y.verdict)))
+    /// Margins that files state of their pairs: scores of no run.
+    margins: Ledger<PairId>,
 }
 
 impl Session {
@@ -169,21 +141,76 @@ impl Session {
         self.marks.copy_from(outer.1);
     }
 
+    /// An empty session that shares what this one holds: what the same records fold to in it takes little room of its own.
+    #[must_use]
+    pub fn rewound(&self) -> Self {
+        let mut prompts = self.prompts.clone();
+        // They arrived with the tags that they had before anybody changed them.
+        for (id, tags) in &self.imported_tags {
+            if let Some(place) = prompts.place(id) {
+                prompts.change(place, |prompt| prompt.tags.clone_from(tags));
+            }
+        }
+        Self {
+            prompts: prompts.rewound(),
+            completions: self.completions.rewound(),
+            pairs: self.pairs.rewound(),
+            verdicts: self.verdicts.rewound(),
+            scores: self.scores.rewound(),
+            margins: self.margins.rewound(),
+            ..Self::default()
+        }
+    }
+
+    /// A prompt of this session in place of an equal one that was read again, so that its texts are held once.
+    #[must_use]
+    pub fn shared_prompt(&self, read: Arc<Prompt>) -> Arc<Prompt> {
+        self.prompts.get(&read.id).filter(|known| **known == read).cloned().unwrap_or(read)
+    }
+
+    /// As [`Session::shared_prompt`], of a completion.
+    #[must_use]
+    pub fn shared_completion(&self, read: Arc<Completion>) -> Arc<Completion> {
+        self.completions.get(&read.id).filter(|known| **known == read).cloned().unwrap_or(read)
+    }
+
+    /// As [`Session::shared_prompt`], of a pair.
+    #[must_use]
+    pub fn shared_pair(&self, read: Arc<Pair>) -> Arc<Pair> {
+        self.pairs.get(&read.id).filter(|known| **known == read).cloned().unwrap_or(read)
+    }
+
+    /// As [`Session::shared_prompt`], of the verdict of a record.
+    #[must_use]
+    pub fn shared_verdict(&self, seq: u64, read: Arc<Verdict>) -> Arc<Verdict> {
+        self.verdicts.shared(seq).filter(|known| *known == read).unwrap_or(read)
+    }
+
+    /// How many verdicts there are that count, and how many that are undone.
+    #[must_use]
+    pub fn verdict_counts(&self) -> (usize, usize) {
+        let undone = self.verdicts.undone();
+        (self.verdicts.len() - undone, undone)
+    }
+
+    /// The verdict with that record number, and whether it counts.
+    #[must_use]
+    pub fn judged_at(&self, seq: u64) -> Option<Judged<'_>> {
+        self.verdicts.get(seq)
+    }
+
     /// Adds a prompt; an earlier one with the same id stays.
     pub fn add_prompt(&mut self, prompt: impl Into<Arc<Prompt>>) {
         let prompt = prompt.into();
-        if let Entry::Vacant(free) = self.prompt_at.entry(prompt.id.clone()) {
-            free.insert(self.prompts.len());
-            let id = prompt.id.clone();
-            self.prompts.push(prompt);
+        let id = prompt.id.clone();
+        if self.prompts.push(prompt) {
             self.retag(&id);
         }
     }
 
     /// Adds a completion; an earlier one with the same id stays.
     pub fn add_completion(&mut self, completion: impl Into<Arc<Completion>>) {
-        let completion = completion.into();
-        self.completions.entry(completion.id.clone()).or_insert(completion);
+        self.completions.push(completion.into());
     }
 
     /// Adds a pair; an earlier one with the same id stays. One of an evaluation is held out.
@@ -192,22 +219,18 @@ impl Session {
         if pair.strategy == EVALUATION {
             return Arc::make_mut(&mut self.held_out).add(pair);
         }
-        if let Entry::Vacant(free) = self.pair_at.entry(pair.id.clone()) {
-            let known = |id: &CompletionId| self.completions.contains_key(id);
-            if !(known(&pair.a) && known(&pair.b)) {
-                self.lacking.add(self.pairs.len());
-            }
-            free.insert(self.pairs.len());
-            self.pairs.push(pair);
+        let lacks = !(self.completions.contains(&pair.a) && self.completions.contains(&pair.b));
+        if self.pairs.push(pair) && lacks {
+            self.lacking.add(self.pairs.len() - 1);
         }
     }
 
     /// Adds a verdict under its record's sequence number. The rater's redo stack is cleared.
-    pub fn judge(&mut self, seq: u64, verdict: Verdict) {
+    pub fn judge(&mut self, seq: u64, verdict: impl Into<Arc<Verdict>>) {
+        let verdict = verdict.into();
         self.push_done(&verdict.rater, seq);
         let at = self.clock.stamp();
-        self.verdicts_of_pair.entry(verdict.pair.clone()).or_default().push(seq);
-        self.verdicts.insert(seq, Judged { verdict, undone: false, at, toggled: 0 });
+        self.verdicts.add(seq, at, verdict);
     }
 
     fn push_done(&mut self, rater: &Rater, seq: u64) {
@@ -221,12 +244,8 @@ impl Session {
 
     /// Replaces the provisional number of a verdict, correction, adjudication or tag by its number in the log, once it is written.
     pub fn renumber(&mut self, provisional: u64, seq: u64) {
-        let rater = if let Some(judged) = self.verdicts.remove(&provisional) {
-            let seqs = self.verdicts_of_pair.get_mut(&judged.verdict.pair).into_iter().flatten();
-            seqs.filter(|old| **old == provisional).for_each(|old| *old = seq);
-            let rater = judged.verdict.rater.clone();
-            self.verdicts.insert(seq, judged);
-            rater
+        let rater = if let Some(verdict) = self.verdicts.renumber(provisional, seq) {
+            verdict.rater.clone()
         } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == provisional) {
             corrected.seq = seq;
             corrected.correction.rater.clone()
@@ -262,8 +281,12 @@ impl Session {
             return self.set_tag_undone(of, undone);
         }
         let at = self.clock.stamp();
-        let (flag, toggled, rater) = if let Some(judged) = self.verdicts.get_mut(&of) {
-            (&mut judged.undone, &mut judged.toggled, &judged.verdict.rater)
+        let (mut verdict, rater) = match self.verdicts.get(of) {
+            Some(judged) => (Some((judged.undone, judged.toggled)), Some(judged.verdict.rater.clone())),
+            None => (None, None),
+        };
+        let (flag, toggled, rater) = if let (Some((undone, toggled)), Some(rater)) = (&mut verdict, &rater) {
+            (undone, toggled, rater)
         } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == of) {
             (&mut corrected.undone, &mut corrected.toggled, &corrected.correction.rater)
         } else if let Some(adjudicated) = self.adjudications.get_mut(&of) {
@@ -275,19 +298,22 @@ impl Session {
             return;
         }
         *toggled = at;
-        if *flag == undone {
+        let changed = *flag != undone;
+        *flag = undone;
+        let rater = rater.clone();
+        if verdict.is_some() {
+            self.verdicts.toggle(of, undone, at);
+        }
+        if !changed {
             return;
         }
-        *flag = undone;
         if self.clock.copying() {
             // What was done in another copy is not what `undo` takes back here.
-            let rater = rater.clone();
             let history = self.history.entry(rater).or_default();
             history.done.retain(|seq| *seq != of);
             history.undone.retain(|seq| *seq != of);
             return;
         }
-        let rater = rater.clone();
         self.move_done(&rater, of, undone);
     }
 
@@ -392,19 +418,18 @@ impl Session {
     }
 
     /// Adds an imported text for SFT, or one to measure forgetting on.
-    pub fn add_text(&mut self, set: TextSet, row: SftRow) {
-        self.texts.push((set, row));
+    pub fn add_text(&mut self, set: TextSet, row: impl Into<Arc<SftRow>>) {
+        self.texts.push((set, row.into()));
     }
 
     /// Adds an imported rating.
-    pub fn add_rating(&mut self, row: RatedRow) {
-        self.ratings.push(row);
+    pub fn add_rating(&mut self, row: impl Into<Arc<RatedRow>>) {
+        self.ratings.push(row.into());
     }
 
     /// Sets a reward run's score of a completion; a later score replaces an earlier one.
-    pub fn score(&mut self, completion: CompletionId, run: RunId, value: f64) {
-        self.scores_by_run.entry(run.clone()).or_default().insert(completion.clone(), value);
-        self.scores.insert(completion, Score { run, value });
+    pub fn score(&mut self, completion: CompletionId, run: &RunId, value: f64) {
+        self.scores.add(completion, run, value);
     }
 
     /// Adds a launched run.
@@ -417,13 +442,13 @@ impl Session {
     /// Prompts in order of arrival.
     #[must_use]
     pub fn prompts(&self) -> &[Arc<Prompt>] {
-        &self.prompts
+        self.prompts.as_slice()
     }
 
     /// The prompt of that id.
     #[must_use]
     pub fn prompt(&self, id: &PromptId) -> Option<&Prompt> {
-        self.prompt_at.get(id).map(|i| &*self.prompts[*i]).or_else(|| self.held_out.prompts.get(id))
+        self.prompts.get(id).map(|own| &**own).or_else(|| self.held_out.prompts.get(id))
     }
 
     /// The completion of that id.
@@ -435,15 +460,15 @@ impl Session {
     /// Every completion, in order of their ids.
     #[must_use]
     pub fn completions(&self) -> Vec<&Completion> {
-        let mut all: Vec<&Completion> = self.completions.values().map(|completion| &**completion).collect();
+        let mut all: Vec<&Completion> = self.completions.iter().map(|completion| &**completion).collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all
     }
 
     /// The latest score of a completion.
     #[must_use]
-    pub fn score_of(&self, completion: &CompletionId) -> Option<&Score> {
-        self.scores.get(completion)
+    pub fn score_of(&self, completion: &CompletionId) -> Option<Score<'_>> {
+        self.scores.latest(completion)
     }
 
     /// Whether any completion has a score.
@@ -455,7 +480,7 @@ impl Session {
     /// A run's latest score of a completion, whichever run scored it last.
     #[must_use]
     pub fn score_by(&self, run: &RunId, completion: &CompletionId) -> Option<f64> {
-        self.scores_by_run.get(run)?.get(completion).copied()
+        self.scores.by(run, completion)
     }
 
     /// The absolute difference of a pair's two scores; none unless the same run scored both.
@@ -474,14 +499,26 @@ impl Session {
     /// Pairs in order of arrival.
     #[must_use]
     pub fn pairs(&self) -> &[Arc<Pair>] {
-        &self.pairs
+        self.pairs.as_slice()
     }
 
     /// The pair of that id.
     #[must_use]
     pub fn pair(&self, id: &PairId) -> Option<&Pair> {
         let held_out = || self.held_out.at.get(id).map(|i| &*self.held_out.pairs[*i]);
-        self.pair_at.get(id).map(|i| &*self.pairs[*i]).or_else(held_out)
+        self.pairs.get(id).map(|own| &**own).or_else(held_out)
+    }
+
+    /// Where a pair is in the order of arrival.
+    #[must_use]
+    pub fn pair_place(&self, id: &PairId) -> Option<usize> {
+        self.pairs.place(id)
+    }
+
+    /// Where a prompt is in the order of arrival.
+    #[must_use]
+    pub fn prompt_place(&self, id: &PromptId) -> Option<usize> {
+        self.prompts.place(id)
     }
 
     /// A pair's two completions, `a` then `b`.
@@ -491,13 +528,14 @@ impl Session {
     }
 
     /// Every verdict with its sequence number, undone ones too, oldest first.
-    pub fn verdicts(&self) -> impl DoubleEndedIterator<Item = (u64, &Judged)> {
-        self.verdicts.iter().map(|(n, j)| (*n, j))
+    pub fn verdicts(&self) -> impl DoubleEndedIterator<Item = (u64, Judged<'_>)> {
+        self.verdicts.iter()
     }
 
     /// Every verdict on a pair, undone ones too, oldest first.
-    pub fn verdicts_on(&self, pair: &PairId) -> impl Iterator<Item = &Judged> {
-        self.verdicts_of_pair.get(pair).into_iter().flatten().filter_map(|seq| self.verdicts.get(seq))
+    pub fn verdicts_on(&self, pair: &PairId) -> impl DoubleEndedIterator<Item = Judged<'_>> {
+        let latest_first: Vec<Judged<'_>> = self.verdicts.latest_on(pair).map(|(_, judged)| judged).collect();
+        latest_first.into_iter().rev()
     }
 
     /// The verdict or correction that `undo` by this rater would undo.
@@ -521,13 +559,13 @@ impl Session {
     /// The verdict with that record number, undone or not.
     #[must_use]
     pub fn verdict_at(&self, seq: u64) -> Option<&Verdict> {
-        self.verdicts.get(&seq).map(|judged| &judged.verdict)
+        self.verdicts.get(seq).map(|judged| judged.verdict)
     }
 
     /// The pair of the verdict with that record number.
     #[must_use]
     pub fn judged_pair(&self, seq: u64) -> Option<&PairId> {
-        self.verdicts.get(&seq).map(|judged| &judged.verdict.pair)
+        self.verdicts.get(seq).map(|judged| &judged.verdict.pair)
     }
 
     /// The correction with that record number, undone or not.
@@ -552,13 +590,13 @@ impl Session {
 
     /// Imported texts of both sets, in order of arrival.
     #[must_use]
-    pub fn imported_texts(&self) -> &[(TextSet, SftRow)] {
+    pub fn imported_texts(&self) -> &[(TextSet, Arc<SftRow>)] {
         &self.texts
     }
 
     /// Imported ratings in order of arrival.
     #[must_use]
-    pub fn imported_ratings(&self) -> &[RatedRow] {
+    pub fn imported_ratings(&self) -> &[Arc<RatedRow>] {
         &self.ratings
     }
 

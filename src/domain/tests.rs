@@ -110,16 +110,16 @@ fn the_pairs_whose_scores_differ_least_can_come_first() {
     let (hash, run) = (s.state_hash(), RunId::new("reward-1"));
     assert_eq!(ids(&s, QueueOrder::Uncertain), ["x0", "x1", "x2"], "without scores the order of arrival holds");
     for (completion, score) in [("c1.0", 0.5), ("c1.1", -1.5), ("c2.0", 1.0), ("c2.1", 1.25), ("c0.0", 0.0)] {
-        s.score(CompletionId::new(completion), run.clone(), score);
+        s.score(CompletionId::new(completion), &run, score);
     }
     assert_eq!(ids(&s, QueueOrder::Uncertain), ["x2", "x1", "x0"], "a pair without both scores comes last");
     assert_eq!(ids(&s, QueueOrder::Arrival), ["x0", "x1", "x2"]);
     assert_eq!(s.score_gap(s.pair(&PairId::new("x1")).unwrap()), Some(2.0));
     assert_ne!(s.state_hash(), hash, "scores are part of the state");
     // Scores of two runs are on two scales.
-    s.score(CompletionId::new("c2.0"), RunId::new("reward-2"), 1.0);
+    s.score(CompletionId::new("c2.0"), &RunId::new("reward-2"), 1.0);
     assert_eq!(ids(&s, QueueOrder::Uncertain), ["x1", "x0", "x2"]);
-    s.score(CompletionId::new("c2.1"), RunId::new("reward-2"), f64::NAN);
+    s.score(CompletionId::new("c2.1"), &RunId::new("reward-2"), f64::NAN);
     assert_eq!(ids(&s, QueueOrder::Uncertain), ["x1", "x0", "x2"]);
 }
 

@@ -1,9 +1,12 @@
 //! Prompts, completions and pairs.
 
+use super::common_text::CommonText;
 use super::conversation::{Conversation, JsonFields, Message, PairTurns, ReplyRef};
 use super::hash::{Fold64, hash64};
 use super::ids::{CompletionId, PairId, PromptId, Rater};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::cell::RefCell;
+use std::sync::Arc;
 
 /// What a model is asked to continue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,7 +23,7 @@ impl PromptBody {
     pub fn add_variables(&mut self, variables: &JsonFields) {
         if let Self::Chat(talk) = self {
             for (name, value) in variables {
-                talk.variables.entry(name.clone()).or_insert_with(|| value.clone());
+                talk.default_variable(name, value);
             }
         }
     }
@@ -96,7 +99,7 @@ pub struct Prompt {
     /// The prompt's content.
     pub body: PromptBody,
     /// Where it came from: a file's name, or `typed`.
-    pub source: String,
+    pub source: CommonText,
     /// Free-form labels such as a task or a stratum.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
@@ -125,6 +128,23 @@ impl Default for Sampler {
     }
 }
 
+thread_local! {
+    static SAMPLER_READ_LAST: RefCell<Option<Arc<Sampler>>> = const { RefCell::new(None) };
+}
+
+/// Reads sampling settings. Those of one run follow one another and are held once.
+fn read_sampler<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Sampler>>, D::Error> {
+    let Some(read) = Option::<Sampler>::deserialize(deserializer)? else { return Ok(None) };
+    let known = SAMPLER_READ_LAST.try_with(|last| {
+        let mut last = last.try_borrow_mut().ok()?;
+        if last.as_deref() != Some(&read) {
+            *last = Some(Arc::new(read));
+        }
+        last.clone()
+    });
+    Ok(known.ok().flatten().or_else(|| Some(Arc::new(read))))
+}
+
 /// Why a completion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -145,7 +165,7 @@ pub struct Completion {
     /// The prompt it answers.
     pub prompt: PromptId,
     /// The model (and adapter) that wrote it, or the file it was imported from.
-    pub model: String,
+    pub model: CommonText,
     /// The text as the model wrote it, without the end-of-turn token. Sanitise before showing.
     pub text: String,
     /// Its length in the model's tokens; 0 where unknown.
@@ -153,8 +173,8 @@ pub struct Completion {
     /// Why it ended.
     pub finish: Finish,
     /// Its sampling settings; none for imported text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sampler: Option<Sampler>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_sampler")]
+    pub sampler: Option<Arc<Sampler>>,
     /// Sum of the tokens' log-probs under the sampling policy; none for imported text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprob: Option<f64>,
@@ -182,7 +202,7 @@ pub struct Pair {
     /// The second completion.
     pub b: CompletionId,
     /// The strategy that chose the two: `random`, `import`, …
-    pub strategy: String,
+    pub strategy: CommonText,
     /// The probability with which the strategy chose this pair among the candidates' pairs, in 0..=1.
     pub p_select: f64,
 }

@@ -2,6 +2,7 @@
 
 use super::ids::{PairId, Rater};
 use super::partial::PartialView;
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 /// One of a pair's two completions, in the pair's own order.
@@ -83,7 +84,7 @@ pub struct Showing {
     pub ranking: Option<String>,
     /// What there was of the answers, where the verdict was given before both had ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub partial: Option<PartialView>,
+    pub partial: Option<Box<PartialView>>,
 }
 
 /// What a rater was asked about a pair, where it was not plainly which answer is better.
@@ -131,7 +132,7 @@ pub struct Verdict {
     pub ms: u64,
     /// Stable hash of the preferred text, so that replay can prove that the stored verdict is the one given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub winner_hash: Option<String>,
+    pub winner_hash: Option<CompactString>,
     /// What the rater was asked.
     #[serde(flatten)]
     pub asked: Asked,
@@ -144,7 +145,7 @@ impl Verdict {
     /// Whether it was given before both answers had ended.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        self.showing.partial.as_ref().is_some_and(PartialView::is_partial)
+        self.showing.partial.as_ref().is_some_and(|view| view.is_partial())
     }
 
     /// Whether it is a vote by this criterion. A repeat measures the rater and is no vote; skipping a review leaves the

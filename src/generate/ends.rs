@@ -70,7 +70,7 @@ mod tests {
         let answer = |text: &str, finish| Completion {
             id: CompletionId::new("a"),
             prompt: PromptId::new("p"),
-            model: String::new(),
+            model: "".into(),
             text: text.into(),
             tokens: 1,
             finish,

@@ -85,7 +85,7 @@ mod tests {
 
     fn prompt() -> Prompt {
         let body = PromptBody::Text("Why?".into());
-        Prompt { id: PromptId::new("p1"), body, source: String::new(), tags: Vec::new() }
+        Prompt { id: PromptId::new("p1"), body, source: "".into(), tags: Vec::new() }
     }
 
     fn completion(k: usize, text: &str) -> Completion {
@@ -96,7 +96,7 @@ mod tests {
             turns: Vec::new(),
             id,
             prompt,
-            model,
+            model: model.into(),
             text: text.into(),
             tokens,
             finish,

@@ -298,14 +298,14 @@ impl Sampling {
         self.seconds += before.elapsed().as_secs_f64();
         let (distinct, same) = distinct(completions);
         for c in &distinct {
-            sink.emit(RunEvent::Completed(c.clone()))?;
+            sink.emit(RunEvent::Completed(c.clone().into()))?;
         }
         if same > 0 {
             sink.emit(RunEvent::Deduplicated { prompt: prompt.id.clone(), count: same })?;
         }
         if !self.spec.unpaired {
             for pair in pairs(&self.run, &prompt, &distinct, self.spec.per_prompt, self.spec.sampler.seed) {
-                sink.emit(RunEvent::Paired(pair))?;
+                sink.emit(RunEvent::Paired(pair.into()))?;
             }
         }
         let (done, total) = (self.next as u64, self.prompts.len() as u64);
@@ -493,11 +493,11 @@ impl Sampling {
                     turns: Vec::new(),
                     id: candidate_id(&self.run, prompt, k),
                     prompt: prompt.id.clone(),
-                    model: sampled.name.clone(),
+                    model: sampled.name.as_str().into(),
                     text,
                     tokens: g.ids.len(),
                     finish: g.finish,
-                    sampler: Some(sampler),
+                    sampler: Some(sampler.into()),
                     logprob: Some(g.logp),
                 };
                 self.unended.count(&answer, opened);

@@ -184,7 +184,7 @@ impl Template {
     /// # Errors
     /// As [`Template::render`].
     pub fn render_conversation(&self, talk: &Conversation, add_generation_prompt: bool) -> Result<String, Error> {
-        self.filled(&talk.turns, &talk.tools, &talk.variables, add_generation_prompt)
+        self.filled(&talk.turns, talk.tools(), talk.variables(), add_generation_prompt)
     }
 
     fn filled(
@@ -197,7 +197,7 @@ impl Template {
         let s = &self.special;
         let token = |t: &Option<String>| t.as_ref().map_or(Value::UNDEFINED, |t| Value::from(t.clone()));
         let turn = |m: &Message| {
-            let own = [("role", Value::from(m.role.clone())), ("content", Value::from(m.content.clone()))];
+            let own = [("role", Value::from(m.role.as_str())), ("content", Value::from(m.content.clone()))];
             let more = m.more.iter().map(|(name, value)| (name.as_str(), of_json(value)));
             // As transformers 5.23: reasoning under one name is there under those that templates read.
             let reasoning = REASONING.iter().find_map(|name| m.more.get(name)).map(of_json);
@@ -382,7 +382,7 @@ mod tests {
         template.set_variables(set(serde_json::json!({"enable_thinking": false, "effort": "low"})));
         let mut talk: Conversation = vec![Message::new("user", "a")].into();
         assert_eq!(template.render_conversation(&talk, false).unwrap(), "False 1 lowa1");
-        talk.variables = set(serde_json::json!({"enable_thinking": true}));
+        talk.set_variables(set(serde_json::json!({"enable_thinking": true})));
         assert_eq!(template.render_conversation(&talk, false).unwrap(), "True 1 lowa1");
     }
 

@@ -8,6 +8,7 @@ use crate::domain::{
     PromptId,
 };
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// One event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,9 +66,9 @@ pub enum RunEvent {
         score: Option<Num>,
     },
     /// A candidate was sampled (sampling runs).
-    Completed(Completion),
+    Completed(Arc<Completion>),
     /// Two candidates were paired for labelling (sampling runs).
-    Paired(Pair),
+    Paired(Arc<Pair>),
     /// Candidates identical to an earlier one of the same prompt were dropped (sampling runs).
     Deduplicated {
         /// The prompt.

@@ -51,7 +51,7 @@ pub enum SessionRecord {
     /// An import paired two completions.
     Paired(Arc<Pair>),
     /// A pair was judged. The verdict's identity is this record's sequence number.
-    Judged(Verdict),
+    Judged(Arc<Verdict>),
     /// A verdict no longer counts.
     Undone {
         /// Sequence number of the `Judged` or `Adjudicated` record.
@@ -120,11 +120,11 @@ pub enum SessionRecord {
     Taught {
         /// What it is for.
         set: TextSet,
-        /// The text. Boxed, as the next kind: of the frequent kinds a long log has hundreds of thousands, and each is moved often.
-        row: Box<SftRow>,
+        /// The text. Shared, as the next kind: of the frequent kinds a long log has hundreds of thousands, and each is moved often.
+        row: Arc<SftRow>,
     },
     /// An answer with a thumb up or down was imported.
-    Rated(Box<RatedRow>),
+    Rated(Arc<RatedRow>),
     /// A file states by how much the preferred answer of an imported pair is better; a later record replaces it.
     MarginStated {
         /// The pair.

@@ -139,7 +139,7 @@ impl Effects {
             Effect::Command { run, command } => WriterRequest::Start(Job::Command(run, command)),
             Effect::Estimate { ticket, request } => WriterRequest::Start(Job::Estimate { ticket, ask: request }),
             Effect::Agreement { ticket } => WriterRequest::Start(Job::Agreement { ticket }),
-            Effect::ReadTimeline { ticket, runs } => WriterRequest::Start(Job::Timeline { ticket, runs }),
+            Effect::ReadTimeline { ticket, runs, known } => WriterRequest::Start(Job::Timeline { ticket, runs, known }),
             Effect::EvalReport { ticket, run, upto } => {
                 WriterRequest::Start(Job::Evaluation(EvalQuestion::Report { ticket, run, upto }))
             }

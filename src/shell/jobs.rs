@@ -7,9 +7,11 @@
 mod context;
 mod rounds;
 mod score;
+mod timeline;
 
 pub use context::{ForLog, run_in_background};
 pub use rounds::LoopJob;
+pub use timeline::read_timeline;
 
 use super::error::{Error, Result};
 use super::estimate::estimate;
@@ -24,11 +26,10 @@ use super::reply::Replies;
 use super::run_name::RunName;
 use super::supervisor::{self, Deadline};
 use super::{servers, tails};
-use crate::app::screen::replay::Timeline;
 use crate::app::{EvalRequest, Msg, PairRequest, SampleRequest, ScoreRequest, TrainRequest};
-use crate::domain::{RunId, agreement_report};
+use crate::domain::{RunId, Session, agreement_report};
 use crate::protocol::{RunCommand, RunSpec, SessionRecord};
-use crate::storage::{DataFile, Home, SessionDir};
+use crate::storage::{DataFile, Home};
 use context::{ToWriter, spawn};
 use score::ScoringJob;
 use std::fmt;
@@ -90,6 +91,8 @@ pub enum Job {
         ticket: u64,
         /// The runs whose logs belong to it.
         runs: Vec<RunId>,
+        /// What the screen holds of the session.
+        known: Box<Session>,
     },
     /// Render the first rows of a run with their masks.
     Masks {
@@ -242,8 +245,8 @@ impl Jobs {
                 self.agreement(context, ticket);
                 Ok(())
             }
-            Job::Timeline { ticket, runs } => {
-                self.timeline(context, ticket, runs);
+            Job::Timeline { ticket, runs, known } => {
+                self.timeline(context, ticket, runs, known);
                 Ok(())
             }
             Job::Import(path) => {
@@ -302,10 +305,10 @@ impl Jobs {
         });
     }
 
-    fn timeline(&self, context: JobContext, ticket: u64, runs: Vec<RunId>) {
+    fn timeline(&self, context: JobContext, ticket: u64, runs: Vec<RunId>, known: Box<Session>) {
         let replies = self.replies.clone();
         run_in_background(&self.replies, "replay", move || {
-            let answer = read_timeline(&context.dir, &runs).map(Box::new).map_err(|e| e.to_string());
+            let answer = read_timeline(&context.dir, &runs, *known).map(Box::new).map_err(|e| e.to_string());
             replies.of(context.opening, Msg::TimelineRead { ticket, answer });
         });
     }
@@ -317,16 +320,6 @@ impl Jobs {
             Err(error) => drop(replies.of(opening, Msg::Failed(error.to_string()))),
         });
     }
-}
-
-/// The session's log and those of these runs in one sequence.
-///
-/// # Errors
-/// When a log cannot be read.
-pub fn read_timeline(dir: &SessionDir, runs: &[RunId]) -> Result<Timeline> {
-    let events = |id: &RunId| Ok((id.clone(), dir.run(id)?.tail().finish()?));
-    let runs = runs.iter().map(events).collect::<Result<Vec<_>>>()?;
-    Ok(Timeline::merge(dir.tail().finish()?, runs))
 }
 
 /// Questions of one kind: the newest is answered, older ones are cancelled.

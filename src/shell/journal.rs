@@ -8,9 +8,10 @@
 //! adds the missing records: see [`Journal::adopt_runs`].
 
 use super::error::{Error, Result};
-use crate::domain::{RunId, Session};
+use crate::domain::{PairId, RunId, Session};
 use crate::protocol::{Envelope, SessionRecord, apply_record};
 use crate::storage::{self, Inbox, Lock, LogTail, LogWriter, SessionDir, wall_ms};
+use std::collections::HashSet;
 
 /// Records between two state hashes.
 const HASH_EVERY: u64 = 1000;
@@ -28,7 +29,7 @@ pub struct Journal {
     state: Session,
     /// Whether `state` holds the log.
     folded: bool,
-    /// Whether `state` leaves prompts and completions out: no hash covers them, and a long session's texts are large.
+    /// Whether `state` leaves prompts, completions and pairs out: no hash covers them, and a long session has many.
     lean: bool,
     since_hash: u64,
     /// The last record read from the log …
@@ -204,8 +205,13 @@ impl Journal {
         for batch in inbox.waiting()? {
             let Some(records) = inbox.read(&batch)? else { continue };
             self.fold_log()?;
+            let mut pairs = self.pairs_among(&records)?;
             for record in records.iter().filter(|record| may_wait(record)) {
-                if !self.has(record) {
+                let known = match record {
+                    SessionRecord::Paired(pair) => !pairs.insert(pair.id.clone()),
+                    _ => self.has(record),
+                };
+                if !known {
                     self.append(record)?;
                     taken += 1;
                 }
@@ -216,12 +222,30 @@ impl Journal {
         Ok(taken)
     }
 
+    /// The pairs of the log, where these records bring some that may be among them.
+    fn pairs_among(&self, records: &[SessionRecord]) -> Result<HashSet<PairId>> {
+        let mut known = HashSet::new();
+        if !records.iter().any(|record| matches!(record, SessionRecord::Paired(_))) {
+            return Ok(known);
+        }
+        let mut tail = self.dir.tail();
+        loop {
+            let part = tail.poll_part(PART)?;
+            known.extend(part.records.iter().filter_map(|envelope| match envelope.known()? {
+                SessionRecord::Paired(pair) => Some(pair.id.clone()),
+                _ => None,
+            }));
+            if !part.more {
+                return Ok(known);
+            }
+        }
+    }
+
     /// Whether the log has what a record of the inbox says.
     fn has(&self, record: &SessionRecord) -> bool {
         let state = &self.state;
         match record {
             SessionRecord::LoopPlanned(spec) => state.planned_loop(&spec.name).is_some(),
-            SessionRecord::Paired(pair) => state.pair(&pair.id).is_some(),
             SessionRecord::Judged(verdict) => {
                 let mut given = state.verdicts_on(&verdict.pair).filter(|judged| !judged.undone);
                 given.any(|judged| judged.verdict.rater == verdict.rater)
@@ -313,8 +337,8 @@ impl Journal {
     }
 
     fn fold(&mut self, seq: u64, wall_ms: u64, record: &SessionRecord) {
-        use SessionRecord::{Completed, Prompted};
-        if !(self.lean && matches!(record, Prompted(_) | Completed(_))) {
+        use SessionRecord::{Completed, Paired, Prompted};
+        if !(self.lean && matches!(record, Prompted(_) | Completed(_) | Paired(_))) {
             apply_record(&mut self.state, seq, wall_ms, record);
         }
         match record {

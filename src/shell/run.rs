@@ -325,6 +325,7 @@ impl Loop {
             Msg::LogRead(_)
                 | Msg::Records(_)
                 | Msg::RunRecords { .. }
+                | Msg::RunReadAgain(_)
                 | Msg::RunFound(_)
                 | Msg::RunAlive { .. }
                 | Msg::WorkerLog { .. }

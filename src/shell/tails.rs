@@ -7,7 +7,8 @@ use super::supervisor;
 use crate::app::Msg;
 use crate::domain::{RunId, sanitise};
 use crate::protocol::{Envelope, Integrity, LogFold, RunEvent, RunSpec, SessionRecord};
-use crate::storage::{GrowingTail, Inbox, LogTail, RunDir, SessionDir, read_tail};
+use crate::storage::{self, GrowingTail, Inbox, LogTail, RunDir, SessionDir, read_tail};
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -27,6 +28,8 @@ const CHECK_ALIVE: Duration = Duration::from_millis(400);
 const TAKE_INBOX: Duration = Duration::from_millis(500);
 /// The most records in a message: a long one would block the screen.
 const CHUNK: usize = 2000;
+/// Bytes of a run's log that are read before its records are sent.
+const PART: u64 = 1 << 20;
 /// Bytes shown of the end of worker.log.
 const WORKER_LOG: u64 = 32 << 10;
 
@@ -104,10 +107,45 @@ struct Run {
     alive: Option<bool>,
     /// Whether its process is stopped by a signal, as last told.
     suspended: bool,
+    /// Whether its log was read to its end.
+    is_read: bool,
     /// Whether its log has a record.
     has_records: bool,
     /// The integrity of its log as last sent.
     integrity: Integrity,
+}
+
+impl Run {
+    /// Sends what is new in its log: whether the receiver is there, and whether anything is new. A long log is first read in
+    /// parts.
+    fn read(&mut self, replies: &Replies, opening: u64) -> storage::Result<(bool, bool)> {
+        let (mut ok, mut new) = (true, false);
+        loop {
+            let (mut records, mut more) = (Vec::new(), false);
+            if !self.is_read {
+                let part = self.tail.poll_part(PART)?;
+                (records, more) = (part.records, part.more);
+                if !part.in_order && self.has_records {
+                    // What was sent was folded in another order than that of the numbers.
+                    self.tail = self.dir.tail();
+                    ok &= replies.of(opening, Msg::RunReadAgain(self.id.clone()));
+                    (records, more) = (Vec::new(), false);
+                }
+            }
+            if !more {
+                self.is_read = true;
+                records.extend(self.tail.poll()?);
+            }
+            new |= !records.is_empty();
+            self.has_records |= !records.is_empty();
+            for records in chunks(records) {
+                ok &= replies.of(opening, Msg::RunRecords { run: self.id.clone(), records });
+            }
+            if !more || !ok {
+                return Ok((ok, new));
+            }
+        }
+    }
 }
 
 struct WorkerLog {
@@ -220,17 +258,14 @@ impl Following {
             }
             // Before the log: a pair that is gone from this file is in the log already.
             let growing = run.growing.poll();
-            match run.tail.poll() {
-                Ok(records) => {
+            match run.read(replies, opening) {
+                Ok((sent, new)) => {
                     // The lock was free before these records were written: check it again at the next poll.
-                    if !records.is_empty() && alive == Some(false) && run.alive != Some(false) {
+                    if new && alive == Some(false) && run.alive != Some(false) {
                         alive = None;
                         self.checked_alive = None;
                     }
-                    run.has_records |= !records.is_empty();
-                    for records in chunks(records) {
-                        ok &= replies.of(opening, Msg::RunRecords { run: run.id.clone(), records });
-                    }
+                    ok &= sent;
                 }
                 Err(e) => error = Some(e.to_string()),
             }
@@ -281,7 +316,7 @@ impl Following {
         if changed == self.runs_changed && self.loaded {
             return true;
         }
-        let runs = match self.dir.runs() {
+        let runs = match self.dir.runs_with_specs() {
             Ok(runs) => runs,
             Err(e) => {
                 self.report(replies, e.to_string());
@@ -291,12 +326,13 @@ impl Following {
         self.runs_changed = changed;
         let mut ok = true;
         let mut found = Vec::new();
-        for dir in runs {
+        let known: HashSet<RunId> = self.runs.iter().map(|run| run.id.clone()).collect();
+        for (dir, spec) in runs {
             let id = dir.id();
-            if self.runs.iter().any(|run| run.id == id) {
+            if known.contains(&id) {
                 continue;
             }
-            match dir.spec() {
+            match spec {
                 Ok(spec) => {
                     ok &= replies.of(self.opening, Msg::RunFound(Box::new(spec.clone())));
                     found.push(spec);
@@ -305,6 +341,7 @@ impl Following {
                         growing: dir.growing(),
                         alive: None,
                         suspended: false,
+                        is_read: false,
                         has_records: false,
                         integrity: Integrity::default(),
                         id,

@@ -138,11 +138,11 @@ pub(super) fn answer_turns(answer: ReplyRef<'_>) -> Vec<Message> {
 
 /// Adds the columns of what a conversation has beside its turns.
 pub(super) fn add_extras(columns: &mut Value, talk: &Conversation) {
-    if !talk.tools.is_empty() {
-        columns["tools"] = talk.tools.clone().into();
+    if !talk.tools().is_empty() {
+        columns["tools"] = talk.tools().into();
     }
-    if !talk.variables.is_empty() {
-        columns["chat_template_kwargs"] = talk.variables.clone().into();
+    if !talk.variables().is_empty() {
+        columns["chat_template_kwargs"] = talk.variables().clone().into();
     }
 }
 

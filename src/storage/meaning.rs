@@ -103,8 +103,8 @@ pub(super) fn surround(row: &RowFields<'_>, talk: &mut Conversation) -> Result<(
             None => talk.turns.insert(0, Message::new("system", text.as_str())),
         }
     }
-    talk.tools = tools(row)?;
-    talk.variables = variables(row)?;
+    talk.set_tools(tools(row)?);
+    talk.set_variables(variables(row)?);
     Ok(())
 }
 

@@ -11,7 +11,11 @@ use crate::domain::{RunId, Session, is_name, nearest};
 use crate::protocol::{
     Damage, DamagedPlace, Integrity, MAX_SEQ, RunSpec, SessionMeta, SessionRecord, apply_record, apply_run_event,
 };
+use rayon::prelude::*;
 use std::path::{Path, PathBuf};
+
+/// Runs whose folders one thread looks at, at least.
+const RUNS_A_THREAD: usize = 16;
 
 /// A file of a run's frozen data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,15 +242,27 @@ impl SessionDir {
     /// # Errors
     /// When the folder of runs cannot be listed.
     pub fn runs(&self) -> Result<Vec<RunDir>> {
+        Ok(self.runs_with_specs()?.into_iter().map(|(run, _)| run).collect())
+    }
+
+    /// As [`SessionDir::runs`], each with its specification or why that cannot be read.
+    ///
+    /// # Errors
+    /// When the folder of runs cannot be listed.
+    pub fn runs_with_specs(&self) -> Result<Vec<(RunDir, Result<RunSpec>)>> {
         let dir = self.path.join("runs");
-        let mut runs: Vec<(u64, RunDir)> = names(&dir)?
-            .iter()
-            .filter(|name| !name.starts_with('.'))
-            .filter_map(|name| RunDir::open(&dir.join(name)).ok())
-            .map(|run| (run.spec().map_or(u64::MAX, |s| s.created_ms), run))
-            .collect();
-        runs.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| number_in(&a.1).cmp(&number_in(&b.1))));
-        Ok(runs.into_iter().map(|(_, run)| run).collect())
+        let folders = names(&dir)?;
+        let folders: Vec<&String> = folders.iter().filter(|name| !name.starts_with('.')).collect();
+        // A session of many runs has as many files to read.
+        let read = |name: &&String| {
+            let run = RunDir::open(&dir.join(name)).ok()?;
+            let spec = run.spec();
+            let created = spec.as_ref().map_or(u64::MAX, |spec| spec.created_ms);
+            Some(((created, number_in(&run)), run, spec))
+        };
+        let mut runs: Vec<_> = folders.par_iter().with_min_len(RUNS_A_THREAD).filter_map(read).collect();
+        runs.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(runs.into_iter().map(|(_, run, spec)| (run, spec)).collect())
     }
 
     /// The run of that id.

@@ -113,7 +113,7 @@ fn conversations(model: &LanguageModel) -> Result<Vec<MaskedRow>, Error> {
     let prompt = Prompt {
         id: PromptId::new("prompt"),
         body: PromptBody::Chat(asked.clone().into()),
-        source: String::new(),
+        source: "".into(),
         tags: Vec::new(),
     };
     let text = |id: &str, body: SftBody| SftRow { id: PairId::new(id), prompt_id: PromptId::new(id), body };
@@ -151,7 +151,7 @@ fn rows(rows: ImportedRows) -> Rows {
                 .map(|(i, row)| Prompt {
                     id: PromptId::new(format!("row {}", i + 1)),
                     body: row.body,
-                    source: String::new(),
+                    source: "".into(),
                     tags: row.tags,
                 })
                 .collect(),

@@ -32,17 +32,20 @@ fn voted() -> Vec<SessionRecord> {
             let choice = if i == 5 { Choice::Tie } else { Choice::Prefer(side, Strength::Better) };
             let (left, seen, ms) = (if i % 2 == 0 { Side::A } else { Side::B }, Seen::Full, 2000);
             let (pair, rater) = (pair.clone(), Rater::new(rater));
-            records.push(SessionRecord::Judged(Verdict {
-                pair,
-                rater,
-                choice,
-                left,
-                seen,
-                ms,
-                winner_hash: None,
-                asked: tiebreak::domain::Asked::default(),
-                showing: tiebreak::domain::Showing::default(),
-            }));
+            records.push(SessionRecord::Judged(
+                Verdict {
+                    pair,
+                    rater,
+                    choice,
+                    left,
+                    seen,
+                    ms,
+                    winner_hash: None,
+                    asked: tiebreak::domain::Asked::default(),
+                    showing: tiebreak::domain::Showing::default(),
+                }
+                .into(),
+            ));
         }
     }
     records

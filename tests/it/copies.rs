@@ -18,17 +18,20 @@ fn append(home: &Path, session: &str, records: &[SessionRecord]) -> Vec<u64> {
 
 fn judged(pair: &str, rater: &str, choice: Choice) -> SessionRecord {
     let (pair, rater) = (PairId::new(pair), Rater::new(rater));
-    SessionRecord::Judged(Verdict {
-        pair,
-        rater,
-        choice,
-        left: Side::B,
-        seen: Seen::Full,
-        ms: 900,
-        winner_hash: None,
-        asked: Asked::default(),
-        showing: tiebreak::domain::Showing::default(),
-    })
+    SessionRecord::Judged(
+        Verdict {
+            pair,
+            rater,
+            choice,
+            left: Side::B,
+            seen: Seen::Full,
+            ms: 900,
+            winner_hash: None,
+            asked: Asked::default(),
+            showing: tiebreak::domain::Showing::default(),
+        }
+        .into(),
+    )
 }
 
 fn prefer(side: Side) -> Choice {

@@ -20,17 +20,20 @@ struct DamagedSession {
 }
 
 pub fn judged(i: usize) -> SessionRecord {
-    SessionRecord::Judged(Verdict {
-        pair: PairId::new(format!("i{i}")),
-        rater: Rater::new("ann"),
-        choice: Choice::Prefer(if i.is_multiple_of(2) { Side::A } else { Side::B }, Strength::Better),
-        left: Side::A,
-        seen: Seen::Full,
-        ms: 900 + i as u64,
-        winner_hash: None,
-        asked: tiebreak::domain::Asked::default(),
-        showing: tiebreak::domain::Showing::default(),
-    })
+    SessionRecord::Judged(
+        Verdict {
+            pair: PairId::new(format!("i{i}")),
+            rater: Rater::new("ann"),
+            choice: Choice::Prefer(if i.is_multiple_of(2) { Side::A } else { Side::B }, Strength::Better),
+            left: Side::A,
+            seen: Seen::Full,
+            ms: 900 + i as u64,
+            winner_hash: None,
+            asked: tiebreak::domain::Asked::default(),
+            showing: tiebreak::domain::Showing::default(),
+        }
+        .into(),
+    )
 }
 
 impl DamagedSession {

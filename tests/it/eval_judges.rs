@@ -212,7 +212,7 @@ fn a_person_judges_blind_pairs_that_train_nothing() {
             asked: Asked::default(),
             showing: Showing::default(),
         };
-        writer.append(&SessionRecord::Judged(verdict)).unwrap();
+        writer.append(&SessionRecord::Judged(verdict.into())).unwrap();
     }
     writer.sync().unwrap();
     drop((writer, lock));

@@ -412,7 +412,7 @@ fn keys_pause_stop_and_resume_the_run() {
 fn a_replay_shows_the_figures_as_they_were() {
     let mut desk = opened(vec![(evaluation("eval-1"), finished(log(40, 40)), false)]);
     let effects = tiebreak::app::follow(&mut desk.model, tiebreak::app::Next::go(Goal::with("replay", Show::Default)));
-    let [Effect::ReadTimeline { ticket, runs }] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::ReadTimeline { ticket, runs, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(*runs, [RunId::new("eval-1")]);
     let spec = evaluation("eval-1");
     let logs = vec![(spec.id.clone(), envelopes(&finished(log(40, 40))))];

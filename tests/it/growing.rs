@@ -54,8 +54,8 @@ fn grow(desk: &mut Desk, a: usize, b: usize) {
 
 fn finish(desk: &mut Desk, texts: [&str; 2]) {
     let mut events: Vec<RunEvent> =
-        (0..2).map(|k| RunEvent::Completed(completion(id(k).as_str(), "p1", texts[k], 30))).collect();
-    events.push(RunEvent::Paired(the_pair()));
+        (0..2).map(|k| RunEvent::Completed(completion(id(k).as_str(), "p1", texts[k], 30).into())).collect();
+    events.push(RunEvent::Paired(the_pair().into()));
     desk.send(Msg::RunRecords { run: RunId::new(RUN), records: envelopes(&events) });
     desk.send(Msg::RunGrowing { run: RunId::new(RUN), growing: Growing::default() });
 }
@@ -70,7 +70,7 @@ fn verdict(desk: &Desk) -> Verdict {
 }
 
 fn view(verdict: &Verdict) -> PartialView {
-    verdict.showing.partial.clone().expect("a view of answers that had not ended")
+    *verdict.showing.partial.clone().expect("a view of answers that had not ended")
 }
 
 #[test]

@@ -147,17 +147,20 @@ fn long() -> Vec<SessionRecord> {
 }
 
 fn vote(pair: &str, rater: &str, side: Side) -> SessionRecord {
-    SessionRecord::Judged(Verdict {
-        pair: PairId::new(pair),
-        rater: Rater::new(rater),
-        choice: Choice::Prefer(side, Strength::Better),
-        left: Side::A,
-        seen: Seen::Full,
-        ms: 900,
-        winner_hash: None,
-        asked: Asked::default(),
-        showing: Showing::default(),
-    })
+    SessionRecord::Judged(
+        Verdict {
+            pair: PairId::new(pair),
+            rater: Rater::new(rater),
+            choice: Choice::Prefer(side, Strength::Better),
+            left: Side::A,
+            seen: Seen::Full,
+            ms: 900,
+            winner_hash: None,
+            asked: Asked::default(),
+            showing: Showing::default(),
+        }
+        .into(),
+    )
 }
 
 #[test]

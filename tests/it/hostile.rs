@@ -72,17 +72,20 @@ fn corpus() -> Vec<String> {
 
 /// A verdict of a hostile rater.
 fn verdict(pair: &PairId, rater: &str) -> SessionRecord {
-    SessionRecord::Judged(Verdict {
-        pair: pair.clone(),
-        rater: Rater::new(rater),
-        choice: Choice::Prefer(Side::A, Strength::Better),
-        left: Side::A,
-        seen: Seen::Full,
-        ms: 900,
-        winner_hash: None,
-        asked: Asked::default(),
-        showing: Showing::default(),
-    })
+    SessionRecord::Judged(
+        Verdict {
+            pair: pair.clone(),
+            rater: Rater::new(rater),
+            choice: Choice::Prefer(Side::A, Strength::Better),
+            left: Side::A,
+            seen: Seen::Full,
+            ms: 900,
+            winner_hash: None,
+            asked: Asked::default(),
+            showing: Showing::default(),
+        }
+        .into(),
+    )
 }
 
 /// A session whose every free text is one of these.
@@ -91,11 +94,11 @@ fn records(texts: &[String]) -> Vec<SessionRecord> {
     for (i, text) in texts.iter().enumerate() {
         let id = format!("p{i}");
         let mut asked = prompt(&id, text, text);
-        asked.source.clone_from(text);
+        asked.source = text.into();
         out.push(SessionRecord::Prompted(asked.into()));
         for side in ["0", "1"] {
             let mut answer = completion(&format!("{id}.{side}"), &id, &format!("{side}{text}"), 3);
-            answer.model.clone_from(text);
+            answer.model = text.into();
             out.push(SessionRecord::Completed(answer.into()));
         }
         let pair = pair(&id);

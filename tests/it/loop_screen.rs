@@ -62,7 +62,9 @@ fn chosen(spec: &LoopSpec, round: u32, n: usize, judged: Option<Choice>) -> Vec<
         p_select: 0.5,
     };
     let verdict = judged.map(|choice| verdict(&pair.id, &Rater::model(RATER), choice));
-    std::iter::once(SessionRecord::Paired(pair.into())).chain(verdict.map(SessionRecord::Judged)).collect()
+    std::iter::once(SessionRecord::Paired(pair.into()))
+        .chain(verdict.map(|verdict| SessionRecord::Judged(verdict.into())))
+        .collect()
 }
 
 fn verdict(pair: &PairId, rater: &Rater, choice: Choice) -> Verdict {

@@ -15,17 +15,20 @@ fn judged(path: &std::path::Path) {
         for rater in ["ana", "ben"] {
             let side = if i % 2 == 0 || (rater == "ben" && i % 3 == 0) { Side::A } else { Side::B };
             writer
-                .append(&SessionRecord::Judged(Verdict {
-                    pair: PairId::new(format!("i{i}")),
-                    rater: Rater::new(rater),
-                    choice: Choice::Prefer(side, Strength::Better),
-                    left: Side::A,
-                    seen: Seen::Full,
-                    ms: 900,
-                    winner_hash: None,
-                    asked: Asked::default(),
-                    showing: Showing::default(),
-                }))
+                .append(&SessionRecord::Judged(
+                    Verdict {
+                        pair: PairId::new(format!("i{i}")),
+                        rater: Rater::new(rater),
+                        choice: Choice::Prefer(side, Strength::Better),
+                        left: Side::A,
+                        seen: Seen::Full,
+                        ms: 900,
+                        winner_hash: None,
+                        asked: Asked::default(),
+                        showing: Showing::default(),
+                    }
+                    .into(),
+                ))
                 .unwrap();
         }
     }

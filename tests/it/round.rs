@@ -141,14 +141,14 @@ fn judge(home: &Path) -> usize {
             rater: rater.clone(),
             ms: 900,
             seen: Seen::Full,
-            winner_hash: winner.map(|text| format!("{:016x}", hash64(text.as_bytes()))),
+            winner_hash: winner.map(|text| format!("{:016x}", hash64(text.as_bytes())).into()),
             asked: tiebreak::domain::Asked::default(),
             showing: tiebreak::domain::Showing::default(),
         };
-        let of = writer.append(&SessionRecord::Judged(verdict.clone())).unwrap();
+        let of = writer.append(&SessionRecord::Judged(verdict.clone().into())).unwrap();
         if i == 0 {
             writer.append(&SessionRecord::Undone { of }).unwrap();
-            writer.append(&SessionRecord::Judged(verdict)).unwrap();
+            writer.append(&SessionRecord::Judged(verdict.into())).unwrap();
         }
     }
     writer.sync().unwrap();

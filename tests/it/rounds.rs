@@ -123,7 +123,7 @@ fn nothing_twice(dir: &SessionDir, per_prompt: usize) {
     for envelope in dir.tail().poll().unwrap() {
         match envelope.data {
             Ok(SessionRecord::Paired(pair)) => pairs.push(pair.id.clone()),
-            Ok(SessionRecord::Judged(verdict)) => verdicts.push((verdict.pair, verdict.rater)),
+            Ok(SessionRecord::Judged(verdict)) => verdicts.push((verdict.pair.clone(), verdict.rater.clone())),
             _ => {}
         }
     }
@@ -313,11 +313,11 @@ fn a_loop_waits_for_people_and_goes_on_when_they_are_done() {
             rater: rater.clone(),
             ms: 900,
             seen: Seen::Full,
-            winner_hash: Some(format!("{:016x}", hash64(a.text.as_bytes()))),
+            winner_hash: Some(format!("{:016x}", hash64(a.text.as_bytes())).into()),
             asked: Asked::default(),
             showing: Showing::default(),
         };
-        writer.append(&SessionRecord::Judged(verdict)).unwrap();
+        writer.append(&SessionRecord::Judged(verdict.into())).unwrap();
     }
     writer.sync().unwrap();
     drop((writer, lock));

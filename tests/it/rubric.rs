@@ -326,7 +326,7 @@ fn commands_tag_filter_and_train_by_criteria() {
                     showing: tiebreak::domain::Showing::default(),
                     ..first.verdict.clone()
                 };
-                log.append(&SessionRecord::Judged(verdict)).unwrap();
+                log.append(&SessionRecord::Judged(verdict.into())).unwrap();
             }
         }
         log.sync().unwrap();

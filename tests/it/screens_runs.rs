@@ -249,17 +249,20 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
         };
         log.add(
             7_000,
-            SessionRecord::Judged(Verdict {
-                pair: PairId::new(format!("p{}:a-b", k + 1)),
-                rater: Rater::new("me"),
-                choice,
-                left: if k % 2 == 0 { Side::A } else { Side::B },
-                seen: Seen::Full,
-                ms: 6_000,
-                winner_hash: None,
-                asked: tiebreak::domain::Asked::default(),
-                showing: tiebreak::domain::Showing::default(),
-            }),
+            SessionRecord::Judged(
+                Verdict {
+                    pair: PairId::new(format!("p{}:a-b", k + 1)),
+                    rater: Rater::new("me"),
+                    choice,
+                    left: if k % 2 == 0 { Side::A } else { Side::B },
+                    seen: Seen::Full,
+                    ms: 6_000,
+                    winner_hash: None,
+                    asked: tiebreak::domain::Asked::default(),
+                    showing: tiebreak::domain::Showing::default(),
+                }
+                .into(),
+            ),
         );
     }
     for spec in runs {
@@ -575,17 +578,20 @@ fn watch_sampling() {
     for k in 0..42_u64 {
         log.add(
             1_500,
-            RunEvent::Completed(Completion {
-                turns: Vec::new(),
-                id: CompletionId::new(format!("sample-1.p{}.{}", k / 4 + 1, k % 4)),
-                prompt: PromptId::new(format!("p{}", k / 4 + 1)),
-                model: "SmolLM2-135M-Instruct".into(),
-                text: TEXTS[k as usize % 4].0.into(),
-                tokens: 60 + (k as usize * 7) % 40,
-                finish: if k % 5 == 0 { Finish::Length } else { Finish::Eos },
-                sampler: None,
-                logprob: None,
-            }),
+            RunEvent::Completed(
+                Completion {
+                    turns: Vec::new(),
+                    id: CompletionId::new(format!("sample-1.p{}.{}", k / 4 + 1, k % 4)),
+                    prompt: PromptId::new(format!("p{}", k / 4 + 1)),
+                    model: "SmolLM2-135M-Instruct".into(),
+                    text: TEXTS[k as usize % 4].0.into(),
+                    tokens: 60 + (k as usize * 7) % 40,
+                    finish: if k % 5 == 0 { Finish::Length } else { Finish::Eos },
+                    sampler: None,
+                    logprob: None,
+                }
+                .into(),
+            ),
         );
     }
     log.add(0, RunEvent::Deduplicated { prompt: PromptId::new("p3"), count: 2 });

@@ -211,7 +211,7 @@ pub fn events(run: &RunDir) -> Vec<RunEvent> {
 }
 
 fn completions(events: &[RunEvent]) -> Vec<Completion> {
-    events.iter().filter_map(|e| if let RunEvent::Completed(c) = e { Some(c.clone()) } else { None }).collect()
+    events.iter().filter_map(|e| if let RunEvent::Completed(c) = e { Some(c.as_ref().clone()) } else { None }).collect()
 }
 
 pub fn found<'a>(events: &'a [RunEvent], rule: &str) -> Option<&'a Finding> {
@@ -449,8 +449,10 @@ fn answers_of_a_server_can_be_read_while_they_arrive_and_leave_nothing_behind() 
     }
     let grew = |all: &Vec<usize>| all.len() >= 3 && all.is_sorted() && all[0] < all[all.len() - 1];
     assert!(lengths.len() == 4 && lengths.values().all(grew), "{lengths:?}");
-    let paired: Vec<Pair> =
-        events(&dir).into_iter().filter_map(|e| if let RunEvent::Paired(p) = e { Some(p) } else { None }).collect();
+    let paired: Vec<Pair> = events(&dir)
+        .into_iter()
+        .filter_map(|e| if let RunEvent::Paired(p) = e { Some(p.as_ref().clone()) } else { None })
+        .collect();
     assert!(seen.iter().flat_map(|g| &g.pairs).all(|pair| paired.contains(pair)), "the pairs that will be");
     // At most five states a second, and nothing of them in the log or beside it.
     assert!(!dir.path().join("growing.json").exists());

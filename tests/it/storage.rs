@@ -26,17 +26,20 @@ fn home() -> (TempDir, Home) {
 }
 
 fn judged(pair: usize, choice: Choice) -> SessionRecord {
-    SessionRecord::Judged(Verdict {
-        pair: PairId::new(format!("i{pair}")),
-        rater: Rater::new("ann"),
-        choice,
-        left: Side::A,
-        seen: Seen::Full,
-        ms: 900,
-        winner_hash: None,
-        asked: tiebreak::domain::Asked::default(),
-        showing: tiebreak::domain::Showing::default(),
-    })
+    SessionRecord::Judged(
+        Verdict {
+            pair: PairId::new(format!("i{pair}")),
+            rater: Rater::new("ann"),
+            choice,
+            left: Side::A,
+            seen: Seen::Full,
+            ms: 900,
+            winner_hash: None,
+            asked: tiebreak::domain::Asked::default(),
+            showing: tiebreak::domain::Showing::default(),
+        }
+        .into(),
+    )
 }
 
 fn spec(id: &RunId, data: &[u8]) -> RunSpec {
@@ -319,9 +322,9 @@ fn a_list_counts_what_counts_and_goes_on_from_where_it_was() {
     let hands = ["ana", "ben"].map(Rater::new);
     for i in 0..30 {
         let choice = if i % 10 == 9 { Choice::Skip } else { Choice::Prefer(Side::B, Strength::Much) };
-        let SessionRecord::Judged(mut verdict) = judged(i, choice) else { panic!("judged makes a verdict") };
-        verdict.rater = hands[i / 3 % 2].clone();
-        seqs.push(writer.append(&SessionRecord::Judged(verdict)).unwrap());
+        let SessionRecord::Judged(verdict) = judged(i, choice) else { panic!("judged makes a verdict") };
+        let verdict = Verdict { rater: hands[i / 3 % 2].clone(), ..verdict.as_ref().clone() };
+        seqs.push(writer.append(&SessionRecord::Judged(verdict.into())).unwrap());
     }
     let settled =
         Adjudication { pair: PairId::new("i0"), choice: Choice::Tie, rater: hands[0].clone(), criterion: None };

@@ -251,7 +251,7 @@ pub fn completion(id: &str, prompt: &str, text: &str, tokens: usize) -> Completi
         text: text.into(),
         tokens,
         finish: Finish::Eos,
-        sampler: Some(Sampler::default()),
+        sampler: Some(Sampler::default().into()),
         logprob: Some(-40.0),
     }
 }

@@ -51,7 +51,7 @@ fn one_key_records_one_verdict() {
             let pair = desk.session().pair(&verdict.pair).unwrap();
             let id = if side == Side::A { &pair.a } else { &pair.b };
             let text = &desk.session().completion(id).unwrap().text;
-            assert_eq!(verdict.winner_hash, Some(format!("{:016x}", hash64(text.as_bytes()))));
+            assert_eq!(verdict.winner_hash.as_deref(), Some(&*format!("{:016x}", hash64(text.as_bytes()))));
         }
     }
     let sides: HashSet<bool> = verdicts.iter().map(|v| v.left == Side::A).collect();

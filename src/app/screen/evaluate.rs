@@ -327,7 +327,7 @@ impl EvaluateScreen {
     fn compute(&mut self, shared: &mut Shared) -> Vec<Effect> {
         let Some(open) = shared.open.as_ref().filter(|open| open.loaded) else { return Vec::new() };
         let Some(run) = self.shown(open).filter(|run| !run.state.eval.is_empty()) else { return Vec::new() };
-        let records = evaluations(open).map(|run| run.records.len()).sum::<usize>() + judged(open);
+        let records = evaluations(open).map(|run| run.records).sum::<usize>() + judged(open);
         let rested = self.asked_ms.is_none_or(|at| shared.clock_ms.saturating_sub(at) >= RECOMPUTE_MS);
         if self.pending || !rested || records == self.asked_records {
             return Vec::new();

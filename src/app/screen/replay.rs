@@ -3,9 +3,11 @@
 //! Owns the playhead. Keeps nothing but the logs, which it asks for when it opens, and the cursor, so the replay shows what the
 //! screen showed.
 
+mod entry;
 mod timeline;
 
-pub use timeline::{IDLE_CAP_MS, Mark, Moment, Timeline, TimelineEntry};
+pub use entry::TimelineEntry;
+pub use timeline::{IDLE_CAP_MS, Mark, Moment, Timeline};
 
 use crate::app::contract::Screen;
 use crate::app::curves::{CurveAction, CurveView};
@@ -16,7 +18,7 @@ use crate::app::keymap::{Section, c, k, on};
 use crate::app::msg::Msg;
 use crate::app::shared::Shared;
 use crate::domain::{EvalReport, RunId, RunState, Verdict};
-use crate::protocol::{SessionRecord, Task};
+use crate::protocol::Task;
 
 /// The speeds that the keys step through.
 pub const SPEEDS: &[f64] = &[0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
@@ -181,9 +183,10 @@ impl Screen for ReplayScreen {
             return Vec::new();
         }
         let runs = open.runs.iter().map(|run| run.id.clone()).collect();
+        let known = Box::new(open.session.clone());
         let ticket = shared.next_ticket();
         self.reading = Some(ticket);
-        vec![Effect::ReadTimeline { ticket, runs }]
+        vec![Effect::ReadTimeline { ticket, runs, known }]
     }
 
     fn tick(&mut self, shared: &mut Shared, _before_ms: u64) -> Vec<Effect> {
@@ -232,23 +235,17 @@ impl ReplayScreen {
     #[must_use]
     pub fn run(&self) -> Option<(RunId, &RunState)> {
         let line = self.timeline.as_ref()?;
-        let at = line.entries()[..line.cursor()].iter().rev().find_map(|e| match e {
-            TimelineEntry::Run(at, _) => Some(*at),
-            TimelineEntry::Session(_) => None,
-        })?;
-        Some((line.runs()[at].0.clone(), &line.state().runs[at]))
+        let (at, _) = line.last_of_a_run()?;
+        Some((line.runs()[at].0.clone(), &*line.state().runs[at]))
     }
 
     /// The evaluation at the cursor and the number of its last record.
     fn evaluation(&self) -> Option<(RunId, u64)> {
         let line = self.timeline.as_ref()?;
-        let (at, n) = line.entries()[..line.cursor()].iter().rev().find_map(|entry| match entry {
-            TimelineEntry::Run(at, envelope) => Some((*at, envelope.n)),
-            TimelineEntry::Session(_) => None,
-        })?;
+        let (at, envelope) = line.last_of_a_run()?;
         let (id, spec) = &line.runs()[at];
         let evaluates = spec.as_ref().is_some_and(|spec| matches!(spec.task, Task::Eval(_)));
-        evaluates.then(|| (id.clone(), n))
+        evaluates.then(|| (id.clone(), envelope.n))
     }
 
     /// Requests the figures of the evaluation at the cursor if it moved, at most once in a while.
@@ -271,16 +268,9 @@ impl ReplayScreen {
     #[must_use]
     pub fn current_verdict(&self) -> Option<(u64, &Verdict, bool)> {
         let line = self.timeline.as_ref()?;
-        let seq = line.entries()[..line.cursor()].iter().rev().find_map(|e| match e {
-            TimelineEntry::Session(e) => match e.known()?.act() {
-                SessionRecord::Judged(_) => Some(e.n),
-                SessionRecord::Undone { of } | SessionRecord::Redone { of } => Some(*of),
-                _ => None,
-            },
-            TimelineEntry::Run(..) => None,
-        })?;
-        let (_, judged) = line.state().session.verdicts().find(|(n, _)| *n == seq)?;
-        Some((seq, &judged.verdict, judged.undone))
+        let seq = line.last_verdict()?;
+        let judged = line.state().session.judged_at(seq)?;
+        Some((seq, judged.verdict, judged.undone))
     }
 
     /// Whether the curves show, not the verdicts.
@@ -293,9 +283,9 @@ impl ReplayScreen {
             ReplayView::Auto => {
                 let now = line.time_of(line.cursor().saturating_sub(1)) as f64;
                 let hold = LABEL_HOLD_MS * self.speed();
-                let recent = line.marks().iter().rev().find(|(at, m)| *at < line.cursor() && *m == Mark::Label);
-                let fresh = recent.is_some_and(|(at, _)| now - line.time_of(*at) as f64 <= hold);
-                !fresh && matches!(line.current(), Some(TimelineEntry::Run(..)))
+                let recent = line.last_mark(Mark::Label);
+                let fresh = recent.is_some_and(|at| now - line.time_of(at) as f64 <= hold);
+                !fresh && line.current().is_some_and(|entry| entry.of_a_run().is_some())
             }
         }
     }

@@ -295,7 +295,7 @@ impl LoopScreen {
             let run = open.run(&id).filter(|run| run.status() == RunStatus::Finished)?;
             // People go on judging after the run's last record.
             let judged = if run.state.eval.posed().next().is_some() { open.session.verdicts().count() } else { 0 };
-            let known = run.records.len() + judged;
+            let known = run.records + judged;
             let fresh = self.figures.get(&id).is_some_and(|figures| figures.ready && figures.of == known);
             (!fresh).then_some((id, known))
         });

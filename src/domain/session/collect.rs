@@ -170,8 +170,7 @@ impl Session {
 
     /// The pairs with at least so many verdicts of any kind, in order of arrival.
     pub(super) fn judged_pairs(&self, least: usize) -> impl Iterator<Item = &super::Pair> {
-        let judged = self.verdicts_of_pair.iter().filter(|(_, seqs)| seqs.len() >= least);
-        let mut places: Vec<usize> = judged.filter_map(|(id, _)| self.pair_at.get(id).copied()).collect();
+        let mut places: Vec<usize> = self.verdicts.pairs(least).filter_map(|id| self.pairs.place(id)).collect();
         places.sort_unstable();
         places.into_iter().map(|at| &*self.pairs[at])
     }

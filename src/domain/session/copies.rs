@@ -6,7 +6,6 @@
 
 use super::super::canonical::CanonicalHash;
 use super::super::ids::{CompletionId, PairId, PromptId, Rater};
-use super::super::partial::PartialView;
 use super::super::text::{Completion, Pair, Prompt, PromptBody};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::Adjudication;
@@ -134,7 +133,7 @@ impl Session {
                 out.unreadable += 1;
                 continue;
             };
-            let verdict = Verdict { rater: named(&judged.verdict.rater), ..here.verdict(&judged.verdict) };
+            let verdict = Verdict { rater: named(&judged.verdict.rater), ..here.verdict(judged.verdict) };
             let verdict = Verdict { pair: here.id.clone(), ..verdict };
             let key = verdict_key(theirs, seq, &verdict.rater);
             let toggled = (judged.toggled > 0).then_some((judged.toggled, judged.undone));
@@ -227,10 +226,10 @@ impl Session {
     /// Every verdict, adjudication and correction of this session by its content.
     fn acts_by_content(&self) -> HashMap<ContentKey, Known> {
         let mut out = HashMap::new();
-        for (seq, judged) in &self.verdicts {
+        for (seq, judged) in self.verdicts.iter() {
             let rater = judged.verdict.rater.clone();
-            let known = Known { seq: *seq, rater: rater.clone(), toggled: judged.toggled };
-            out.entry(verdict_key(self, *seq, &rater)).or_insert(known);
+            let known = Known { seq, rater: rater.clone(), toggled: judged.toggled };
+            out.entry(verdict_key(self, seq, &rater)).or_insert(known);
         }
         for (seq, a) in &self.adjudications {
             let rater = a.adjudication.rater.clone();
@@ -291,7 +290,7 @@ fn time_of(rater: &Rater, at: u64) -> Option<u64> {
 
 fn verdict_key(session: &Session, seq: u64, rater: &Rater) -> ContentKey {
     let mut h = CanonicalHash::default();
-    let Some(judged) = session.verdicts.get(&seq) else { return String::new() };
+    let Some(judged) = session.verdicts.get(seq) else { return String::new() };
     let v = &judged.verdict;
     // What was chosen and shown, as texts: sides differ between copies.
     let text = |side: Side| {
@@ -360,7 +359,7 @@ impl HerePair {
     fn verdict(&self, v: &Verdict) -> Verdict {
         let mut out = Verdict { choice: self.choice(v.choice), left: self.side(v.left), ..v.clone() };
         if self.side(Side::A) == Side::B {
-            out.showing.partial = v.showing.partial.as_ref().map(PartialView::swapped);
+            out.showing.partial = v.showing.partial.as_ref().map(|view| Box::new(view.swapped()));
         }
         out
     }
@@ -387,7 +386,7 @@ impl<'a> PairMap<'a> {
             }
         }
         let mut texts: HashMap<(&PromptId, &str), &CompletionId> = HashMap::new();
-        for c in mine.completions.values() {
+        for c in &mine.completions {
             // Of equal answers the one with the smallest id, whatever the order of the map.
             let id = texts.entry((&c.prompt, &c.text)).or_insert(&c.id);
             *id = (*id).min(&c.id);

@@ -215,7 +215,7 @@ impl<'a> FilterView<'a> {
 
     /// The verdicts that terms look at.
     fn votes(&self, item: &FilterItem<'_>) -> Vec<&Verdict> {
-        let judged = |pair: &&Pair| self.session.verdicts_of_pair.contains_key(&pair.id);
+        let judged = |pair: &&Pair| self.session.verdicts.is_judged(&pair.id);
         let Some(pair) = item.pair.filter(|_| self.needs.votes).filter(judged) else { return Vec::new() };
         let mut votes: Vec<&Verdict> =
             self.criteria.iter().flat_map(|c| self.session.counting_on(&pair.id, *c)).map(|(_, v)| v).collect();

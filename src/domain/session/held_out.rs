@@ -88,7 +88,7 @@ impl Session {
             own.iter().filter_map(|posed| posed.score(self.verdict_of(&posed.pair.id, rater)?.1.choice)).collect();
         let count = |score: f64| scores.iter().filter(|s| **s == score).count();
         let name = |side: Contestant| {
-            let model = |posed: &&PosedPair| posed.answers[usize::from(posed.first != side)].model.clone();
+            let model = |posed: &&PosedPair| posed.answers[usize::from(posed.first != side)].model.to_string();
             own.first().map(model).unwrap_or_default()
         };
         let revealed = (scores.len() == own.len() && !own.is_empty()).then(|| Revealed {

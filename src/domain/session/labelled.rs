@@ -85,9 +85,10 @@ impl Session {
                 filtered += 1;
                 continue;
             }
-            let seqs = self.verdicts_of_pair.get(&pair.id).into_iter().flatten();
-            let given = seqs.filter_map(|seq| Some((*seq, &self.verdicts.get(seq).filter(|j| !j.undone)?.verdict)));
-            let given: Vec<(u64, &Verdict)> = given.filter(|(_, v)| meant(v.asked.criterion.as_deref())).collect();
+            let given = self.verdicts.latest_on(&pair.id).filter(|(_, judged)| !judged.undone);
+            let given = given.map(|(seq, judged)| (seq, judged.verdict));
+            let mut given: Vec<(u64, &Verdict)> = given.filter(|(_, v)| meant(v.asked.criterion.as_deref())).collect();
+            given.reverse();
             let questions: BTreeSet<Option<&str>> = given.iter().map(|(_, v)| v.asked.criterion.as_deref()).collect();
             let latest: HashSet<u64> =
                 questions.into_iter().flat_map(|by| self.counting_on(&pair.id, by)).map(|(seq, _)| seq).collect();

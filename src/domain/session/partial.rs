@@ -30,7 +30,7 @@ impl Session {
     pub fn partial_counts(&self) -> PartialCounts {
         let mut out = PartialCounts::default();
         for (_, judged) in self.verdicts().filter(|(_, judged)| !judged.undone) {
-            let fate = self.partial_fate(&judged.verdict).filter(|_| judged.verdict.is_partial());
+            let fate = self.partial_fate(judged.verdict).filter(|_| judged.verdict.is_partial());
             out.given += usize::from(fate.is_some());
             out.differs += usize::from(fate == Some(PartialFate::Differs));
             out.missing += usize::from(fate == Some(PartialFate::Missing));
@@ -42,7 +42,7 @@ impl Session {
     #[must_use]
     pub fn partial_among<'a>(&self, pairs: impl Iterator<Item = &'a PairId>) -> usize {
         pairs
-            .filter(|id| self.verdicts_on(id).any(|j| !j.undone && j.verdict.is_partial() && !self.differs(&j.verdict)))
+            .filter(|id| self.verdicts_on(id).any(|j| !j.undone && j.verdict.is_partial() && !self.differs(j.verdict)))
             .count()
     }
 }
@@ -100,7 +100,7 @@ mod tests {
             ms: 900,
             winner_hash: None,
             asked: Asked::default(),
-            showing: Showing { partial: Some(PartialView { a: part(0), b: part(1) }), ..Showing::default() },
+            showing: Showing { partial: Some(PartialView { a: part(0), b: part(1) }.into()), ..Showing::default() },
         }
     }
 

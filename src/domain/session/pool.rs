@@ -1,7 +1,6 @@
 //! A session's answers as a pool to select pairs from, and where their scores come from.
 
 use super::super::check::Checks;
-use super::super::hash::IdMap;
 use super::super::ids::{CompletionId, PairId, Rater, RunId};
 use super::super::select::{Candidate, CandidatePair, Pool, PromptFacts, StratumKey};
 use super::super::text::{Completion, PromptBody};
@@ -51,7 +50,7 @@ impl Session {
         let at: HashMap<_, usize> = self.prompts.iter().enumerate().map(|(i, p)| (&p.id, i)).collect();
         out.pool.prompts = self.prompts.iter().map(|p| facts(p.id.as_str(), &p.body, &p.source, &p.tags)).collect();
         let mut answers: Vec<(usize, &Completion)> =
-            self.completions.values().filter_map(|c| Some((*at.get(&c.prompt)?, &**c))).collect();
+            self.completions.iter().filter_map(|c| Some((*at.get(&c.prompt)?, &**c))).collect();
         answers.sort_by(|(p, x), (q, y)| p.cmp(q).then_with(|| x.id.cmp(&y.id)));
         answers.retain(|(_, c)| {
             let empty = c.text.trim().is_empty();
@@ -61,7 +60,7 @@ impl Session {
         for (prompt, c) in &answers {
             let score = self.source_score(c, source);
             out.unscored += usize::from(score.is_none() && !matches!(source, ScoreSource::None));
-            let (id, model) = (c.id.as_str().to_owned(), c.model.clone());
+            let (id, model) = (c.id.as_str().to_owned(), c.model.to_string());
             out.pool.answers.push(Candidate { id, prompt: *prompt, model, score, chars: c.text.chars().count() });
         }
         // Judged pairs are part of the pool until their strata are known.
@@ -157,7 +156,7 @@ impl Session {
     /// The runs that scored answers, by name.
     #[must_use]
     pub fn scoring_runs(&self) -> Vec<RunId> {
-        let mut runs: Vec<RunId> = self.scores_by_run.keys().cloned().collect();
+        let mut runs: Vec<RunId> = self.scores.runs().cloned().collect();
         runs.sort();
         runs
     }
@@ -165,7 +164,7 @@ impl Session {
     /// How many answers there are, and how many of them a run has scored.
     #[must_use]
     pub fn scored_by(&self, run: &RunId) -> (usize, usize) {
-        (self.completions.len(), self.scores_by_run.get(run).map_or(0, IdMap::len))
+        (self.completions.len(), self.scores.scored_by(run))
     }
 
     /// The judges that gave verdicts: NAME of each rater `model:judge:NAME`.
@@ -178,7 +177,7 @@ impl Session {
     #[must_use]
     pub fn new_pair_id(&self, a: &str, b: &str, taken: &HashSet<PairId>) -> PairId {
         let base = format!("{a}-{b}");
-        let free = |id: &PairId| !self.pair_at.contains_key(id) && !taken.contains(id);
+        let free = |id: &PairId| !self.pairs.contains(id) && !taken.contains(id);
         let plain = PairId::new(base.clone());
         if free(&plain) {
             return plain;
@@ -201,7 +200,7 @@ pub(super) fn pair_strata(session: &Session, source: &ScoreSource, key: StratumK
         pool.prompts.push(facts(prompt.id.as_str(), &prompt.body, &prompt.source, &prompt.tags));
         let first = pool.answers.len();
         for c in [a, b] {
-            let (id, model) = (c.id.as_str().to_owned(), c.model.clone());
+            let (id, model) = (c.id.as_str().to_owned(), c.model.to_string());
             let score = session.source_score(c, source);
             pool.answers.push(Candidate { id, prompt: at, model, score, chars: c.text.chars().count() });
         }

@@ -94,16 +94,15 @@ impl Session {
     /// verdict that was given on another text than the answer ended with.
     #[must_use]
     pub fn counting_on(&self, pair: &PairId, criterion: Option<&str>) -> Vec<(u64, &Verdict)> {
-        let seqs = self.verdicts_of_pair.get(pair).into_iter().flatten();
-        let all = seqs.filter_map(|seq| Some((*seq, self.verdicts.get(seq)?)));
-        let mut all: Vec<(u64, &Judged)> =
-            all.filter(|(_, judged)| !judged.undone && judged.verdict.votes_on(criterion)).collect();
+        let counts = |(_, judged): &(u64, Judged<'_>)| !judged.undone && judged.verdict.votes_on(criterion);
+        let mut all: Vec<(u64, Judged<'_>)> = self.verdicts.latest_on(pair).filter(counts).collect();
+        all.reverse();
         // Given on a text that the answer did not end with.
-        all.retain(|(_, judged)| !self.differs(&judged.verdict));
-        all.sort_by(|x, y| later(y.1, x.1));
+        all.retain(|(_, judged)| !self.differs(judged.verdict));
+        all.sort_by(|x, y| later(&y.1, &x.1));
         let mut seen: HashSet<&Rater> = HashSet::new();
         all.retain(|(_, judged)| seen.insert(&judged.verdict.rater));
-        all.into_iter().map(|(seq, judged)| (seq, &judged.verdict)).collect()
+        all.into_iter().map(|(seq, judged)| (seq, judged.verdict)).collect()
     }
 
     /// The counting verdicts that decide a pair by a criterion, none for overall: those of people and files, or, where there
@@ -157,14 +156,14 @@ impl Session {
     /// How many of these pairs a rater has judged by every question of a pass, and how many repeats of them.
     #[must_use]
     pub fn judged_by(&self, rater: &Rater, rubric: &RubricPass, among: impl Fn(&PairId) -> bool) -> usize {
-        let judged = self.verdicts_of_pair.keys().filter(|id| self.pair_at.contains_key(*id) && among(id));
+        let judged = self.verdicts.pairs(1).filter(|id| self.pairs.contains(id) && among(id));
         judged.map(|id| self.judged_on(id, rater, rubric)).sum()
     }
 
     /// How many verdicts on one pair [`Session::judged_by`] counts: one when every question is answered, and its repeats.
     #[must_use]
     pub fn judged_on(&self, pair: &PairId, rater: &Rater, rubric: &RubricPass) -> usize {
-        if !self.verdicts_of_pair.contains_key(pair) {
+        if !self.verdicts.is_judged(pair) {
             return 0;
         }
         let answered = |question: Option<&str>| {
@@ -174,7 +173,7 @@ impl Session {
             let asked = &v.asked;
             asked.pass > 0 && asked.criterion.as_deref() == rubric.criterion() && v.choice != Choice::Skip
         };
-        let given = self.verdicts_on(pair).filter(|j| !j.undone && j.verdict.rater == *rater).map(|j| &j.verdict);
+        let given = self.verdicts_on(pair).filter(|j| !j.undone && j.verdict.rater == *rater).map(|j| j.verdict);
         usize::from(self.questions(rubric).into_iter().all(answered)) + given.filter(|v| again(v)).count()
     }
 
@@ -191,11 +190,8 @@ impl Session {
     }
 
     fn need(&self, pair: &Pair, rater: &Rater, criterion: Option<&str>, settled: &HashSet<&PairId>) -> Need {
-        let mut votes = if self.verdicts_of_pair.contains_key(&pair.id) {
-            self.counting_on(&pair.id, criterion)
-        } else {
-            Vec::new()
-        };
+        let mut votes =
+            if self.verdicts.is_judged(&pair.id) { self.counting_on(&pair.id, criterion) } else { Vec::new() };
         // A model's label is not one of those that people are asked for.
         votes.retain(|(_, v)| !v.rater.is_model() || v.rater == *rater);
         if votes.iter().any(|(_, v)| v.rater.is_import()) {
@@ -251,10 +247,12 @@ impl Session {
     fn reviews(&self, rater: &Rater, criterion: Option<&str>) -> Vec<PairId> {
         let (mut fresh, mut put_off) = (Vec::new(), Vec::new());
         for Contested { pair, .. } in self.contested(criterion) {
-            let mine = self.verdicts_on(&pair).filter(|j| !j.undone && j.verdict.rater == *rater);
-            let again =
-                mine.map(|j| &j.verdict).filter(|v| v.asked.review && v.asked.criterion.as_deref() == criterion);
-            match again.last().map(|v| v.choice) {
+            let is_again = |judged: &Judged<'_>| {
+                let Verdict { rater: by, asked, .. } = judged.verdict;
+                !judged.undone && by == rater && asked.review && asked.criterion.as_deref() == criterion
+            };
+            let last = self.verdicts_on(&pair).rfind(is_again).map(|judged| judged.verdict.choice);
+            match last {
                 None => fresh.push(pair),
                 Some(Choice::Skip) => put_off.push(pair),
                 Some(_) => {}
@@ -274,10 +272,11 @@ impl Session {
         let now = self.clock.now();
         let (mut total, mut since) = (0, 0);
         let by = |v: &Verdict| v.rater == *rater && v.asked.criterion.as_deref() == criterion;
-        let mut all: Vec<&Judged> = self.verdicts.values().filter(|j| !j.undone && by(&j.verdict)).collect();
-        all.sort_by(|x, y| later(x, y));
+        let verdicts = self.verdicts.iter().map(|(_, judged)| judged);
+        let mut all: Vec<Judged<'_>> = verdicts.filter(|j| !j.undone && by(j.verdict)).collect();
+        all.sort_by(later);
         for judged in all {
-            let verdict = &judged.verdict;
+            let verdict = judged.verdict;
             let entry = given.entry(&verdict.pair).or_insert((0, None, false, 0));
             entry.0 = total;
             entry.3 = judged.at;
@@ -369,7 +368,7 @@ impl Session {
         if whole || self.repeats.is_some_and(|r| r.share > 0.0) {
             return false;
         }
-        let Some(at) = self.pair_at.get(pair).copied() else { return false };
+        let Some(at) = self.pairs.place(pair) else { return false };
         let questions = self.questions(rubric);
         let settled = self.settled_by(&questions);
         let place = |at: usize| self.place(at, &self.pairs[at], rater, order, &questions, &settled);
@@ -379,7 +378,7 @@ impl Session {
         }
         if let Some(new) = place(at).filter(|_| belongs) {
             let before = |id: &PairId| {
-                let known = self.pair_at.get(id).and_then(|at| place(*at));
+                let known = self.pairs.place(id).and_then(place);
                 known.is_some_and(|known| known.cmp(&new) == Ordering::Less)
             };
             let index = queue.partition_point(before);

@@ -133,7 +133,7 @@ impl Session {
         let mut rows = Vec::new();
         let mut left_out = LeftOut::default();
         let criterion = choice.rubric.single();
-        let raters: HashSet<&Rater> = self.verdicts.values().map(|judged| &judged.verdict.rater).collect();
+        let raters: HashSet<&Rater> = self.verdicts.iter().map(|(_, judged)| &judged.verdict.rater).collect();
         let slip_rates: HashMap<&Rater, f64> = match criterion {
             Some(c) => raters.into_iter().filter_map(|r| Some((r, self.slip_rate_by(r, c)?))).collect(),
             None => HashMap::new(),
@@ -256,7 +256,7 @@ impl Session {
     #[must_use]
     pub fn slip_rate_by(&self, rater: &Rater, criterion: Option<&str>) -> Option<f64> {
         let (mut twice, mut differing) = (0usize, 0usize);
-        for pair in self.verdicts_of_pair.keys().filter(|pair| !self.is_held_out(pair)) {
+        for pair in self.verdicts.pairs(1).filter(|pair| !self.is_held_out(pair)) {
             let prefers = |v: &Verdict| matches!(v.choice, Choice::Prefer(..));
             let Some((first, second)) = self.judged_twice(pair, rater, criterion, prefers) else { continue };
             if let (Choice::Prefer(x, _), Choice::Prefer(y, _)) = (first.choice, second.choice) {
@@ -278,10 +278,10 @@ impl Session {
         are: impl Fn(&Verdict) -> bool,
     ) -> Option<(&Verdict, &Verdict)> {
         let by = |v: &Verdict| v.rater == *rater && v.asked.criterion.as_deref() == criterion && are(v);
-        let mut all: Vec<&Judged> = self.verdicts_on(pair).filter(|j| !j.undone && by(&j.verdict)).collect();
-        all.retain(|j| !self.differs(&j.verdict));
-        all.sort_by(|x, y| later(x, y));
-        let given = || all.iter().map(|j| &j.verdict);
+        let mut all: Vec<Judged<'_>> = self.verdicts_on(pair).filter(|j| !j.undone && by(j.verdict)).collect();
+        all.retain(|j| !self.differs(j.verdict));
+        all.sort_by(later);
+        let given = || all.iter().map(|j| j.verdict);
         let repeat = given().find(|v| v.asked.pass > 0);
         let mut votes = given().filter(|v| v.votes_on(criterion) && !v.asked.review);
         match repeat {
@@ -345,7 +345,7 @@ impl Session {
         let (known, decisions) = (self.known_prompts(), self.decisions(&choice.rubric));
         let view = choice.filter.as_ref().map(|filter| self.view(filter));
         let imported = self.ratings.iter().map(|row| {
-            let mut row = row.clone();
+            let mut row = RatedRow::clone(row);
             adopt_prompt_id(&mut row.prompt_id, &row.prompt, &known);
             row
         });
@@ -394,11 +394,12 @@ impl Session {
                 && matching.as_ref().is_none_or(|pairs| pairs.contains(&v.pair))
         };
         Supply {
-            verdicts: self.verdicts.values().filter(|judged| !judged.undone && counts(&judged.verdict)).count(),
+            verdicts: self.verdicts.iter().filter(|(_, judged)| !judged.undone && counts(judged.verdict)).count(),
             partial: self
                 .verdicts
-                .values()
-                .filter(|j| !j.undone && j.verdict.is_partial() && counts(&j.verdict) && !self.differs(&j.verdict))
+                .iter()
+                .map(|(_, judged)| judged)
+                .filter(|j| !j.undone && j.verdict.is_partial() && counts(j.verdict) && !self.differs(j.verdict))
                 .count(),
             pairs: rows.len(),
             corrected_pairs: rows.iter().filter(|row| row.is_correction()).count(),
@@ -461,7 +462,7 @@ impl Session {
     fn text_rows(&self, set: TextSet) -> Vec<SftRow> {
         let known = self.known_prompts();
         let rows = self.texts.iter().filter(|(s, _)| *s == set).map(|(_, row)| row);
-        rows.cloned()
+        rows.map(|row| SftRow::clone(row))
             .map(|mut row| {
                 adopt_prompt_id(&mut row.prompt_id, &row.body.prompt(), &known);
                 row

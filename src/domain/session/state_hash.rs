@@ -18,7 +18,7 @@ impl Session {
     #[must_use]
     pub fn state_hash(&self) -> String {
         let mut h = CanonicalHash::default();
-        for (seq, judged) in &self.verdicts {
+        for (seq, judged) in self.verdicts.iter() {
             h.add(&json!({"kind": "verdict", "n": seq, "verdict": judged.verdict, "undone": judged.undone}));
         }
         for ((pair, rater), text) in &self.notes {
@@ -58,8 +58,10 @@ impl Session {
         for row in &self.ratings {
             h.add(&json!({"kind": "rated", "row": row}));
         }
-        for (pair, margin) in &self.margins {
-            h.add(&json!({"kind": "margin", "pair": pair, "margin": Num(*margin)}));
+        let mut margins: Vec<_> = self.margins.all().collect();
+        margins.sort_unstable_by_key(|(pair, _)| *pair);
+        for (pair, margin) in margins {
+            h.add(&json!({"kind": "margin", "pair": pair, "margin": Num(margin.value)}));
         }
         for (completion, score) in self.scores_in_order() {
             let value = Num(score.value);
@@ -73,7 +75,7 @@ impl Session {
     #[must_use]
     pub fn state_hash_2026_11(&self) -> String {
         let mut h = Fold64::default();
-        for (seq, judged) in &self.verdicts {
+        for (seq, judged) in self.verdicts.iter() {
             h.add(&seq.to_le_bytes());
             h.add(judged.verdict.pair.as_str().as_bytes());
             h.add(judged.verdict.rater.as_str().as_bytes());
@@ -110,8 +112,8 @@ impl Session {
 }
 
 impl Session {
-    fn scores_in_order(&self) -> Vec<(&CompletionId, &Score)> {
-        let mut all: Vec<(&CompletionId, &Score)> = self.scores.iter().collect();
+    fn scores_in_order(&self) -> Vec<(&CompletionId, Score<'_>)> {
+        let mut all: Vec<(&CompletionId, Score<'_>)> = self.scores.all().collect();
         all.sort_unstable_by_key(|(completion, _)| *completion);
         all
     }

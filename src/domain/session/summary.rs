@@ -124,10 +124,10 @@ impl Session {
     /// those that are undone. Empty for a verdict on its own.
     #[must_use]
     pub fn ranking_of(&self, seq: u64, counting: bool) -> Vec<u64> {
-        let key = |judged: &Judged| Some((judged.verdict.rater.clone(), judged.verdict.showing.ranking.clone()?));
-        let Some(wanted) = self.verdicts.get(&seq).and_then(key) else { return Vec::new() };
+        let key = |judged: &Judged<'_>| Some((judged.verdict.rater.clone(), judged.verdict.showing.ranking.clone()?));
+        let Some(wanted) = self.verdicts.get(seq).as_ref().and_then(key) else { return Vec::new() };
         let same = self.verdicts.iter().filter(|(_, j)| j.undone != counting && key(j).as_ref() == Some(&wanted));
-        same.map(|(seq, _)| *seq).collect()
+        same.map(|(seq, _)| seq).collect()
     }
 
     /// A rater's counting verdicts in numbers. `base` is the model that comes second.
@@ -152,7 +152,7 @@ impl Session {
             }
             let a_first = if a.model == base || b.model == base { b.model == base } else { a.model < b.model };
             let (first, second) = if a_first { (a, b) } else { (b, a) };
-            let tally = tallies.entry((first.model.clone(), second.model.clone())).or_default();
+            let tally = tallies.entry((first.model.to_string(), second.model.to_string())).or_default();
             match verdict.choice {
                 Choice::Prefer(side, _) => {
                     let first_won = (side == Side::A) == a_first;

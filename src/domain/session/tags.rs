@@ -3,7 +3,6 @@
 use super::super::ids::{PromptId, Rater};
 use super::Session;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// A tag set on a prompt, or taken off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,8 +84,9 @@ impl Session {
         if any == 0 {
             return;
         }
-        let Some(prompt) = self.prompt_at.get(id).map(|at| Arc::make_mut(&mut self.prompts[*at])) else { return };
-        let imported = self.imported_tags.entry(id.clone()).or_insert_with(|| prompt.tags.clone());
+        let Some(place) = self.prompts.place(id) else { return };
+        let own = || self.prompts[place].tags.clone();
+        let imported = self.imported_tags.entry(id.clone()).or_insert_with(own);
         let mut tags = imported.clone();
         for Retagged { change, .. } in counting {
             tags.retain(|tag| *tag != change.tag);
@@ -94,6 +94,6 @@ impl Session {
                 tags.push(change.tag.clone());
             }
         }
-        prompt.tags = tags;
+        self.prompts.change(place, |prompt| prompt.tags = tags);
     }
 }

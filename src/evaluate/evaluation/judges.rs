@@ -179,7 +179,7 @@ impl Evaluation {
                 turns: Vec::new(),
                 id: CompletionId::new(format!("{name}.{}", number.get())),
                 prompt: prompt.clone(),
-                model: self.spec.side(answer.side).name.clone(),
+                model: self.spec.side(answer.side).name.as_str().into(),
                 text: text.clone(),
                 tokens: answer.tokens,
                 finish: answer.finish,
@@ -195,7 +195,7 @@ impl Evaluation {
             strategy: EVALUATION.into(),
             p_select: 1.0,
         };
-        let prompt = Prompt { id: prompt, body: item.prompt.clone(), source: run.to_string(), tags: Vec::new() };
+        let prompt = Prompt { id: prompt, body: item.prompt.clone(), source: run.as_str().into(), tags: Vec::new() };
         PosedPair { key, cluster: item.cluster(), run: run.clone(), pair, first, prompt, answers }
     }
 }

@@ -42,11 +42,11 @@ fn run(spec: &SampleSpec, done: usize) -> Vec<RunEvent> {
 }
 
 fn completions(events: &[RunEvent]) -> Vec<Completion> {
-    events.iter().filter_map(|e| if let RunEvent::Completed(c) = e { Some(c.clone()) } else { None }).collect()
+    events.iter().filter_map(|e| if let RunEvent::Completed(c) = e { Some(c.as_ref().clone()) } else { None }).collect()
 }
 
 fn paired(events: &[RunEvent]) -> Vec<Pair> {
-    events.iter().filter_map(|e| if let RunEvent::Paired(p) = e { Some(p.clone()) } else { None }).collect()
+    events.iter().filter_map(|e| if let RunEvent::Paired(p) = e { Some(p.as_ref().clone()) } else { None }).collect()
 }
 
 #[test]

@@ -148,11 +148,11 @@ impl Client {
         let (path, mut body) = match prompt {
             PromptBody::Chat(talk) => {
                 let mut body = json!({ "messages": talk.turns });
-                if !talk.tools.is_empty() {
-                    body["tools"] = talk.tools.clone().into();
+                if !talk.tools().is_empty() {
+                    body["tools"] = talk.tools().into();
                 }
-                if !talk.variables.is_empty() {
-                    body["chat_template_kwargs"] = talk.variables.clone().into();
+                if !talk.variables().is_empty() {
+                    body["chat_template_kwargs"] = talk.variables().clone().into();
                 }
                 ("chat/completions", body)
             }

@@ -118,7 +118,7 @@ fn write(journal: &mut Journal, act: &Act) -> Result<()> {
         ActKind::Prompt(prompt) => SessionRecord::Prompted(prompt.clone().into()),
         ActKind::Completion(completion) => SessionRecord::Completed(completion.clone().into()),
         ActKind::Pair(pair) => SessionRecord::Paired(pair.clone().into()),
-        ActKind::Verdict(verdict) => act_at(SessionRecord::Judged(verdict.clone())),
+        ActKind::Verdict(verdict) => act_at(SessionRecord::Judged(verdict.clone().into())),
         ActKind::Adjudication(adjudication) => act_at(SessionRecord::Adjudicated(adjudication.clone())),
         ActKind::Correction(c) => act_at(SessionRecord::Corrected {
             pair: c.pair.clone(),

@@ -121,10 +121,9 @@ fn prompt(body: &PromptBody) -> Parts {
     match body {
         PromptBody::Text(text) => vec![("text".into(), text.clone())],
         PromptBody::Chat(talk) => {
-            let tools =
-                (!talk.tools.is_empty()).then(|| ("tools".to_owned(), Value::from(talk.tools.clone()).to_string()));
+            let tools = (!talk.tools().is_empty()).then(|| ("tools".to_owned(), Value::from(talk.tools()).to_string()));
             let set = |(name, value): (&String, &Value)| ("template".to_owned(), format!("{name} = {value}"));
-            tools.into_iter().chain(talk.variables.iter().map(set)).chain(talk.iter().map(turn)).collect()
+            tools.into_iter().chain(talk.variables().iter().map(set)).chain(talk.iter().map(turn)).collect()
         }
     }
 }

@@ -113,8 +113,8 @@ fn answer(home: &Home, dir: &SessionDir, effect: Effect) -> Result<Option<Msg>> 
         Effect::Agreement { ticket } => {
             Msg::AgreementReady { ticket, answer: Ok(Box::new(agreement_report(&dir.state()?.0))) }
         }
-        Effect::ReadTimeline { ticket, runs } => {
-            Msg::TimelineRead { ticket, answer: Ok(Box::new(read_timeline(dir, &runs)?)) }
+        Effect::ReadTimeline { ticket, runs, known } => {
+            Msg::TimelineRead { ticket, answer: Ok(Box::new(read_timeline(dir, &runs, *known)?)) }
         }
         Effect::EvalReport { ticket, run, upto: None } => {
             let run = dir.run(&run)?;

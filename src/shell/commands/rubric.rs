@@ -69,7 +69,7 @@ fn list(context: &CommandContext, dir: &SessionDir, session: &Session) -> Result
 
 /// How many verdicts by a criterion count.
 fn verdicts(session: &Session, name: &str) -> usize {
-    let by = |(_, judged): &(u64, &crate::domain::Judged)| {
+    let by = |(_, judged): &(u64, crate::domain::Judged<'_>)| {
         !judged.undone && judged.verdict.asked.criterion.as_deref() == Some(name)
     };
     session.verdicts().filter(by).count()

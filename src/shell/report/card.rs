@@ -214,7 +214,7 @@ fn data(out: &mut Document, dir: &SessionDir, run: &ReportedRun, train: &TrainSp
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let row: Value = serde_json::from_str(line).unwrap_or_default();
             let id = row.get("prompt_id").or_else(|| row.get("id")).and_then(Value::as_str);
-            let known = id.and_then(|id| session.prompt(&PromptId::new(id))).map(|prompt| prompt.source.clone());
+            let known = id.and_then(|id| session.prompt(&PromptId::new(id))).map(|prompt| prompt.source.to_string());
             let named = known.or_else(|| row.get("source").and_then(Value::as_str).map(str::to_owned));
             let source = named.filter(|source| !source.is_empty()).unwrap_or_else(|| NOT_RECORDED.into());
             *sources.entry(source).or_default() += 1;

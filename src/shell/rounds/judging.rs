@@ -138,7 +138,8 @@ fn by_checks(
     let verdicts: Vec<Verdict> = open.filter_map(|pair| by_check(&checks, &session, pair, rater)).collect();
     let ties = verdicts.iter().filter(|v| v.choice == Choice::Tie).count();
     let said = format!("{} judged by {rater} ({})", counted(verdicts.len(), "pair"), counted(ties, "tie"));
-    let records: Vec<SessionRecord> = verdicts.into_iter().map(SessionRecord::Judged).collect();
+    let records: Vec<SessionRecord> =
+        verdicts.into_iter().map(|verdict| SessionRecord::Judged(verdict.into())).collect();
     deliver(dir, &spec.name, &records, control)?;
     Ok(said)
 }
@@ -159,7 +160,7 @@ fn by_check(checks: &Checks, session: &Session, pair: &Pair, rater: &Rater) -> O
         left: Side::A,
         seen: Seen::Unknown,
         ms: 0,
-        winner_hash: winner.map(|answer| format!("{:016x}", hash64(answer.text.as_bytes()))),
+        winner_hash: winner.map(|answer| format!("{:016x}", hash64(answer.text.as_bytes())).into()),
         asked: Asked::default(),
         showing: Showing::default(),
     })

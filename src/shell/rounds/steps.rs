@@ -70,7 +70,7 @@ fn answers_of(session: &Session, run: &RunId) -> Session {
     for completion in session.completions().into_iter().filter(|c| c.id.is_of(run)) {
         for scorer in session.scoring_runs() {
             if let Some(score) = session.score_by(&scorer, &completion.id) {
-                own.score(completion.id.clone(), scorer, score);
+                own.score(completion.id.clone(), &scorer, score);
             }
         }
         own.add_completion(completion.clone());

@@ -44,14 +44,14 @@ impl<'a> Votes<'a> {
             left: Side::A,
             seen: Seen::Unknown,
             ms: 0,
-            winner_hash: winner.map(|text| format!("{:016x}", hash64(text.as_bytes()))),
+            winner_hash: winner.map(|text| format!("{:016x}", hash64(text.as_bytes())).into()),
             asked: Asked::default(),
             showing: Showing::default(),
         };
         self.given += 1;
         self.ties += usize::from(choice == Choice::Tie);
         let object = json!({ "pair": id, "rater": self.rater, "choice": choice, "from": how });
-        self.sink.record(SessionRecord::Judged(verdict), object)
+        self.sink.record(SessionRecord::Judged(verdict.into()), object)
     }
 
     pub(super) fn leave_out(&mut self, why: &str) {

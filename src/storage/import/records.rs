@@ -10,6 +10,7 @@ use crate::domain::{
 };
 use crate::protocol::SessionRecord;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// What an import added to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -168,17 +169,20 @@ pub(super) fn pairs(
         if let Some(margin) = row.margin.filter(|margin| (margin - strength.margin()).abs() > 1e-9) {
             writer.append(&SessionRecord::MarginStated { pair: pair.clone(), margin: Num(margin) })?;
         }
-        writer.append(&SessionRecord::Judged(Verdict {
-            pair,
-            rater: rater.clone(),
-            choice: Choice::Prefer(Side::A, strength),
-            left: Side::A,
-            seen: Seen::Unknown,
-            ms: 0,
-            winner_hash: Some(format!("{winner:016x}")),
-            asked: crate::domain::Asked::default(),
-            showing: crate::domain::Showing::default(),
-        }))?;
+        writer.append(&SessionRecord::Judged(
+            Verdict {
+                pair,
+                rater: rater.clone(),
+                choice: Choice::Prefer(Side::A, strength),
+                left: Side::A,
+                seen: Seen::Unknown,
+                ms: 0,
+                winner_hash: Some(format!("{winner:016x}").into()),
+                asked: crate::domain::Asked::default(),
+                showing: crate::domain::Showing::default(),
+            }
+            .into(),
+        ))?;
         added.pairs += 1;
     }
     Ok(added)
@@ -204,7 +208,7 @@ pub(super) fn texts(
         let id = PairId::new(format!("t{next}"));
         next += 1;
         let row = SftRow { id, prompt_id: body.prompt().derived_id(), body: body.clone() };
-        writer.append(&SessionRecord::Taught { set, row: Box::new(row) })?;
+        writer.append(&SessionRecord::Taught { set, row: row.into() })?;
         added.rows += 1;
     }
     Ok(added)
@@ -227,7 +231,7 @@ pub(super) fn ratings(
         }
         let id = PairId::new(format!("r{next}"));
         next += 1;
-        writer.append(&SessionRecord::Rated(Box::new(RatedRow {
+        writer.append(&SessionRecord::Rated(Arc::new(RatedRow {
             cut: false,
             id,
             prompt_id: row.prompt.derived_id(),
@@ -252,7 +256,7 @@ pub(super) fn imported_answer(
     Completion {
         id: CompletionId::new(format!("{pair}.{name}")),
         prompt: prompt.clone(),
-        model: model.to_owned(),
+        model: model.into(),
         text: answer.text.clone(),
         tokens: 0,
         finish: Finish::Given,

@@ -111,7 +111,9 @@ fn append_pair(
     };
     let (a, b) = (side("a", &row.a)?, side("b", &row.b)?);
     let (strategy, p_select) = row.selected.clone().unwrap_or_else(|| ("import".into(), 1.0));
-    writer.append(&SessionRecord::Paired(Pair { id: id.clone(), prompt, a, b, strategy, p_select }.into()))?;
+    writer.append(&SessionRecord::Paired(
+        Pair { id: id.clone(), prompt, a, b, strategy: strategy.into(), p_select }.into(),
+    ))?;
     Ok(())
 }
 
@@ -141,17 +143,23 @@ fn append_votes(
             Choice::Prefer(Side::B, _) => Some(hash(&row.b.0.text)),
             Choice::Tie | Choice::BothBad | Choice::Skip => None,
         };
-        writer.append(&SessionRecord::Judged(Verdict {
-            pair: pair.clone(),
-            rater,
-            choice: vote.choice,
-            left: vote.left,
-            seen: vote.seen,
-            ms: vote.ms,
-            winner_hash: winner.map(|h| format!("{h:016x}")),
-            asked: vote.asked.clone(),
-            showing: crate::domain::Showing { partial: vote.partial.clone(), ..crate::domain::Showing::default() },
-        }))?;
+        writer.append(&SessionRecord::Judged(
+            Verdict {
+                pair: pair.clone(),
+                rater,
+                choice: vote.choice,
+                left: vote.left,
+                seen: vote.seen,
+                ms: vote.ms,
+                winner_hash: winner.map(|h| format!("{h:016x}").into()),
+                asked: vote.asked.clone(),
+                showing: crate::domain::Showing {
+                    partial: vote.partial.clone().map(Box::new),
+                    ..crate::domain::Showing::default()
+                },
+            }
+            .into(),
+        ))?;
         any = true;
     }
     for (name, text) in &row.notes {

@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
 /// Bytes read at once.
-const BLOCK: u64 = 1 << 20;
+const BLOCK: u64 = 1 << 18;
 /// Lines that one thread parses at least.
 const LINES_A_THREAD: usize = 64;
 

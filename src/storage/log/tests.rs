@@ -298,17 +298,20 @@ fn a_too_long_record_is_refused_and_leaves_the_log_unchanged() {
 fn conflicting_records_are_both_kept_and_an_undo_beside_the_second_targets_the_second() {
     let log = TestLog::new();
     let judged = |pair: &str| {
-        SessionRecord::Judged(crate::domain::Verdict {
-            pair: PairId::new(pair),
-            rater: Rater::new("ann"),
-            choice: crate::domain::Choice::Tie,
-            left: crate::domain::Side::A,
-            seen: crate::domain::Seen::Full,
-            ms: 1,
-            winner_hash: None,
-            asked: crate::domain::Asked::default(),
-            showing: crate::domain::Showing::default(),
-        })
+        SessionRecord::Judged(
+            crate::domain::Verdict {
+                pair: PairId::new(pair),
+                rater: Rater::new("ann"),
+                choice: crate::domain::Choice::Tie,
+                left: crate::domain::Side::A,
+                seen: crate::domain::Seen::Full,
+                ms: 1,
+                winner_hash: None,
+                asked: crate::domain::Asked::default(),
+                showing: crate::domain::Showing::default(),
+            }
+            .into(),
+        )
     };
     let mut writer = log.open();
     writer.append(&judged("one")).unwrap();

@@ -277,7 +277,7 @@ fn dispute_words(open: &OpenSession, dispute: &Dispute) -> (String, String) {
         votes.push_str(&format!("  {bad} both bad"));
     }
     let pair = open.session.pair(&dispute.pair);
-    let prompt = pair.and_then(|pair| Some((open.names.name(pair), open.session.prompt(&pair.prompt)?)));
+    let prompt = pair.and_then(|pair| Some((open.names.name(&open.session, pair), open.session.prompt(&pair.prompt)?)));
     let text = prompt.map(|(name, p)| format!("{name}  {}", presentable(p.body.headline()).replace('\n', " ")));
     (votes, text.unwrap_or_default())
 }

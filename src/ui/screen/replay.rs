@@ -1,6 +1,6 @@
 //! Draws the replay: the verdicts or the curves as they were, above the timeline.
 
-use crate::app::screen::replay::{Mark, ReplayScreen, Timeline, TimelineEntry};
+use crate::app::screen::replay::{Mark, ReplayScreen, Timeline};
 use crate::app::{Model, presentable, wrap};
 use crate::domain::{Choice, Completion, PartialFate, Session, Side, Strength, Verdict, counted};
 use crate::ui::evaluation::{EvaluationScene, draw_evaluation};
@@ -111,10 +111,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
 
 /// The entry at the cursor, if its kind is unknown to this version.
 fn unknown_entry(line: &Timeline) -> Option<String> {
-    let (value, log) = match line.current()? {
-        TimelineEntry::Session(e) => (e.data.as_ref().err()?, "the session's log"),
-        TimelineEntry::Run(_, e) => (e.data.as_ref().err()?, "a run's log"),
-    };
+    let (value, log) = line.current()?.unknown()?;
     let kind = value.get("k").and_then(|k| k.as_str()).unwrap_or("?");
     Some(format!(
         "entry {} of {log} is of the unknown kind `{}`: it is kept unchanged",
@@ -125,8 +122,7 @@ fn unknown_entry(line: &Timeline) -> Option<String> {
 
 /// The number of verdicts at this point.
 fn verdict_count(session: &Session) -> String {
-    let counting = session.verdicts().filter(|(_, j)| !j.undone).count();
-    let undone = session.verdicts().count() - counting;
+    let (counting, undone) = session.verdict_counts();
     let taken = if undone > 0 { format!(" · {undone} undone") } else { String::new() };
     format!("{} on {}{taken}", counted(counting, "verdict"), counted(session.pairs().len(), "pair"))
 }

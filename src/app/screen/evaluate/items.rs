@@ -68,7 +68,7 @@ impl ItemsView {
         } else {
             [0, 0]
         };
-        let known = (run.id.clone(), run.records.len(), verdicts);
+        let known = (run.id.clone(), run.records, verdicts);
         if self.known.as_ref() == Some(&known) {
             return;
         }

@@ -86,7 +86,7 @@ fn pairs(open: &OpenSession, run: &RunView, keys: &[ItemKey]) -> SentItems {
             let prompt = Prompt {
                 id: a.prompt.derived_id(),
                 body: a.prompt.clone(),
-                source: format!("{}/{}", run.id, key.suite),
+                source: format!("{}/{}", run.id, key.suite).into(),
                 tags: Vec::new(),
             };
             out.records.push(SessionRecord::Prompted(Arc::new(prompt.clone())));
@@ -101,11 +101,11 @@ fn pairs(open: &OpenSession, run: &RunView, keys: &[ItemKey]) -> SentItems {
                 turns: Vec::new(),
                 id: ids[side.index()].clone(),
                 prompt: prompt.clone(),
-                model: spec.map_or_else(|| side.word().to_owned(), |eval| eval.side(side).name.clone()),
+                model: spec.map_or_else(|| side.word().to_owned(), |eval| eval.side(side).name.clone()).into(),
                 text: answer.text.clone(),
                 tokens: answer.tokens,
                 finish: answer.finish,
-                sampler,
+                sampler: sampler.map(Arc::new),
                 logprob: None,
             })));
         }

@@ -66,17 +66,20 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
             choice,
             criterion: asked.criterion.clone(),
         }),
-        _ => SessionRecord::Judged(Verdict {
-            pair,
-            rater: rater.clone(),
-            choice,
-            left,
-            seen,
-            ms,
-            winner_hash: winner,
-            asked: asked.clone(),
-            showing: Showing { partial, ..Showing::default() },
-        }),
+        _ => SessionRecord::Judged(
+            Verdict {
+                pair,
+                rater: rater.clone(),
+                choice,
+                left,
+                seen,
+                ms,
+                winner_hash: winner.map(Into::into),
+                asked: asked.clone(),
+                showing: Showing { partial: partial.map(Box::new), ..Showing::default() },
+            }
+            .into(),
+        ),
     };
     // A skip takes the place of an earlier verdict: say so, since the pair comes back.
     let before = open.session.verdict_by(&record_pair, &rater, asked.criterion.as_deref()).map(|(_, v)| v.clone());

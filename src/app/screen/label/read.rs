@@ -203,7 +203,7 @@ pub fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
         let prompt = open.session.prompt(&pair.prompt)?;
         let verdict = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| verdict_words(verdict));
         Some(PaletteEntry::new(
-            format!("{}  {}", open.names.name(pair), clip(&presentable(prompt.body.headline()), 60)),
+            format!("{}  {}", open.names.name(&open.session, pair), clip(&presentable(prompt.body.headline()), 60)),
             verdict.unwrap_or_default(),
             Pick::Pair(pair.id.clone()),
         ))

@@ -95,7 +95,7 @@ pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
             let name = open.pair_name(pair);
             let by =
                 j.verdict.asked.criterion.as_ref().map_or_else(String::new, |name| format!("{}: ", presentable(name)));
-            (name, by + &verdict_words(&j.verdict))
+            (name, by + &verdict_words(j.verdict))
         })
         .collect()
 }

@@ -284,17 +284,20 @@ impl RankSheet {
                 std::cmp::Ordering::Greater => Some(second),
                 std::cmp::Ordering::Equal => None,
             };
-            verdicts.push(SessionRecord::Judged(Verdict {
-                pair: pair.id.clone(),
-                rater: open.rater.clone(),
-                choice: winner.map_or(Choice::Tie, |w| Choice::Prefer(side(w), Strength::Better)),
-                left: side(first),
-                seen: if self.is_read(x) && self.is_read(y) { Seen::Full } else { Seen::Partial },
-                ms,
-                winner_hash: winner.map(|w| format!("{:016x}", w.hash)),
-                asked: Asked::by(open.rubric.criterion()),
-                showing: Showing { ranking: Some(ranking.clone()), ..Showing::default() },
-            }));
+            verdicts.push(SessionRecord::Judged(
+                Verdict {
+                    pair: pair.id.clone(),
+                    rater: open.rater.clone(),
+                    choice: winner.map_or(Choice::Tie, |w| Choice::Prefer(side(w), Strength::Better)),
+                    left: side(first),
+                    seen: if self.is_read(x) && self.is_read(y) { Seen::Full } else { Seen::Partial },
+                    ms,
+                    winner_hash: winner.map(|w| format!("{:016x}", w.hash).into()),
+                    asked: Asked::by(open.rubric.criterion()),
+                    showing: Showing { ranking: Some(ranking.clone()), ..Showing::default() },
+                }
+                .into(),
+            ));
         }
         Ok(pairs.into_iter().chain(verdicts).collect())
     }

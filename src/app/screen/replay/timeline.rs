@@ -4,36 +4,23 @@
 //! own time, in which no gap is longer than [`IDLE_CAP_MS`].
 //!
 //! **Invariant:** `seek(n)` gives the state that folding the first `n` entries gives.
+//!
+//! The states at many places are kept. Each shares with the state at the end what the logs only add to, see
+//! [`Session::rewound`], so that they take little room.
 
+use super::entry::{ScorerNames, TimelineEntry};
 use crate::domain::{RunId, RunState, Session};
-use crate::protocol::{Envelope, RunEvent, RunSpec, SessionRecord, apply_record, apply_run, apply_run_event};
+use crate::protocol::{Envelope, RunEvent, RunSpec, SessionRecord};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
 
 /// The longest gap between entries, in milliseconds of the timeline.
 pub const IDLE_CAP_MS: u64 = 2_000;
 /// The least number of entries between two snapshots.
 const SNAPSHOT_EVERY: usize = 1_000;
-/// The most snapshots: each holds the texts of the whole session up to it.
-const MAX_SNAPSHOTS: usize = 16;
-
-/// One entry.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TimelineEntry {
-    /// From the session's log.
-    Session(Envelope<SessionRecord>),
-    /// From a run's log; the number is the run's index in [`Timeline::runs`].
-    Run(usize, Envelope<RunEvent>),
-}
-
-impl TimelineEntry {
-    /// Wall clock in milliseconds since 1970.
-    #[must_use]
-    pub fn wall(&self) -> u64 {
-        match self {
-            Self::Session(e) => e.w,
-            Self::Run(_, e) => e.w,
-        }
-    }
-}
+/// The most snapshots.
+const MAX_SNAPSHOTS: usize = 64;
 
 /// A kind of mark on the timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,17 +41,23 @@ pub struct Moment {
     /// The session as it was.
     pub session: Session,
     /// The runs as they were; a run that has not started has its default state.
-    pub runs: Vec<RunState>,
+    pub runs: Vec<Arc<RunState>>,
 }
 
 /// A saved session, folded up to a cursor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timeline {
     entries: Vec<TimelineEntry>,
+    scorers: ScorerNames,
     /// Time of each entry in milliseconds from the first, idle time cut.
     times: Vec<u64>,
     runs: Vec<(RunId, Option<RunSpec>)>,
     marks: Vec<(usize, Mark)>,
+    /// The entries of runs' logs, and those that give, undo or redo a verdict.
+    of_runs: Vec<u32>,
+    of_verdicts: Vec<u32>,
+    /// The smoothing of the runs' series: a view setting, set in a state when it is shown.
+    smoothing: f64,
     snapshots: Vec<Moment>,
     snapshot_every: usize,
     cursor: usize,
@@ -75,26 +68,47 @@ impl Timeline {
     /// Merges the logs by wall clock; each log keeps its order even if its clock jumped.
     #[must_use]
     pub fn merge(session: Vec<Envelope<SessionRecord>>, runs: Vec<(RunId, Vec<Envelope<RunEvent>>)>) -> Self {
-        let specs: Vec<Option<RunSpec>> = runs
-            .iter()
-            .map(|(id, _)| {
-                session.iter().find_map(|e| match e.known() {
-                    Some(SessionRecord::Launched(spec)) if spec.id == *id => Some((**spec).clone()),
-                    _ => None,
-                })
-            })
-            .collect();
-        let ids: Vec<RunId> = runs.iter().map(|(id, _)| id.clone()).collect();
-        let mut queues: Vec<std::vec::IntoIter<TimelineEntry>> = Vec::new();
-        queues.push(session.into_iter().map(TimelineEntry::Session).collect::<Vec<_>>().into_iter());
-        for (place, (_, events)) in runs.into_iter().enumerate() {
-            queues.push(events.into_iter().map(|e| TimelineEntry::Run(place, e)).collect::<Vec<_>>().into_iter());
+        Self::merge_parts(vec![session], runs)
+    }
+
+    /// As [`Timeline::merge`], of a session's log in parts, each of which is given up once it is merged.
+    #[must_use]
+    pub fn merge_parts(
+        session: Vec<Vec<Envelope<SessionRecord>>>,
+        runs: Vec<(RunId, Vec<Envelope<RunEvent>>)>,
+    ) -> Self {
+        let launches = session.iter().flatten().filter_map(|envelope| match envelope.known() {
+            Some(SessionRecord::Launched(spec)) => Some((&spec.id, spec)),
+            _ => None,
+        });
+        let mut specs: HashMap<&RunId, &RunSpec> = HashMap::new();
+        for (id, spec) in launches {
+            specs.entry(id).or_insert(spec);
         }
-        let mut entries: Vec<TimelineEntry> = Vec::new();
+        let mut named: Vec<(RunId, Option<RunSpec>)> = Vec::with_capacity(runs.len());
+        named.extend(runs.iter().map(|(id, _)| (id.clone(), specs.get(id).map(|spec| (*spec).clone()))));
+        let len = session.iter().map(Vec::len).chain(runs.iter().map(|(_, events)| events.len())).sum();
+        let mut entries: Vec<TimelineEntry> = Vec::with_capacity(len);
+        let mut scorers = ScorerNames::default();
+        let mut own = session.into_iter().flatten().peekable();
+        let mut others: Vec<_> = runs.into_iter().map(|(_, events)| events.into_iter().peekable()).collect();
+        // The next entry of each run's log by its time; of two at one time the session's comes first, then the first run's.
+        let mut waiting: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::with_capacity(others.len());
+        waiting.extend(others.iter_mut().enumerate().filter_map(|(run, log)| Some(Reverse((log.peek()?.w, run)))));
         loop {
-            let next = (0..queues.len()).filter_map(|q| queues[q].as_slice().first().map(|e| (e.wall(), q))).min();
-            let Some(entry) = next.and_then(|(_, q)| queues[q].next()) else { break };
-            entries.push(entry);
+            let own_wall = own.peek().map(|next| next.w);
+            match (own_wall, waiting.peek()) {
+                (Some(at), Some(Reverse((other, _)))) if at > *other => {}
+                (Some(_), _) => {
+                    entries.extend(own.next().map(|next| TimelineEntry::of_session(next, &mut scorers)));
+                    continue;
+                }
+                (None, None) => break,
+                (None, Some(_)) => {}
+            }
+            let Some(Reverse((_, run))) = waiting.pop() else { break };
+            entries.extend(others[run].next().map(|next| TimelineEntry::of_run(run, next)));
+            waiting.extend(others[run].peek().map(|next| Reverse((next.w, run))));
         }
         let mut times = Vec::with_capacity(entries.len());
         let (mut time, mut wall) = (0_u64, entries.first().map_or(0, TimelineEntry::wall));
@@ -104,10 +118,42 @@ impl Timeline {
             times.push(time);
         }
         let marks = entries.iter().enumerate().filter_map(|(i, e)| Some((i, mark_of(e)?))).collect();
-        let state = Moment { session: Session::default(), runs: vec![RunState::default(); ids.len()] };
-        let runs = ids.into_iter().zip(specs).collect();
+        let places = |is: fn(&TimelineEntry) -> bool| {
+            entries.iter().enumerate().filter(|(_, entry)| is(entry)).map(|(at, _)| at as u32).collect()
+        };
+        let of_runs = places(|entry| entry.of_a_run().is_some());
+        let of_verdicts = places(|entry| verdict_of(entry).is_some());
+        let state = Moment { session: Session::default(), runs: vec![Arc::default(); named.len()] };
         let snapshot_every = SNAPSHOT_EVERY.max(entries.len().div_ceil(MAX_SNAPSHOTS));
-        Self { entries, times, runs, marks, snapshots: vec![state.clone()], snapshot_every, cursor: 0, state }
+        let mut line = Self {
+            entries,
+            scorers,
+            times,
+            runs: named,
+            marks,
+            of_runs,
+            of_verdicts,
+            smoothing: 0.0,
+            snapshots: Vec::new(),
+            snapshot_every,
+            cursor: 0,
+            state,
+        };
+        line.take_snapshots();
+        line
+    }
+
+    /// Folds everything, and then again from the beginning with what that held, for the snapshots.
+    fn take_snapshots(&mut self) {
+        // What the runs' logs add to the session is all that is needed of them.
+        let mut whole = Session::default();
+        self.entries.iter().for_each(|entry| entry.fold(&mut whole, &self.scorers));
+        let start = Moment { session: whole.rewound(), runs: self.state.runs.clone() };
+        drop(whole);
+        self.state = start.clone();
+        self.snapshots.push(start);
+        self.seek(self.entries.len());
+        self.restore(0);
     }
 
     /// Number of entries.
@@ -197,61 +243,91 @@ impl Timeline {
         let nearest = snapshot.min(self.snapshots.len() - 1);
         self.state = self.snapshots[nearest].clone();
         self.cursor = nearest * self.snapshot_every;
+        self.smooth();
     }
 
     fn step(&mut self) {
-        match &self.entries[self.cursor] {
-            TimelineEntry::Session(e) => {
-                if let Some(record) = e.known() {
-                    apply_record(&mut self.state.session, e.n, e.w, record);
-                }
-            }
-            TimelineEntry::Run(place, e) => {
-                if let Some(event) = e.known() {
-                    apply_run_event(&mut self.state.session, event);
-                }
-                apply_run(&mut self.state.runs[*place], e);
-            }
-        }
+        let entry = &self.entries[self.cursor];
+        entry.fold(&mut self.state.session, &self.scorers);
+        entry.fold_run(&mut self.state.runs);
         self.cursor += 1;
         if self.cursor == self.snapshots.len() * self.snapshot_every {
             self.snapshots.push(self.state.clone());
         }
     }
 
-    /// Sets the smoothing of every run's series, in the state and in all snapshots. A view setting.
+    /// Sets the smoothing of every run's series. A view setting.
     pub fn set_smoothing(&mut self, beta: f64) {
-        let moments = self.snapshots.iter_mut().chain(std::iter::once(&mut self.state));
-        for run in moments.flat_map(|m| &mut m.runs) {
-            run.set_smoothing(beta);
+        self.smoothing = beta;
+        self.smooth();
+    }
+
+    fn smooth(&mut self) {
+        for run in &mut self.state.runs {
+            if run.smoothing() != self.smoothing {
+                Arc::make_mut(run).set_smoothing(self.smoothing);
+            }
         }
+    }
+
+    /// The last entry of a run's log up to the cursor: which run, and the entry.
+    #[must_use]
+    pub fn last_of_a_run(&self) -> Option<(usize, &Envelope<RunEvent>)> {
+        self.entries[last_before(&self.of_runs, self.cursor)?].of_a_run()
+    }
+
+    /// The number of the verdict that the last entry up to the cursor that did so gave, undid or redid.
+    #[must_use]
+    pub fn last_verdict(&self) -> Option<u64> {
+        verdict_of(&self.entries[last_before(&self.of_verdicts, self.cursor)?])
     }
 
     /// The cursor just after the next mark, if there is one.
     #[must_use]
     pub fn next_mark(&self) -> Option<usize> {
-        self.marks.iter().find(|(i, _)| *i >= self.cursor).map(|(i, _)| i + 1)
+        let next = self.marks.partition_point(|(i, _)| *i < self.cursor);
+        self.marks.get(next).map(|(i, _)| i + 1)
     }
 
     /// The cursor just after the previous mark, if there is one.
     #[must_use]
     pub fn previous_mark(&self) -> Option<usize> {
-        self.marks.iter().rev().find(|(i, _)| i + 1 < self.cursor).map(|(i, _)| i + 1)
+        let before = self.marks.partition_point(|(i, _)| i + 1 < self.cursor);
+        self.marks[..before].last().map(|(i, _)| i + 1)
+    }
+
+    /// The entry of the last mark of a kind before the cursor.
+    #[must_use]
+    pub fn last_mark(&self, kind: Mark) -> Option<usize> {
+        let before = self.marks.partition_point(|(i, _)| *i < self.cursor);
+        self.marks[..before].iter().rev().find(|(_, mark)| *mark == kind).map(|(i, _)| *i)
+    }
+}
+
+/// The last of these places before a cursor.
+fn last_before(places: &[u32], cursor: usize) -> Option<usize> {
+    let before = places.partition_point(|at| (*at as usize) < cursor);
+    places[..before].last().map(|at| *at as usize)
+}
+
+/// The number of the verdict that an entry gives, undoes or redoes.
+fn verdict_of(entry: &TimelineEntry) -> Option<u64> {
+    match entry.act() {
+        _ if entry.gives_verdict() => entry.session_number(),
+        Some(SessionRecord::Undone { of } | SessionRecord::Redone { of }) => Some(*of),
+        _ => None,
     }
 }
 
 fn mark_of(entry: &TimelineEntry) -> Option<Mark> {
-    match entry {
-        TimelineEntry::Session(e) => match e.known()?.act() {
-            SessionRecord::Judged(_) => Some(Mark::Label),
-            SessionRecord::Launched(_) => Some(Mark::Launch),
-            _ => None,
-        },
-        TimelineEntry::Run(_, e) => match e.known()? {
-            RunEvent::Checkpointed { .. } => Some(Mark::Checkpoint),
-            RunEvent::Found(_) => Some(Mark::Finding),
-            _ => None,
-        },
+    if entry.gives_verdict() {
+        return Some(Mark::Label);
+    }
+    match entry.of_a_run().map(|(_, envelope)| envelope.known()) {
+        Some(Some(RunEvent::Checkpointed { .. })) => Some(Mark::Checkpoint),
+        Some(Some(RunEvent::Found(_))) => Some(Mark::Finding),
+        Some(_) => None,
+        None => matches!(entry.act(), Some(SessionRecord::Launched(_))).then_some(Mark::Launch),
     }
 }
 

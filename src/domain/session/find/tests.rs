@@ -47,7 +47,7 @@ fn mixed() -> Session {
     };
     s.correct(15, correction("better"));
     for (c, value) in [("c0.a", 0.0), ("c0.b", 1.0), ("c1.a", 0.1), ("c1.b", 0.0)] {
-        s.score(CompletionId::new(c), RunId::new("reward-1"), value);
+        s.score(CompletionId::new(c), &RunId::new("reward-1"), value);
     }
     s
 }
@@ -102,7 +102,7 @@ fn every_term_finds_its_pairs() {
     s.judge(17, verdict(1, "ana", B));
     s.judge(18, verdict(0, "ben", A));
     assert_eq!(found(&s, "disputed"), Vec::<String>::new());
-    s.score(CompletionId::new("c1.a"), RunId::new("reward-1"), 3.0);
+    s.score(CompletionId::new("c1.a"), &RunId::new("reward-1"), 3.0);
     assert_eq!(found(&s, "contested"), ["x0", "x1"]);
 }
 

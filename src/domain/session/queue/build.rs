@@ -94,7 +94,7 @@ impl QueueBuild {
         let questions = session.questions(rubric);
         let settled = session.settled_by(&questions);
         let end = session.pairs.len().min(self.next + pairs);
-        for (at, pair) in session.pairs[self.next..end].iter().enumerate() {
+        for (at, pair) in session.pairs.as_slice()[self.next..end].iter().enumerate() {
             if let Some(view) = &view {
                 if !view.pair(pair) {
                     continue;

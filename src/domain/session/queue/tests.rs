@@ -246,7 +246,7 @@ fn a_repeat_waits_for_its_time_and_its_distance() {
 
 fn scored(s: &mut Session, pair: usize, a: f64, b: f64) {
     for (side, value) in [("a", a), ("b", b)] {
-        s.score(CompletionId::new(format!("c{pair}.{side}")), RunId::new("reward-1"), value);
+        s.score(CompletionId::new(format!("c{pair}.{side}")), &RunId::new("reward-1"), value);
     }
 }
 
@@ -348,7 +348,7 @@ fn moving_one_pair_gives_the_queue_of_all() {
             for i in 0..8u32 {
                 for side in ["a", "b"] {
                     let value = f64::from(i) * if side == "a" { 1.5 } else { 1.0 };
-                    s.score(CompletionId::new(format!("c{i}.{side}")), RunId::new("reward-1"), value);
+                    s.score(CompletionId::new(format!("c{i}.{side}")), &RunId::new("reward-1"), value);
                 }
             }
             let mut queue = s.queue_by(&ana, order, &rubric);
@@ -393,7 +393,7 @@ fn a_queue_that_is_built_in_slices_is_the_one_that_is_built_at_once() {
         for side in ["a", "b"] {
             let score = (mix64(pair as u64 * 2 + u64::from(side == "a")) % 100) as f64;
             if pair % 3 > 0 {
-                s.score(CompletionId::new(format!("c{pair}.{side}")), RunId::new("r"), score);
+                s.score(CompletionId::new(format!("c{pair}.{side}")), &RunId::new("r"), score);
             }
         }
     }

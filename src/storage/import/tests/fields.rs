@@ -19,14 +19,14 @@ pub(super) fn turns(turns: &[Message]) -> String {
 
 fn extras(talk: &Conversation) -> String {
     let mut out = String::new();
-    if !talk.tools.is_empty() {
+    if !talk.tools().is_empty() {
         let name = |tool: &serde_json::Value| {
             tool.get("function").unwrap_or(tool).get("name").and_then(|n| n.as_str()).unwrap_or("?").to_owned()
         };
-        out = format!(" {{tools {}}}", talk.tools.iter().map(name).collect::<Vec<_>>().join(" "));
+        out = format!(" {{tools {}}}", talk.tools().iter().map(name).collect::<Vec<_>>().join(" "));
     }
-    if !talk.variables.is_empty() {
-        out.push_str(&format!(" {{{}}}", serde_json::to_string(&talk.variables).unwrap()));
+    if !talk.variables().is_empty() {
+        out.push_str(&format!(" {{{}}}", serde_json::to_string(talk.variables()).unwrap()));
     }
     out
 }
@@ -491,6 +491,6 @@ fn what_a_template_reads_reaches_the_session_and_its_rows() {
     let call = &rows[2].turns.as_ref().unwrap().chosen[0];
     assert_eq!(call.tool_calls()[0]["function"]["name"], "weather");
     let PromptBody::Chat(talk) = &rows[2].prompt else { panic!() };
-    assert_eq!(talk.tools.len(), 1);
+    assert_eq!(talk.tools().len(), 1);
     assert!(rows[0].turns.is_none());
 }

@@ -221,7 +221,7 @@ fn judged_session(session: &SessionDir) -> Session {
                     turns: Vec::new(),
                     id: id(side),
                     prompt: prompt.clone(),
-                    model: format!("model-{side}"),
+                    model: format!("model-{side}").into(),
                     text: if n == 5 && side == "b" { String::new() } else { format!("answer {side} {n}") },
                     tokens: 2,
                     finish: Finish::Eos,
@@ -235,7 +235,7 @@ fn judged_session(session: &SessionDir) -> Session {
         let (a, b) = (id("a"), id("b"));
         let (strategy, p_select) = (["random", "close"][n % 2].to_owned(), 0.25);
         log.append(&SessionRecord::Paired(
-            Pair { id: PairId::new(format!("x{n}")), prompt, a, b, strategy, p_select }.into(),
+            Pair { id: PairId::new(format!("x{n}")), prompt, a, b, strategy: strategy.into(), p_select }.into(),
         ))
         .unwrap();
     }
@@ -244,17 +244,20 @@ fn judged_session(session: &SessionDir) -> Session {
         let begun = |text: &str| ShownPart::of(text, false);
         let b = if pair == 5 { "" } else { "answer b" };
         let partial = (rater == "cy").then(|| PartialView { a: begun("answer a"), b: begun(b) });
-        log.append(&SessionRecord::Judged(Verdict {
-            pair: PairId::new(format!("x{pair}")),
-            rater: Rater::new(rater),
-            choice,
-            left: Side::B,
-            seen: Seen::Partial,
-            ms: 700,
-            winner_hash: None,
-            asked,
-            showing: crate::domain::Showing { partial, ..crate::domain::Showing::default() },
-        }))
+        log.append(&SessionRecord::Judged(
+            Verdict {
+                pair: PairId::new(format!("x{pair}")),
+                rater: Rater::new(rater),
+                choice,
+                left: Side::B,
+                seen: Seen::Partial,
+                ms: 700,
+                winner_hash: None,
+                asked,
+                showing: crate::domain::Showing { partial: partial.map(Box::new), ..crate::domain::Showing::default() },
+            }
+            .into(),
+        ))
         .unwrap()
     };
     let much = Choice::Prefer(Side::B, Strength::Much);

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::domain::{
-    Choice, Metrics, PairId, Prompt, PromptBody, PromptId, Rater, Seen, Side, Strength, Verdict, mix64,
+    Choice, Completion, CompletionId, Finish, Metrics, Num, Pair, PairId, Prompt, PromptBody, PromptId, Rater, Seen,
+    Side, Strength, TagChange, Verdict, mix64,
 };
-use crate::protocol::RunCommand;
+use crate::protocol::{RunCommand, apply_record};
 
 fn envelope<T>(n: u64, w: u64, data: T) -> Envelope<T> {
     Envelope { n, m: n * 3, w, data: Ok(data) }
@@ -12,17 +13,20 @@ fn envelope<T>(n: u64, w: u64, data: T) -> Envelope<T> {
 
 fn verdict(k: u64) -> SessionRecord {
     let choice = if k.is_multiple_of(3) { Choice::Tie } else { Choice::Prefer(Side::A, Strength::Better) };
-    SessionRecord::Judged(Verdict {
-        pair: PairId::new(format!("p{}", k % 40)),
-        rater: Rater::new("me"),
-        choice,
-        left: Side::A,
-        seen: Seen::Full,
-        ms: 900,
-        winner_hash: None,
-        asked: crate::domain::Asked::default(),
-        showing: crate::domain::Showing::default(),
-    })
+    SessionRecord::Judged(
+        Verdict {
+            pair: PairId::new(format!("p{}", k % 40)),
+            rater: Rater::new("me"),
+            choice,
+            left: Side::A,
+            seen: Seen::Full,
+            ms: 900,
+            winner_hash: None,
+            asked: crate::domain::Asked::default(),
+            showing: crate::domain::Showing::default(),
+        }
+        .into(),
+    )
 }
 
 /// Two logs of `n` entries in total, with verdicts, undo, steps, a lost attempt and a broken clock.
@@ -68,7 +72,7 @@ fn sample(n: u64) -> Timeline {
 }
 
 fn hash(moment: &Moment) -> (String, Vec<String>) {
-    (moment.session.state_hash(), moment.runs.iter().map(RunState::state_hash).collect())
+    (moment.session.state_hash(), moment.runs.iter().map(|run| run.state_hash()).collect())
 }
 
 #[test]
@@ -87,6 +91,82 @@ fn seek_equals_folding_from_the_start() {
     }
 }
 
+/// Everything that a session's log adds to, again and again: prompts, answers, pairs, scores, margins, verdicts that are undone and
+/// redone, tags that come and go.
+fn rich_log(rounds: u64) -> Vec<Envelope<SessionRecord>> {
+    let mut log: Vec<Envelope<SessionRecord>> = Vec::new();
+    let mut verdicts: Vec<u64> = Vec::new();
+    for k in 0..rounds {
+        let mut push = |record: SessionRecord| {
+            let n = log.len() as u64 + 1;
+            log.push(envelope(n, n * 10, record));
+            n
+        };
+        let prompt = PromptId::new(format!("p{k}"));
+        let body = PromptBody::user(format!("why {k}?"));
+        let tags = if k % 3 == 0 { vec!["old".to_owned()] } else { Vec::new() };
+        push(SessionRecord::Prompted(Prompt { id: prompt.clone(), body, source: "typed".into(), tags }.into()));
+        let ids = ["a", "b"].map(|side| CompletionId::new(format!("p{k}.{side}")));
+        for id in &ids {
+            let answer = Completion {
+                id: id.clone(),
+                prompt: prompt.clone(),
+                model: "m".into(),
+                text: format!("since {id}"),
+                tokens: 2,
+                finish: Finish::Given,
+                sampler: None,
+                logprob: None,
+                turns: Vec::new(),
+            };
+            push(SessionRecord::Completed(answer.into()));
+        }
+        let [a, b] = ids.clone();
+        let pair = PairId::new(format!("p{}", k % 40));
+        let made = Pair { id: pair.clone(), prompt, a, b, strategy: "random".into(), p_select: 1.0 };
+        push(SessionRecord::Paired(made.into()));
+        // Some answers are scored again, and by another run.
+        let scored = CompletionId::new(format!("p{}.a", mix64(k) % (k + 1)));
+        let run = RunId::new(if k % 5 == 0 { "reward-2" } else { "reward-1" });
+        push(SessionRecord::Scored { completion: scored, run, score: Num(k as f64 / 7.0) });
+        push(SessionRecord::MarginStated { pair, margin: Num(k as f64 / 9.0) });
+        verdicts.push(push(verdict(k)));
+        let some = verdicts[(mix64(k + 77) % verdicts.len() as u64) as usize];
+        match k % 4 {
+            0 => drop(push(SessionRecord::Undone { of: some })),
+            1 => drop(push(SessionRecord::Redone { of: some })),
+            _ => {}
+        }
+        let prompt = PromptId::new(format!("p{}", mix64(k + 5) % (k + 3)));
+        let (rater, tag) = (Rater::new("me"), if k % 2 == 0 { "new" } else { "old" }.to_owned());
+        push(SessionRecord::Tagged(TagChange { prompt, tag, on: k % 3 != 0, rater }));
+    }
+    log
+}
+
+#[test]
+fn a_state_of_the_replay_is_what_the_log_alone_folds_to() {
+    let log = rich_log(400);
+    let mut line = Timeline::merge(log.clone(), Vec::new());
+    assert!(line.snapshots.len() > 3);
+    let places = (0..40u64).map(|k| (mix64(k) % (log.len() as u64 + 1)) as usize);
+    for n in places.chain([log.len(), 0, 1]) {
+        line.seek(n);
+        let mut alone = Session::default();
+        for envelope in &log[..n] {
+            apply_record(&mut alone, envelope.n, envelope.w, envelope.known().unwrap());
+        }
+        let state = &line.state().session;
+        assert!(*state == alone, "seek({n})");
+        assert_eq!(state.state_hash(), alone.state_hash(), "seek({n})");
+        for (at, prompt) in alone.prompts().iter().enumerate() {
+            assert_eq!(state.prompt_place(&prompt.id), Some(at));
+        }
+        let later = PromptId::new(format!("p{}", alone.prompts().len()));
+        assert!(state.prompt(&later).is_none());
+    }
+}
+
 #[test]
 fn a_clock_that_jumps_never_reorders_a_log() {
     let line = sample(2_000);
@@ -94,9 +174,9 @@ fn a_clock_that_jumps_never_reorders_a_log() {
         let ns: Vec<u64> = line
             .entries()
             .iter()
-            .filter_map(|e| match (e, source) {
-                (TimelineEntry::Session(e), None) => Some(e.n),
-                (TimelineEntry::Run(0, e), Some(0)) => Some(e.n),
+            .filter_map(|e| match (e.of_a_run(), source) {
+                (None, None) => e.session_number(),
+                (Some((0, e)), Some(0)) => Some(e.n),
                 _ => None,
             })
             .collect();

@@ -1,0 +1,114 @@
+//! A list that only grows, in parts that its copies share: the states of a run at many places of a replay take little room. It
+//! never moves what it holds, so that growing leaves no holes in the memory.
+//!
+//! Owns the parts.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Items of a part.
+const PART: usize = 1024;
+
+/// A list that only grows.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct PartList<T> {
+    /// Parts of [`PART`] items each.
+    full: Vec<Arc<[T]>>,
+    /// What follows; fewer than that.
+    rest: Vec<T>,
+}
+
+impl<T> Default for PartList<T> {
+    fn default() -> Self {
+        Self { full: Vec::new(), rest: Vec::new() }
+    }
+}
+
+impl<T: Clone> PartList<T> {
+    pub(super) fn len(&self) -> usize {
+        self.full.len() * PART + self.rest.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.full.is_empty() && self.rest.is_empty()
+    }
+
+    pub(super) fn push(&mut self, item: T) {
+        self.rest.push(item);
+        if self.rest.len() == PART {
+            self.full.push(self.rest.drain(..).collect());
+        }
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<&T> {
+        match self.full.get(at / PART) {
+            Some(part) => Some(&part[at % PART]),
+            None => self.rest.get(at.checked_sub(self.full.len() * PART)?),
+        }
+    }
+
+    pub(super) fn last(&self) -> Option<&T> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
+        self.full.iter().flat_map(|part| part.iter()).chain(&self.rest)
+    }
+
+    /// The items from one place to another, which ends it.
+    pub(super) fn range(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = &T> {
+        range.filter_map(|at| self.get(at))
+    }
+
+    /// Changes one item, in a part of this list's own.
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
+        let before = self.full.len() * PART;
+        match self.full.get_mut(at / PART) {
+            Some(part) => Arc::make_mut(part).get_mut(at % PART),
+            None => self.rest.get_mut(at.checked_sub(before)?),
+        }
+    }
+
+    /// The last `n` items of a list whose length is a multiple of `n`, where a part is too.
+    pub(super) fn last_group(&self, n: usize) -> &[T] {
+        let part = if self.rest.is_empty() { self.full.last().map_or(&[][..], |part| part) } else { &self.rest };
+        &part[part.len().saturating_sub(n)..]
+    }
+
+    /// How many items at the beginning hold, where all that hold come first.
+    pub(super) fn partition_point(&self, holds: impl Fn(&T) -> bool) -> usize {
+        let before = self.full.partition_point(|part| part.last().is_some_and(&holds));
+        let part = self.full.get(before).map_or(&self.rest[..], |part| part);
+        before * PART + part.partition_point(holds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_in_parts_is_a_list() {
+        for len in [0, 1, 15, PART - 1, PART, PART + 1, 3 * PART, 3 * PART + 48] {
+            let mut list = PartList::default();
+            (0..len).for_each(|n| list.push(n));
+            let all: Vec<usize> = (0..len).collect();
+            assert_eq!((list.len(), list.is_empty(), list.last()), (len, len == 0, all.last()));
+            assert!((0..len + 3).all(|at| list.get(at) == all.get(at)) && list.iter().eq(&all));
+            assert!((0..=len).all(|n| list.partition_point(|item| *item < n) == n));
+            if len > 0 && len.is_multiple_of(16) {
+                assert_eq!(list.last_group(16), &all[len - 16..]);
+            }
+            let copy = list.clone();
+            list.push(len);
+            assert_eq!((copy.len(), copy != list), (len, true));
+            let shared = copy.full.iter().zip(&list.full).all(|(a, b)| Arc::ptr_eq(a, b));
+            assert!(shared);
+            // What is changed in one is not in the other.
+            if let Some(first) = list.get_mut(0) {
+                *first = 7;
+                assert_eq!((list.get(0), copy.get(0)), (Some(&7), all.first().or(None)));
+            }
+        }
+    }
+}
