@@ -198,12 +198,18 @@ impl Config {
         all.into_iter().map(|spec| (spec, 1)).chain(each).collect()
     }
 
+    /// The width of the feed-forward in layers without experts; 0 where all have experts.
+    #[must_use]
+    pub fn dense_ff(&self) -> usize {
+        let all = self.layer.experts.as_ref().is_some_and(|experts| experts.layers == LayerPattern::All);
+        if all { 0 } else { self.ff }
+    }
+
     /// The largest width of a token's feed-forward: the sum of its experts' where the layers have experts.
     #[must_use]
     pub fn token_ff(&self) -> usize {
-        let experts = self.layer.experts.as_ref();
-        let chosen = experts.map_or(0, |experts| experts.chosen * experts.width + experts.shared.unwrap_or(0));
-        if experts.is_some_and(|experts| experts.layers == LayerPattern::All) { chosen } else { chosen.max(self.ff) }
+        let chosen = |experts: &ExpertSpec| experts.chosen * experts.width + experts.shared.unwrap_or(0);
+        self.layer.experts.as_ref().map_or(0, chosen).max(self.dense_ff())
     }
 
     /// Whether norms have a bias.
@@ -426,7 +432,7 @@ impl Config {
             None => defaults.context,
             Some(value) => value.as_u64().unwrap_or(0) as usize,
         };
-        if layer.positions && positions == 0 {
+        if layer.positions && f.size_or("max_position_embeddings", Some(defaults.context))?.is_none() {
             return Err(Error::file(path, "names no longest context, which the table of learned positions must have"));
         }
         let window = match layer.windows {

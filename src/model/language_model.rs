@@ -260,8 +260,8 @@ fn unused_parts(path: &Path, config: &Config) -> Option<String> {
 fn experts(config: &Config) -> Option<String> {
     config.layer.experts.as_ref()?;
     Some(
-        "The model's layers have experts: it is trained and scored on the reference path, which is slow; adapters go on attention \
-         alone, and the loss that balances the experts is not added (as TRL with router_aux_loss_coef=0)."
+        "The model's layers have experts: adapters go on attention alone, the loss that balances the experts is not added (as TRL \
+         with router_aux_loss_coef=0), and a GPU trains and scores it on the reference path, which is slow."
             .to_owned(),
     )
 }

@@ -11,6 +11,7 @@
 //! (gradient checkpointing). The results are equal to the bit either way.
 
 mod context;
+mod experts;
 mod gradients;
 mod layer;
 mod linear;

@@ -305,7 +305,7 @@ impl Layer {
     /// Its feed-forward, where it has no experts.
     ///
     /// # Errors
-    /// When it has: only the reference backend computes them.
+    /// When it has: the accelerator's backend does not compute them.
     pub(super) fn dense(&self) -> Result<&Mlp<Linear>, Error> {
         match &self.mlp {
             FeedForward::Dense(mlp) => Ok(mlp),

@@ -31,7 +31,7 @@ pub(crate) fn logits_chunk(vocab: usize) -> usize {
 pub(crate) fn kept_on_cpu(c: &Config, low: usize) -> usize {
     let (q, kv) = (c.q_width(), c.kv_width());
     let raw = if c.layer.qk_norm == QkNorm::No { 0 } else { q + kv };
-    2 * q + 2 * kv + raw + c.heads + c.hidden + after(c) + 2 * c.ff + low
+    2 * q + 2 * kv + raw + c.heads + c.hidden + after(c) + 2 * c.dense_ff() + low
 }
 
 /// Bytes of the same on an accelerator, with `narrow` bytes per activation, but f32 for the residual stream and log-sum-exp.
@@ -97,7 +97,7 @@ pub(crate) fn work_reference(c: &Config, tune: &Tune, groups: &[PassSize]) -> u6
 /// As [`work_reference`] on the CPU's fast path: every layer's input, other activations of as many layers as fit in `room` bytes,
 /// and one state per scored token. Also returns the number of layers whose activations are all saved.
 pub(crate) fn work_cpu(c: &Config, tune: &Tune, groups: &[PassSize], room: u64) -> (u64, u64) {
-    let (hidden, ff, q) = (c.hidden as u64, c.ff as u64, c.q_width() as u64);
+    let (hidden, ff, q) = (c.hidden as u64, c.token_ff() as u64, c.q_width() as u64);
     let rest = kept_on_cpu(c, low(c, tune)) as u64;
     let inputs = |g: &PassSize| g.tokens * hidden * (c.layers as u64 + 1) + g.scored * hidden;
     let rest = groups.iter().map(|g| g.tokens * rest).sum::<u64>();

@@ -23,14 +23,11 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Trains a decoder on the fastest backend for its device, its type and its layers: experts only the reference computes.
+    /// Trains a decoder on the fastest backend for its device and type.
     ///
     /// # Errors
     /// When the device runs out of memory.
     pub fn new(decoder: Decoder) -> Result<Self, Error> {
-        if decoder.config().layer.experts.is_some() {
-            return Ok(Self::reference(decoder));
-        }
         match (decoder.device().is_cpu(), decoder.dtype()) {
             (true, DType::F32) => {
                 let backend = CpuBackend::new(&decoder);
@@ -41,8 +38,11 @@ impl Policy {
         }
     }
 
-    /// Trains a decoder on the accelerator backend, whatever its device.
+    /// Trains a decoder on the accelerator backend, whatever its device; one with experts on the reference.
     pub(crate) fn gpu(mut decoder: Decoder) -> Result<Self, Error> {
+        if decoder.config().layer.experts.is_some() {
+            return Ok(Self::reference(decoder));
+        }
         let backend = CudaBackend::new(&mut decoder)?;
         Ok(Self::with(decoder, Box::new(backend)))
     }

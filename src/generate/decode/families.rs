@@ -8,6 +8,7 @@ use crate::model::layer::LayerPattern;
 use crate::model::merge::{self, Precision};
 use crate::model::weights::Weights;
 use crate::model::{LanguageModel, LoraSpec, Trained, Tune};
+use crate::nn::memory::trainable;
 use crate::nn::random::stream;
 use crate::nn::toy::flat;
 use crate::nn::{Batch, Decoder, Policy, Row, RowGradient};
@@ -130,15 +131,19 @@ fn adapter() -> Tune {
     Tune::Lora(LoraSpec::plain(2, 4.0))
 }
 
-/// Every path that computes in f32: of a model with experts the reference.
-fn paths(decoder: impl Fn() -> Decoder) -> Vec<(&'static str, Policy)> {
-    let fast = Policy::new(decoder()).unwrap();
-    if fast.decoder().config().layer.experts.is_some() {
-        assert_eq!(fast.path(), "reference");
-        return vec![("reference", fast)];
-    }
-    let (reference, accelerator) = (Policy::reference(decoder()), Policy::gpu(decoder()).unwrap());
-    vec![("reference", reference), ("fast", fast), ("accelerator", accelerator)]
+/// Every path that computes in f32; on accelerators experts take the reference.
+fn paths(decoder: impl Fn() -> Decoder) -> [(&'static str, Policy); 3] {
+    let all = [
+        ("reference", Policy::reference(decoder())),
+        ("fast", Policy::new(decoder()).unwrap()),
+        ("accelerator", Policy::gpu(decoder()).unwrap()),
+    ];
+    let experts = all[0].1.decoder().config().layer.experts.is_some();
+    assert_eq!(
+        all.each_ref().map(|(_, p)| p.path()),
+        ["reference", "fast", if experts { "reference" } else { "fast" }]
+    );
+    all
 }
 
 #[test]
@@ -161,6 +166,8 @@ fn log_probs_and_gradients_equal_transformers() {
         for (tune, logps, prefix) in [(Tune::Full, "logps", "gradient."), (adapter(), "adapted", "adapter_gradient.")] {
             let want: Vec<Vec<f64>> = numbers(&case.facts[logps]);
             let gradients = case.gradients(prefix);
+            let count: usize = case.decoder(&tune).trainables().iter().map(|(_, var)| var.elem_count()).sum();
+            assert_eq!(trainable(&case.config, &tune), count as u64, "{}", case.name);
             let mut k = 0.0;
             let g: Vec<RowGradient> = want
                 .iter()
@@ -419,6 +426,48 @@ fn experts_in_one_tensor_are_read_as_experts_one_by_one() {
         let mut short = Weights::memory(tensors, Path::new("toy"), &Device::Cpu, DType::F32);
         let refused = Decoder::new(&model.config, &mut short, &Tune::None).err().unwrap().to_string();
         assert!(refused.contains("layers.0") && refused.contains("experts.1."), "{refused}");
+    }
+}
+
+/// On the fast path a row of a model with experts has the same log-probs alone, as the first of a batch, and cut.
+#[test]
+fn experts_do_not_mix_rows() {
+    for case in cases().into_iter().filter(|case| case.config.layer.experts.is_some()) {
+        let policy = Policy::new(case.decoder(&Tune::None)).unwrap();
+        let batch = case.batch();
+        let together = policy.score(&batch, false).unwrap();
+        // The rows of attention's products must be many: the tiny model has but 8 columns of keys.
+        let (row, together) = (&batch.rows[1], &together.rows[1].logp);
+        let alone = policy.score(&Batch::new(vec![row.clone()]), false).unwrap();
+        assert_eq!(&alone.rows[0].logp, together, "{}", case.name);
+        let cut = Row::new(row.ids[..36].to_vec(), (1..36).collect());
+        let cut = policy.score(&Batch::new(vec![cut]), false).unwrap();
+        assert_eq!(cut.rows[0].logp, together[..35], "{}", case.name);
+    }
+}
+
+/// As on a GPU, where frozen weights are bf16: the log-probs are near, and every adapter has a finite gradient.
+#[test]
+fn experts_are_computed_with_weights_of_16_bits() {
+    for case in cases().into_iter().filter(|case| case.config.layer.experts.is_some()) {
+        let mut weights = Weights::memory(case.weights(), Path::new("toy"), &Device::Cpu, DType::BF16);
+        let decoder = Decoder::new(&case.config, &mut weights, &adapter()).unwrap();
+        let mut policy = Policy::gpu(decoder).unwrap();
+        assert_eq!(policy.path(), "reference");
+        let (scores, tape) = policy.score_train(&case.batch()).unwrap();
+        let want: Vec<Vec<f64>> = numbers(&case.facts["logps"]);
+        let (mut off, mut count) = (0.0, 0.0);
+        for (got, want) in scores.rows.iter().flat_map(|row| &row.logp).zip(want.iter().flatten()) {
+            (off, count) = (off + (got - want).abs(), count + 1.0);
+        }
+        assert!(off / count < 0.3, "{}: off by {} on average", case.name, off / count);
+        let g: Vec<RowGradient> = want.iter().map(|row| vec![1.0; row.len()].into()).collect();
+        policy.backward(tape, &g).unwrap();
+        let made = policy.take_gradients().unwrap();
+        for (i, (name, _)) in policy.trainables().iter().enumerate() {
+            let made = flat(made.get(i).unwrap_or_else(|| panic!("{}: no gradient of {name}", case.name)));
+            assert!(made.iter().all(|x| x.is_finite()), "{}: {name}", case.name);
+        }
     }
 }
 

@@ -190,6 +190,7 @@ fn a_familys_unread_and_contradictory_fields_are_refused_by_name() {
         (r#""model_type":"gpt2""#.into(), "`num_key_value_heads=2`"),
         (r#""model_type":"gpt2","num_key_value_heads":4,"n_layer":"two""#.into(), "`n_layer` is \"two\""),
         (r#""model_type":"gpt2","num_key_value_heads":4,"n_positions":null"#.into(), "longest context"),
+        (r#""model_type":"gpt2","num_key_value_heads":4,"n_positions":0"#.into(), "`n_positions` is 0"),
         (r#""model_type":"gpt_neox""#.into(), "2 key heads of 4 query heads"),
         (r#""model_type":"granite","logits_scaling":0"#.into(), "logits_scaling"),
     ] {

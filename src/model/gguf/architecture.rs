@@ -70,7 +70,11 @@ pub(in crate::model) fn config(of: &Description<'_>) -> Result<Config, Error> {
         f.size(key).ok_or_else(missing)
     };
     if let Some(experts) = f.size("expert_count") {
-        return Err(Error::unsupported(of.path, format!("a mixture of {experts} experts"), "use a dense model"));
+        return Err(Error::unsupported(
+            of.path,
+            format!("a mixture of {experts} experts in GGUF"),
+            "use the model's Hugging Face folder",
+        ));
     }
     let positions = f.size("context_length").unwrap_or(0);
     let (hidden, heads) = (size("embedding_length")?, size("attention.head_count")?);

@@ -7,10 +7,12 @@
 //! ```
 
 use super::context::Context;
+use super::experts;
 use super::gradients::CpuGradients;
 use super::linear::{self, Columns};
 use super::values::values;
 use crate::model::error::Error;
+use crate::model::feed_forward::FeedForward;
 use crate::nn::decoder::{Decoder, Layer};
 use crate::nn::linear::Linear;
 use crate::nn::memory::kept_on_cpu;
@@ -177,20 +179,39 @@ fn residual(
 ) -> Result<(Buffer, Option<Buffer>, Option<Buffer>), Error> {
     let all = Columns::all(context.decoder.config().hidden);
     let scale = context.decoder.config().layer.residual_scale as f32;
-    let mut y = context.arena.take(x.len());
-    y.copy_from_slice(x);
     if after.is_none() && scale == 1.0 {
+        let mut y = context.arena.take(x.len());
+        y.copy_from_slice(x);
         let low = linear::forward(context, module, input, &mut y, all, WriteMode::Add)?;
         return Ok((y, low, None));
     }
     let mut raw = context.arena.take(x.len());
     let low = linear::forward(context, module, input, &mut raw, all, WriteMode::Overwrite)?;
+    let (y, raw) = joined(context, after, raw, x)?;
+    Ok((y, low, raw))
+}
+
+/// The residual connection `x + scale·raw`, with the norm after the block if there is one. Returns the new residual stream and the
+/// norm's input.
+fn joined(
+    context: &Context<'_>,
+    after: Option<&Norm>,
+    raw: Buffer,
+    x: &[f32],
+) -> Result<(Buffer, Option<Buffer>), Error> {
+    let scale = context.decoder.config().layer.residual_scale as f32;
+    let mut y = context.arena.take(x.len());
+    y.copy_from_slice(x);
     let Some(after) = after else {
         leaf::scale_add(&mut y, scale, &raw);
-        return Ok((y, low, None));
+        return Ok((y, None));
     };
     leaf::scale_add(&mut y, scale, &norm(context, after, &raw)?);
-    Ok((y, low, Some(raw)))
+    Ok((y, Some(raw)))
+}
+
+fn no_experts() -> Error {
+    Error::Invalid("the model names no experts; this is a bug".into())
 }
 
 /// Backward of [`residual`]: dL/d of the module's output; none where it is `upstream` itself.
@@ -264,23 +285,35 @@ pub(super) fn forward(
     let (mid, low_o, o_raw) = residual(context, &layer.o, layer.attention_out_norm.as_ref(), &out, x)?;
     let before = layer.before_mlp(c.layer.shared_norm);
     let h = BlockInput::new(context, before, if c.layer.parallel { x } else { &mid })?;
-    let mut gate_up = arena.take(n * 2 * c.ff);
-    if !c.layer.gated {
-        // Without a gate the activation multiplies 1.
-        gate_up.fill(1.0);
-    }
     low.push(low_o);
-    let mlp = layer.dense()?;
-    for (module, first) in columns(&mlp.gate_up) {
-        let at = Columns { stride: 2 * c.ff, first };
-        low.push(linear::forward(context, module, &h, &mut gate_up, at, WriteMode::Overwrite)?);
-    }
-    drop(h);
-    let mut inner = arena.take(n * c.ff);
-    gate::gated(c.layer.activation, &gate_up, c.ff, &mut inner);
-    let (y, low_down, down_raw) = residual(context, &mlp.down, layer.mlp_out_norm.as_ref(), &inner, &mid)?;
+    let (y, gate_up, down_raw) = match (&layer.mlp, &c.layer.experts) {
+        (FeedForward::Dense(mlp), _) => {
+            let mut gate_up = arena.take(n * 2 * c.ff);
+            if !c.layer.gated {
+                // Without a gate the activation multiplies 1.
+                gate_up.fill(1.0);
+            }
+            for (module, first) in columns(&mlp.gate_up) {
+                let at = Columns { stride: 2 * c.ff, first };
+                low.push(linear::forward(context, module, &h, &mut gate_up, at, WriteMode::Overwrite)?);
+            }
+            drop(h);
+            let mut inner = arena.take(n * c.ff);
+            gate::gated(c.layer.activation, &gate_up, c.ff, &mut inner);
+            let after = layer.mlp_out_norm.as_ref();
+            let (y, low_down, down_raw) = residual(context, &mlp.down, after, &inner, &mid)?;
+            low.push(low_down);
+            (y, gate_up, down_raw)
+        }
+        (FeedForward::Experts(all), Some(spec)) => {
+            let more = experts::forward(context, all, spec, &h)?;
+            let (y, down_raw) = joined(context, layer.mlp_out_norm.as_ref(), more, &mid)?;
+            // The backward recomputes experts.
+            (y, arena.take(0), down_raw)
+        }
+        (FeedForward::Experts(_), None) => return Err(no_experts()),
+    };
     if let Some(save) = save {
-        low.push(low_down);
         *save = Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low });
     }
     Ok(y)
@@ -324,31 +357,40 @@ pub(super) fn backward(
     let Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low }) = activations else {
         return Err(Error::Invalid("a layer's activations were not saved; this is a bug".into()));
     };
-    let (mlp, mut low) = (layer.dense()?, low.into_iter());
+    let mut low = low.into_iter();
     let low_qkv: Vec<_> = low.by_ref().take(layer.qkv.len()).collect();
     let low_o = low.next().flatten();
-    let low_gate_up: Vec<_> = low.by_ref().take(mlp.gate_up.len()).collect();
-    let low_down = low.next().flatten();
     let all = Columns::all(c.hidden);
 
     let activation = c.layer.activation;
     let ddown = residual_back(context, layer.mlp_out_norm.as_ref(), down_raw, upstream, grads)?;
-    let mut inner = arena.take(n * c.ff);
-    gate::gated(activation, &gate_up, c.ff, &mut inner);
-    let mut dinner = arena.take(n * c.ff);
-    let through = (&inner[..], low_down.as_ref());
-    let to = (&mut dinner[..], WriteMode::Overwrite);
-    linear::backward(context, &mlp.down, through, (ddown.as_deref().unwrap_or(upstream), all), to, grads)?;
-    drop((inner, ddown));
-    let mut dboth = arena.take(n * 2 * c.ff);
-    gate::gated_back(activation, &gate_up, c.ff, &dinner, &mut dboth);
-    drop((gate_up, dinner));
     let mlp_input = if c.layer.parallel { &x } else { &mid };
     let before = layer.before_mlp(c.layer.shared_norm);
     let h = BlockInput::new(context, before, mlp_input)?;
     let mut dh = arena.take(n * c.hidden);
-    input_gradient(context, &mlp.gate_up, (&h, &low_gate_up), (&dboth, 2 * c.ff), &mut dh, grads)?;
-    drop((h, dboth));
+    match (&layer.mlp, &c.layer.experts) {
+        (FeedForward::Dense(mlp), _) => {
+            let low_gate_up: Vec<_> = low.by_ref().take(mlp.gate_up.len()).collect();
+            let low_down = low.next().flatten();
+            let mut inner = arena.take(n * c.ff);
+            gate::gated(activation, &gate_up, c.ff, &mut inner);
+            let mut dinner = arena.take(n * c.ff);
+            let through = (&inner[..], low_down.as_ref());
+            let to = (&mut dinner[..], WriteMode::Overwrite);
+            linear::backward(context, &mlp.down, through, (ddown.as_deref().unwrap_or(upstream), all), to, grads)?;
+            drop((inner, ddown));
+            let mut dboth = arena.take(n * 2 * c.ff);
+            gate::gated_back(activation, &gate_up, c.ff, &dinner, &mut dboth);
+            drop((gate_up, dinner));
+            input_gradient(context, &mlp.gate_up, (&h, &low_gate_up), (&dboth, 2 * c.ff), &mut dh, grads)?;
+        }
+        (FeedForward::Experts(all), Some(spec)) => {
+            let upstream = ddown.as_deref().unwrap_or(upstream);
+            experts::backward(context, all, spec, (&h, upstream), &mut dh, grads)?;
+        }
+        (FeedForward::Experts(_), None) => return Err(no_experts()),
+    }
+    drop(h);
     // In parallel the feed-forward's part does not go through attention.
     let mut beside = if c.layer.parallel { Some(arena.zeros(n * c.hidden)) } else { None };
     let to: &mut [f32] = match &mut beside {

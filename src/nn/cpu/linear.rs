@@ -59,7 +59,7 @@ pub(super) fn forward(
     write: WriteMode,
 ) -> Result<Option<Buffer>, Error> {
     let (out, width) = linear.sizes();
-    let n = context.layout.tokens();
+    let n = x.len() / width.max(1);
     let weight = values(linear.weight.stored())?;
     let lora = linear.lora.as_ref().filter(|_| context.mode.adapter);
     let dora_scale = if lora.is_some() { linear.dora_scale()? } else { None };
@@ -119,7 +119,7 @@ pub(super) fn backward(
     grads: &mut CpuGradients,
 ) -> Result<(), Error> {
     let (out, width) = linear.sizes();
-    let n = context.layout.tokens();
+    let n = x.len() / width.max(1);
     let weight = values(linear.weight.stored())?;
     if let Some(sum) = linear.bias.as_ref().and_then(|b| b.trained()).and_then(|var| grads.of(var)) {
         for row in dy.chunks(at.stride) {

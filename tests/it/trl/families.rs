@@ -60,8 +60,7 @@ fn three_steps(tune: &str, engine: &str) {
         let trainer = pairs::run(case, &spec, &pair_rows(&of("pairs")), &of("ids"), init.as_deref(), dir.path());
 
         let policy = trainer.policy();
-        let experts = policy.decoder().config().layer.experts.is_some();
-        assert_eq!(policy.path(), if experts { "reference" } else { engine }, "{name}");
+        assert_eq!(policy.path(), engine, "{name}");
         let rows = model["rows"].as_array().unwrap().iter().map(numbers);
         let rows = rows.map(|ids| {
             let scored = (1..ids.len()).collect();
