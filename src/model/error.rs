@@ -193,17 +193,6 @@ impl Error {
         }
     }
 
-    /// A thread that the system refused, with a stack of `stack` bytes.
-    pub fn thread(what: &str, stack: usize, e: &io::Error) -> Self {
-        // The system names memory and the limit of processes alike.
-        if memmap2::MmapMut::map_anon(stack).is_err() {
-            return Self::Memory { what: format!("the thread of {what}"), bytes: stack as u64 };
-        }
-        Self::Invalid(format!(
-            "cannot start the thread of {what}: {e}; end other programs, or raise the limit of processes (ulimit -u)"
-        ))
-    }
-
     /// Something in a file that is not implemented.
     pub fn unsupported(path: &Path, what: impl Into<String>, known: impl Into<String>) -> Self {
         Self::Unsupported { path: path.display().to_string(), what: what.into(), known: known.into() }

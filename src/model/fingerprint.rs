@@ -5,6 +5,7 @@
 
 use super::error::Error;
 use super::gguf::Gguf;
+use super::threads;
 
 use super::special_tokens::SpecialTokens;
 use super::template::Template;
@@ -126,11 +127,12 @@ impl Fingerprints {
                         let _ = send.send((*i, self.hash(&paths[*i], done, ended)));
                     }
                 };
-                match std::thread::Builder::new().spawn_scoped(scope, hash) {
-                    Ok(_) => {}
+                let started = threads::room(threads::STACK);
+                match started.and_then(|()| std::thread::Builder::new().spawn_scoped(scope, hash).map(drop)) {
+                    Ok(()) => {}
                     // The first one can do it all.
                     Err(_) if n > 0 => break,
-                    Err(e) => return Err(Error::thread("the fingerprint", 2 << 20, &e)),
+                    Err(e) => return Err(threads::refused("the fingerprint", threads::STACK, &e)),
                 }
             }
             drop(send);

@@ -4,8 +4,9 @@
 //! give: joining lists, for one, is free of charge there. Refuses to wait: a rendering that does not end is left behind, and its
 //! template is never used again.
 
-use super::Error;
+use super::{Error, threads};
 use crate::foreign;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -71,6 +72,8 @@ impl Renderer {
     fn start() -> Result<Self, Error> {
         let (jobs, asked) = channel::<Job>();
         let (say_where, place) = channel();
+        let failed = |e: io::Error| threads::refused("the chat template", STACK, &e);
+        threads::room(STACK).map_err(failed)?;
         let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK);
         let started = thread.spawn(move || {
             let _ = say_where.send(std::fs::read_link("/proc/thread-self").ok());
@@ -78,7 +81,7 @@ impl Renderer {
                 job();
             }
         });
-        started.map_err(|e| Error::thread("the chat template", STACK, &e))?;
+        started.map_err(failed)?;
         Ok(Self { jobs, place: place.recv().ok().flatten() })
     }
 }

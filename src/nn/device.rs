@@ -1,6 +1,7 @@
 //! Which device computes (`auto`, `cpu`, `cuda`, `cuda:1`, `metal`), and how much of its memory activations may take.
 
 use crate::model::error::Error;
+use crate::model::threads;
 use candle_core::{DType, Device};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -30,12 +31,14 @@ pub fn device(name: &str) -> Result<Device, Error> {
 /// # Errors
 /// When the system refuses a thread.
 pub(crate) fn start_threads() -> Result<(), Error> {
-    /// The stack of a thread where nothing else is said, in bytes.
-    const STACK: usize = 2 << 20;
-    let Err(e) = rayon::ThreadPoolBuilder::new().build_global() else { return Ok(()) };
+    let start = |thread: rayon::ThreadBuilder| {
+        threads::room(threads::STACK)?;
+        std::thread::Builder::new().stack_size(threads::STACK).spawn(|| thread.run()).map(drop)
+    };
+    let Err(e) = rayon::ThreadPoolBuilder::new().spawn_handler(start).build_global() else { return Ok(()) };
     // Without a cause in the system, they were started before.
     let cause = std::error::Error::source(&e).and_then(|cause| cause.downcast_ref());
-    cause.map_or(Ok(()), |refused| Err(Error::thread("tensor operations", STACK, refused)))
+    cause.map_or(Ok(()), |refused| Err(threads::refused("tensor operations", threads::STACK, refused)))
 }
 
 /// The type of frozen weights on a device: bf16 on CUDA, f32 elsewhere.

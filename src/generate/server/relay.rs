@@ -11,6 +11,7 @@ use super::fault::{FaultKind, ServerFault};
 use super::reply::ServerReply;
 use crate::domain::{CompletionId, PromptBody, Sampler};
 use crate::model::error::Error;
+use crate::model::threads;
 use crate::protocol::ServerRef;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -136,8 +137,9 @@ impl Relay {
             // Those who wait learn that nothing comes any more.
             locked(&waiting).clear();
         };
-        let thread = std::thread::Builder::new().name("answers".into()).spawn(read);
-        thread.map_err(|e| Error::thread("the servers' answers", 2 << 20, &e))?;
+        let thread =
+            threads::room(threads::STACK).and_then(|()| std::thread::Builder::new().name("answers".into()).spawn(read));
+        thread.map_err(|e| threads::refused("the servers' answers", threads::STACK, &e))?;
         Ok(relay)
     }
 
@@ -225,7 +227,7 @@ pub fn ask_all(requests: impl BufRead, out: impl Write + Send, keep: impl FnMut(
             let Ok(request) = serde_json::from_str::<RequestLine>(&line) else { continue };
             let ask = &ask;
             let asking = std::thread::Builder::new().name("request".into()).spawn_scoped(scope, move || ask(&request));
-            asking.map_err(|e| Error::thread("a request", 2 << 20, &e))?;
+            asking.map_err(|e| threads::refused("a request", threads::STACK, &e))?;
         }
         Ok(())
     })
