@@ -22,8 +22,7 @@ pub const FORMAT: Format = Format {
     writes: Some(Writer::Texts(to_json)),
 };
 
-/// `messages` that end with a question are a prompt; those that an assistant ends are imitated, as are those with tools, reasoning or
-/// weights.
+/// `messages` alone do not identify SFT texts: they may be prompts too. Tools, reasoning and weights do.
 fn fit(record: &Record) -> Fit {
     let Some(row) = record.columns() else { return Fit::No };
     let taught = |turn: &Value| {
@@ -32,18 +31,12 @@ fn fit(record: &Record) -> Fit {
     let turns = row.peek("messages").and_then(Value::as_array);
     if ["completion", "conversations", "text"].iter().any(|name| record.has(name))
         || has_prompt(&row) && has_completion(&row)
-        || turns.is_some_and(|turns| turns.iter().any(taught) || turns.last().is_some_and(is_answer))
+        || turns.is_some_and(|turns| turns.iter().any(taught))
     {
         Fit::Likely
     } else {
         Fit::No
     }
-}
-
-/// Whether a message is an assistant's.
-fn is_answer(turn: &Value) -> bool {
-    let role = turn.get("role").or_else(|| turn.get("from")).and_then(Value::as_str);
-    role.is_some_and(|role| ["assistant", "gpt", "model"].contains(&role))
 }
 
 fn to_json(row: &SftRow) -> Value {

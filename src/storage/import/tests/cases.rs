@@ -260,21 +260,3 @@ fn an_object_as_an_answer_goes_in_whole_or_is_said() {
         assert!(said.contains("a decision that this form does not read"), "{said}");
     }
 }
-
-#[test]
-fn a_conversation_that_an_assistant_ends_is_imitated_and_one_that_a_question_ends_is_a_prompt() {
-    let turns = |roles: &[&str]| {
-        let turns: Vec<String> = roles.iter().map(|r| format!(r#"{{"role":"{r}","content":"{r}!"}}"#)).collect();
-        format!(r#"{{"messages":[{}]}}"#, turns.join(","))
-    };
-    for (roles, imitated) in [
-        (&["user", "assistant"][..], true),
-        (&["system", "user", "assistant", "user", "assistant"], true),
-        (&["developer", "user", "assistant", "function", "assistant"], true),
-        (&["user"], false),
-        (&["user", "assistant", "user"], false),
-    ] {
-        let (rows, imported) = read("rows.jsonl", &turns(roles), None).unwrap();
-        assert_eq!(matches!(imported.rows, ImportedRows::Texts(..)), imitated, "{roles:?}: {rows:?}");
-    }
-}
