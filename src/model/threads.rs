@@ -27,6 +27,7 @@ pub(crate) fn refused(what: &str, stack: usize, e: &io::Error) -> Error {
         return Error::Memory { what: format!("the thread of {what}"), bytes: stack as u64 };
     }
     Error::Invalid(format!(
-        "cannot start the thread of {what}: {e}; end other programs, or raise the limit of processes (ulimit -u)"
+        "cannot start the thread of {what}: {e}; there is no memory for it or no more processes are allowed: end other programs, or \
+         raise the limits (ulimit -v, ulimit -u)"
     ))
 }
