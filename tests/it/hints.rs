@@ -1,13 +1,10 @@
 //! Hints name the keys in effect: with every key rebound, no default key is named on the label, rank, agreement and sample screens.
 
-use super::support::{Desk, completion, envelopes, key, pair, pairs, prompt, sampling, sampling_began};
+use super::support::{Desk, completion, envelopes, key, pair, pairs, prompt, sampling, sampling_began, vote};
 use std::collections::{BTreeMap, BTreeSet};
 use tiebreak::app::bindings::{EVERYWHERE, KeyBindings, KeySetting, action_name};
 use tiebreak::app::{Effect, Goal, Msg, Show, action_tables};
-use tiebreak::domain::{
-    Asked, Choice, Finish, Message, Pair, PairId, PromptBody, QueueOrder, Rater, RunId, Seen, Showing, Side, Strength,
-    Verdict,
-};
+use tiebreak::domain::{Finish, Message, Pair, PairId, PromptBody, QueueOrder, RunId, Side};
 use tiebreak::protocol::{RunEvent, SessionRecord};
 
 /// The screens whose keys are rebound.
@@ -144,23 +141,6 @@ fn long() -> Vec<SessionRecord> {
             && !matches!(record, SessionRecord::Paired(p) if p.prompt.as_str() == "p1")
     }));
     out
-}
-
-fn vote(pair: &str, rater: &str, side: Side) -> SessionRecord {
-    SessionRecord::Judged(
-        Verdict {
-            pair: PairId::new(pair),
-            rater: Rater::new(rater),
-            choice: Choice::Prefer(side, Strength::Better),
-            left: Side::A,
-            seen: Seen::Full,
-            ms: 900,
-            winner_hash: None,
-            asked: Asked::default(),
-            showing: Showing::default(),
-        }
-        .into(),
-    )
 }
 
 #[test]

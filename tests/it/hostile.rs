@@ -2,7 +2,7 @@
 //! command and report; special files in a session's folder.
 
 use crate::cli::{text, tiebreak};
-use crate::support::{Desk, completion, envelopes, key, opened, pair, prompt, sampling, sampling_began};
+use crate::support::{Desk, completion, envelopes, key, opened, pair, prompt, sampling, sampling_began, vote};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use std::fs;
@@ -11,10 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tiebreak::app::{Goal, Msg, Next, Popup, ROUTES, SessionCard};
-use tiebreak::domain::{
-    Asked, Choice, Finding, Metrics, PairId, PromptId, Rater, RunId, Seen, Severity, Showing, Side, Strength,
-    TagChange, Verdict, is_shown,
-};
+use tiebreak::domain::{Finding, Metrics, PromptId, Rater, RunId, Severity, Side, TagChange, is_shown};
 use tiebreak::protocol::{Integrity, ModelCard, RunEvent, SessionRecord, Task};
 use tiebreak::storage::{Home, SessionDir, list_sessions};
 use tiebreak::ui;
@@ -70,24 +67,6 @@ fn corpus() -> Vec<String> {
     PAYLOADS.iter().flat_map(|payload| frames.iter().map(move |frame| frame(payload))).collect()
 }
 
-/// A verdict of a hostile rater.
-fn verdict(pair: &PairId, rater: &str) -> SessionRecord {
-    SessionRecord::Judged(
-        Verdict {
-            pair: pair.clone(),
-            rater: Rater::new(rater),
-            choice: Choice::Prefer(Side::A, Strength::Better),
-            left: Side::A,
-            seen: Seen::Full,
-            ms: 900,
-            winner_hash: None,
-            asked: Asked::default(),
-            showing: Showing::default(),
-        }
-        .into(),
-    )
-}
-
 /// A session whose every free text is one of these.
 fn records(texts: &[String]) -> Vec<SessionRecord> {
     let mut out = Vec::new();
@@ -105,7 +84,7 @@ fn records(texts: &[String]) -> Vec<SessionRecord> {
         out.push(SessionRecord::Paired(pair.clone().into()));
         // Every second pair stays open, for the screens that ask.
         if i % 2 == 0 {
-            out.push(verdict(&pair.id, text));
+            out.push(vote(pair.id.as_str(), text, Side::A));
             let rater = Rater::new(text.as_str());
             out.push(SessionRecord::Noted { pair: pair.id.clone(), rater: rater.clone(), text: text.clone() });
             out.push(SessionRecord::Corrected {

@@ -2,8 +2,8 @@
 
 use crate::cli::{text, tiebreak};
 use crate::pty::session;
-use tiebreak::domain::{Asked, Choice, PairId, Rater, Seen, Showing, Side, Strength, Verdict};
-use tiebreak::protocol::SessionRecord;
+use crate::support::vote;
+use tiebreak::domain::Side;
 use tiebreak::storage::SessionDir;
 
 /// Two raters who differ on every third pair.
@@ -14,22 +14,7 @@ fn judged(path: &std::path::Path) {
     for i in 1..=9 {
         for rater in ["ana", "ben"] {
             let side = if i % 2 == 0 || (rater == "ben" && i % 3 == 0) { Side::A } else { Side::B };
-            writer
-                .append(&SessionRecord::Judged(
-                    Verdict {
-                        pair: PairId::new(format!("i{i}")),
-                        rater: Rater::new(rater),
-                        choice: Choice::Prefer(side, Strength::Better),
-                        left: Side::A,
-                        seen: Seen::Full,
-                        ms: 900,
-                        winner_hash: None,
-                        asked: Asked::default(),
-                        showing: Showing::default(),
-                    }
-                    .into(),
-                ))
-                .unwrap();
+            writer.append(&vote(&format!("i{i}"), rater, side)).unwrap();
         }
     }
     writer.sync().unwrap();

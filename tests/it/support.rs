@@ -5,8 +5,8 @@ use ratatui::backend::TestBackend;
 use std::collections::VecDeque;
 use tiebreak::app::{Code, Effect, Goal, Key, LiveRun, Model, Msg, Opened, SeqMap, SessionCard, Theme, begin, update};
 use tiebreak::domain::{
-    Completion, CompletionId, Finish, Message, Pair, PairId, Prompt, PromptBody, PromptId, Rater, RunId, Sampler,
-    Session,
+    Asked, Choice, Completion, CompletionId, Finish, Message, Pair, PairId, Prompt, PromptBody, PromptId, Rater, RunId,
+    Sampler, Seen, Session, Showing, Side, Strength, Verdict,
 };
 use tiebreak::protocol::{
     DataSnapshot, Envelope, Inputs, Integrity, LogFold, ModelCard, ModelRef, Plan, RunEvent, RunSpec, SampleSpec,
@@ -16,6 +16,24 @@ use tiebreak::ui;
 
 /// The start time of every test.
 pub const BEGIN_MS: u64 = 1_760_000_000_000;
+
+/// A rater's verdict that a side of a pair is better.
+pub fn vote(pair: &str, rater: &str, side: Side) -> SessionRecord {
+    SessionRecord::Judged(
+        Verdict {
+            pair: PairId::new(pair),
+            rater: Rater::new(rater),
+            choice: Choice::Prefer(side, Strength::Better),
+            left: Side::A,
+            seen: Seen::Full,
+            ms: 900,
+            winner_hash: None,
+            asked: Asked::default(),
+            showing: Showing::default(),
+        }
+        .into(),
+    )
+}
 
 /// A model, the log of its records, and the unanswered effects.
 pub struct Desk {
