@@ -137,11 +137,15 @@ fn each(source: &Path, named: &Path, plain_text: bool, take: Take<'_>) -> Result
 }
 
 fn of_line(line: &str, json: bool) -> std::result::Result<Record, String> {
-    if json {
-        serde_json::from_str(line).map(Record::json).map_err(|e| format!("is not JSON: {e}"))
-    } else {
-        Ok(Record::text(line))
-    }
+    if json { json_of(line).map(Record::json).map_err(|e| format!("is not JSON: {e}")) } else { Ok(Record::text(line)) }
+}
+
+/// The JSON value of a line. A comma behind an object, as in a list without its brackets, is no part of it.
+fn json_of(line: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(line).or_else(|e| {
+        let listed = line.trim_end().strip_suffix(',').map(str::trim_end).filter(|object| object.ends_with('}'));
+        listed.and_then(|object| serde_json::from_str(object).ok()).ok_or(e)
+    })
 }
 
 /// What a file's name says of it, behind the ending of a compression.
@@ -227,9 +231,7 @@ fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
 
 /// How many of the lines looked at are JSON objects.
 fn json_lines(text: &str) -> usize {
-    let object = |line: &&str| {
-        line.trim_start().starts_with('{') && serde_json::from_str::<Value>(line).is_ok_and(|v| v.is_object())
-    };
+    let object = |line: &&str| line.trim_start().starts_with('{') && json_of(line).is_ok_and(|v| v.is_object());
     whole_lines(text).filter(object).count()
 }
 

@@ -88,6 +88,17 @@ fn the_first_line_does_not_decide() {
 }
 
 #[test]
+fn objects_with_a_comma_behind_each_line_are_lines() {
+    let listed = b"{\"prompt\":\"a\"},\n{\"prompt\":\"b\"} , \r\n{\"prompt\":\"c\"}\n";
+    for name in ["rows", "rows.json"] {
+        assert_eq!(read(name, listed, true).unwrap(), rows(&[(1, "a"), (2, "b"), (3, "c")]), "{name}");
+    }
+    // Two commas, and a comma behind what is no object, say nothing.
+    let broken = read("rows.jsonl", b"{\"prompt\":\"a\"}\n{\"prompt\":\"b\"},,\n3,\n", true).unwrap();
+    assert!(broken[1..].iter().all(|(_, text)| text.starts_with("bad: is not JSON")), "{broken:?}");
+}
+
+#[test]
 fn tables_are_read_by_their_header() {
     let csv = b"prompt,chosen,rejected\r\na,\"x, y\",z\r\nb,\"1\n2\",\"say \"\"hi\"\"\"\r\nc,only two\r\n\r\n";
     let found = read("p.csv", csv, true).unwrap();
