@@ -1,5 +1,7 @@
 //! What the evaluate screen and the shell say to each other about an evaluation that is set up.
 
+use crate::domain::JsonFields;
+
 /// An evaluation to launch in the open session, in the words of the command `eval`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EvalRequest {
@@ -23,6 +25,8 @@ pub struct EvalRequest {
     pub temperature: f64,
     /// The most tokens of an answer; none for each suite's own.
     pub max_new_tokens: Option<usize>,
+    /// The variables of the chat template.
+    pub variables: JsonFields,
 }
 
 /// The suites' files in a folder.

@@ -352,11 +352,19 @@ fn the_form_plans_and_starts_once() {
     assert!(desk.screen().contains("limit is `3o`: write a whole number"), "{}", desk.screen());
     desk.keys("ctrl-u");
     desk.type_text("3");
+    while !focused(&desk, "template") {
+        desk.keys("tab");
+    }
+    desk.type_text("{\"enable_thinking\": no}");
+    assert!(desk.screen().contains("template: expected a JSON object"), "{}", desk.screen());
+    desk.keys("ctrl-u");
+    desk.type_text("{\"enable_thinking\": false}");
     desk.pass(500);
     let (ticket, request) = plan(&mut desk).expect("it is planned again");
     assert_eq!(request.suites, ["ifeval", "winrate"]);
     assert_eq!(request.judges, ["check:contains=the sky"]);
     assert_eq!(request.limit, Some(3));
+    assert_eq!(serde_json::Value::from(request.variables), serde_json::json!({"enable_thinking": false}));
     let estimate = EvalEstimate {
         names: ["dpo-1".into(), "SmolLM2-135M-Instruct".into()],
         suites: vec![("ifeval".into(), 3), ("winrate".into(), 3)],

@@ -9,7 +9,7 @@ use crate::app::flow;
 use crate::app::key::{Code, Key};
 use crate::app::open::RunView;
 use crate::app::shared::Shared;
-use crate::domain::{JudgeOperand, JudgeRow, RunId, RunStatus, SuiteRow, judges, suites};
+use crate::domain::{JudgeOperand, JudgeRow, RunId, RunStatus, SuiteRow, judges, suites, template_variables};
 use crate::protocol::Task;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +45,8 @@ pub enum EvalField {
     Temperature,
     /// The most tokens of an answer.
     MaxTokens,
+    /// The variables of the chat template.
+    Variables,
 }
 
 /// What the shell said about the form.
@@ -152,7 +154,7 @@ impl EvalForm {
         out.extend([EvalField::OwnFile, EvalField::Folder]);
         out.extend((0..judges().len()).map(EvalField::Judge));
         out.extend([EvalField::Prompts, EvalField::Limit, EvalField::Seeds, EvalField::Temperature]);
-        out.push(EvalField::MaxTokens);
+        out.extend([EvalField::MaxTokens, EvalField::Variables]);
         out
     }
 
@@ -320,6 +322,8 @@ impl EvalForm {
             seeds: whole(EvalField::Seeds, "seeds", 100)?.map_or(1, |n| n as u32),
             temperature,
             max_new_tokens: whole(EvalField::MaxTokens, "max_new_tokens", 1_000_000)?,
+            variables: template_variables(&text(EvalField::Variables))
+                .map_err(|why| format!("template: {why}"))?,
         })
     }
 

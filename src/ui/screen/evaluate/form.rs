@@ -10,7 +10,7 @@
 //! ─ judges ────────────────────────────────────────────────────────────────────────────────────────
 //!   [ ] check        ·                   verifiable checks
 //! ─ answers ───────────────────────────────────────────────────────────────────────────────────────
-//!   limit · seeds 1 · temperature 0
+//!   limit · seeds 1 · temperature 0 · max_new_tokens · template
 //! ─ this evaluation ───────────────────────────────────────────────────────────────────────────────
 //!   winrate 100 items · 200 answers, up to 100 of them known from earlier evaluations
 //! ```
@@ -225,6 +225,14 @@ fn rows(form: &EvalForm, width: u16) -> Vec<FormRow> {
         "max_new_tokens",
         "each suite's own",
         "the most tokens of an answer",
+        width,
+    ));
+    out.extend(value(
+        form,
+        EvalField::Variables,
+        "template",
+        "no variables",
+        "variables of the chat template, such as {\"enable_thinking\": false}",
         width,
     ));
     out
