@@ -15,8 +15,8 @@ pub struct TrainRequest {
     pub params: Params,
     /// Which rows it trains on.
     pub choice: RowChoice,
-    /// The run whose adapter it starts from; none for the session's model.
-    pub init: Option<RunId>,
+    /// The run whose adapter it starts from, or the folder of one; none for the session's model.
+    pub init: Option<String>,
     /// Whether it may train on the readable part of a damaged log.
     pub allow_damaged: bool,
 }

@@ -11,8 +11,8 @@ use super::reply::Replies;
 use super::suite_folder::{suite_files, suite_folder};
 use crate::app::{EvalEstimate, EvalRequest, Msg};
 use crate::domain::{
-    Contestant, EvalReport, EvalState, RatedEvaluation, RunId, RunState, Sampler, Session, Standings,
-    eval_report, standings, suite, with_people,
+    Contestant, EvalReport, EvalState, RatedEvaluation, RunId, RunState, Sampler, Session, Standings, eval_report,
+    standings, suite, with_people,
 };
 use crate::protocol::{EvalSpec, RunEvent, ServerOptions, Task, apply_run};
 use crate::storage::{Home, LogTail, RunDir, SessionDir};
@@ -254,7 +254,8 @@ fn plan_all(asked: &Receiver<(JobContext, EvalQuestion)>, home: &Home, replies: 
 
 /// The order of a request, with the defaults of the command.
 pub fn order(home: &Home, request: EvalRequest, upto: Option<u64>) -> EvalOrder {
-    let EvalRequest { a, b, suites, judges, prompts, folder, limit, seeds, temperature, max_new_tokens, variables } = request;
+    let EvalRequest { a, b, suites, judges, prompts, folder, limit, seeds, temperature, max_new_tokens, variables } =
+        request;
     let path = |text: String| home_path(&text);
     // Without a folder the plan says where the files belong.
     let named = folder.is_some();

@@ -13,6 +13,7 @@ pub use context::{ForLog, run_in_background};
 pub use rounds::LoopJob;
 pub use timeline::read_timeline;
 
+use super::adapters;
 use super::error::{Error, Result};
 use super::estimate::estimate;
 use super::eval_jobs::{EvalJobs, EvalQuestion, order};
@@ -388,20 +389,31 @@ fn question(ask: TrainRequest) -> LaunchRequest {
     LaunchRequest::Train(TrainRequest { allow_damaged: true, ..ask })
 }
 
+/// A name or a path that was typed on a screen, where no shell expands `~`.
+fn typed_path(text: String) -> String {
+    match text.strip_prefix("~/") {
+        Some(_) => home_path(&text).to_string_lossy().into_owned(),
+        None => text,
+    }
+}
+
 /// Plans a run on the snapshot within the time limit.
 fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<(RunSpec, Vec<DataFile>)> {
     let (home, JobContext { dir, upto, .. }) = (home.clone(), context.clone());
     within(PLAN_TIME, "planning the run", move || match request {
         LaunchRequest::Train(TrainRequest { method, params, choice, init, allow_damaged }) => {
-            let device = "auto".into();
+            let (init, adapter) = match init {
+                Some(text) => adapters::start(&dir, &typed_path(text))?,
+                None => (None, None),
+            };
             let order = TrainOrder {
                 method,
                 params,
                 choice,
                 name: None,
                 init,
-                adapter: None,
-                device,
+                adapter,
+                device: "auto".into(),
                 allow_damaged,
                 suites: None,
                 upto,
@@ -409,12 +421,8 @@ fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<
             plan::train(&home, &dir, order)
         }
         LaunchRequest::Sample(ask) => {
-            let typed = |name: String| match name.strip_prefix("~/") {
-                Some(_) => home_path(&name).to_string_lossy().into_owned(),
-                None => name,
-            };
             let order = SampleOrder {
-                models: ask.models.into_iter().map(typed).collect(),
+                models: ask.models.into_iter().map(typed_path).collect(),
                 servers: ask.servers,
                 adapters: ask.adapters,
                 per_prompt: ask.per_prompt,

@@ -797,6 +797,20 @@ fn launch_uses_typed_values_and_starts_once() {
 }
 
 #[test]
+fn launch_starts_from_a_typed_folder() {
+    let (mut model, _) = launching(12, true);
+    press(&mut model, "tab ~ / r m");
+    for size in [(60, 16), (80, 24), (200, 60)] {
+        let text = look(&mut model, size);
+        assert!(text.contains("adapter in ~/rm▏"), "{text}");
+        assert!(text.contains("or type an adapter's folder"), "{text}");
+    }
+    let effects = press(&mut model, "enter enter");
+    let launch = effects.iter().find_map(|e| if let Effect::Launch(request) = e { Some(request) } else { None });
+    assert_eq!(launch.expect("it starts").init.as_deref(), Some("~/rm"));
+}
+
+#[test]
 fn launch_does_not_start_after_a_failed_estimate() {
     let (mut model, effects) = launching(12, true);
     let first = ticket(&effects);

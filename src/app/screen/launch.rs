@@ -181,7 +181,8 @@ impl LaunchScreen {
         }
         let init = match self.form.start() {
             Start::Model => None,
-            Start::Run(id) => Some(id.clone()),
+            Start::Run(id) => Some(id.into_string()),
+            Start::Folder(folder) => Some(folder),
         };
         Ok(TrainRequest {
             method: self.form.method().name.into(),

@@ -1,7 +1,7 @@
 //! Draws the launch screen: the form, the data and the estimate.
 
 use crate::app::screen::launch::{EstimateState, LaunchField, LaunchScreen, Start};
-use crate::app::{Model, cells, clip, wrap};
+use crate::app::{Model, cells, clip, presentable, wrap};
 use crate::domain::{LeftOut, Needs, ParamKind, ParamRow, checks, counted, filter_words, methods};
 use crate::ui::frame::{damage, duration, rule};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
@@ -136,6 +136,11 @@ fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<FormLine
     let start = match form.start() {
         Start::Model => base.to_owned(),
         Start::Run(run) => format!("{base} + adapter of {run}"),
+        Start::Folder(folder) => {
+            let cursor = if form.focus == LaunchField::Start { "▏" } else { "" };
+            let text = format!("{base} + adapter in {}{cursor}", presentable(&folder));
+            clip_start(&text, width.saturating_sub(17))
+        }
     };
     let more = match form.starts().len() {
         1 => String::new(),
@@ -421,7 +426,9 @@ fn status(screen: &LaunchScreen, width: usize) -> Line<'static> {
     match screen.form.focus {
         LaunchField::Method if !in_full => Line::styled(format!("← → choose · {help}"), DIM),
         LaunchField::Method => Line::styled("← → choose the method", DIM),
-        LaunchField::Start => Line::styled("← → choose what the run starts from", DIM),
+        LaunchField::Start => {
+            Line::styled("← → choose the start, or type an adapter's folder", DIM)
+        }
         LaunchField::Filter => Line::styled("type a filter; empty trains on every row", DIM),
         LaunchField::Rubric => Line::styled("← → choose the criterion, or type a mix", DIM),
         LaunchField::More => Line::styled("enter shows or hides the advanced options", DIM),

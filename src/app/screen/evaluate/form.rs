@@ -322,8 +322,7 @@ impl EvalForm {
             seeds: whole(EvalField::Seeds, "seeds", 100)?.map_or(1, |n| n as u32),
             temperature,
             max_new_tokens: whole(EvalField::MaxTokens, "max_new_tokens", 1_000_000)?,
-            variables: template_variables(&text(EvalField::Variables))
-                .map_err(|why| format!("template: {why}"))?,
+            variables: template_variables(&text(EvalField::Variables)).map_err(|why| format!("template: {why}"))?,
         })
     }
 

@@ -13,6 +13,8 @@ pub enum Start {
     Model,
     /// The adapter of a finished run of this session.
     Run(RunId),
+    /// The adapter in this folder, as typed.
+    Folder(String),
 }
 
 /// A field that can have the focus.
@@ -38,6 +40,8 @@ pub struct LaunchForm {
     method: usize,
     start: usize,
     starts: Vec<Start>,
+    /// The typed folder of an adapter; empty for the chosen start.
+    folder: String,
     rewards: Vec<RunId>,
     /// The session's criteria.
     criteria: Vec<Criterion>,
@@ -61,6 +65,7 @@ impl Default for LaunchForm {
             method: 0,
             start: 0,
             starts: vec![Start::Model],
+            folder: String::new(),
             rewards: Vec::new(),
             criteria: Vec::new(),
             filter: String::new(),
@@ -81,15 +86,22 @@ impl LaunchForm {
         &all[self.method.min(all.len() - 1)]
     }
 
-    /// The start chosen.
+    /// The start, typed or chosen.
     #[must_use]
-    pub fn start(&self) -> &Start {
+    pub fn start(&self) -> Start {
+        match self.folder.trim() {
+            "" => self.chosen_start().clone(),
+            folder => Start::Folder(folder.to_owned()),
+        }
+    }
+
+    fn chosen_start(&self) -> &Start {
         self.starts.get(self.start).unwrap_or(&Start::Model)
     }
 
     /// Sets the runs to start from; keeps the choice if it is still among them.
     pub fn set_runs(&mut self, runs: impl IntoIterator<Item = RunId>) {
-        let chosen = self.start().clone();
+        let chosen = self.chosen_start().clone();
         self.starts = std::iter::once(Start::Model).chain(runs.into_iter().map(Start::Run)).collect();
         self.start = self.starts.iter().position(|s| *s == chosen).unwrap_or(0);
     }
@@ -248,8 +260,9 @@ impl LaunchForm {
                 methods().len() > 1
             }
             LaunchField::Start => {
+                let typed = !std::mem::take(&mut self.folder).is_empty();
                 self.start = around(self.start, self.starts.len());
-                self.starts.len() > 1
+                typed || self.starts.len() > 1
             }
             LaunchField::Filter => false,
             LaunchField::Rubric => {
@@ -280,7 +293,7 @@ impl LaunchForm {
     /// Types a character into the focused field. False if the field does not accept it: it may be a command.
     pub fn type_char(&mut self, c: char) -> bool {
         let fresh = self.fresh;
-        if let Some(text) = self.row_text() {
+        if let Some(text) = self.free_text() {
             if c.is_control() {
                 return false;
             }
@@ -320,7 +333,7 @@ impl LaunchForm {
     }
 
     fn edit(&mut self, change: impl Fn(&mut String)) -> bool {
-        if let Some(text) = self.row_text() {
+        if let Some(text) = self.free_text() {
             change(text);
             self.fresh = false;
             return true;
@@ -335,18 +348,20 @@ impl LaunchForm {
         true
     }
 
-    /// The text of the focused field, if it says which rows.
-    fn row_text(&mut self) -> Option<&mut String> {
+    /// The text of the focused field, if it takes any character: which rows, and the folder to start from.
+    fn free_text(&mut self) -> Option<&mut String> {
         match self.focus {
             LaunchField::Filter => Some(&mut self.filter),
             LaunchField::Rubric => Some(&mut self.rubric),
-            LaunchField::Method | LaunchField::Start | LaunchField::Param(_) | LaunchField::More => None,
+            LaunchField::Start => Some(&mut self.folder),
+            LaunchField::Method | LaunchField::Param(_) | LaunchField::More => None,
         }
     }
 
     /// Resets every value to the method's default.
     pub fn reset(&mut self) {
         self.typed.clear();
+        self.folder.clear();
         self.filter.clear();
         self.rubric.clear();
         self.fresh = true;
@@ -454,6 +469,28 @@ mod tests {
         assert_eq!(form.params().unwrap().text("learning_rate"), "3e-6");
         form.change_choice(-1);
         assert_eq!(form.method().name, "dpo");
+    }
+
+    #[test]
+    fn a_typed_folder_is_the_start_until_another_is_chosen() {
+        let mut form = LaunchForm::default();
+        form.set_runs(["dpo-1", "dpo-2"].map(RunId::new));
+        form.focus = LaunchField::Start;
+        form.change_choice(1);
+        form.change_choice(1);
+        assert_eq!(form.start(), Start::Run(RunId::new("dpo-2")));
+        type_text(&mut form, "~/my adapter");
+        assert_eq!(form.start(), Start::Folder("~/my adapter".into()));
+        form.set_runs(["dpo-1", "dpo-2", "dpo-3"].map(RunId::new));
+        assert!(
+            form.clear() && form.start() == Start::Run(RunId::new("dpo-2")),
+            "an empty field has the choice before"
+        );
+        type_text(&mut form, "x");
+        assert!(form.change_choice(1) && form.start() == Start::Run(RunId::new("dpo-3")));
+        type_text(&mut form, "x");
+        form.reset();
+        assert_eq!(form.start(), Start::Run(RunId::new("dpo-3")));
     }
 
     #[test]
