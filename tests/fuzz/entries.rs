@@ -43,6 +43,7 @@ pub const ENTRIES: &[Entry] = &[
     Entry { name: "settings", run: settings, seeds: setting_files },
     Entry { name: "packed", run: packed, seeds: packs },
     Entry { name: "server_answer", run: server_answer, seeds: answers },
+    Entry { name: "kept_answers", run: kept_answers, seeds: kept },
 ];
 
 /* ------------------------------------------------------------------------------------------------------ the places */
@@ -538,6 +539,28 @@ fn packs() -> Vec<Vec<u8>> {
     let mut archive = Vec::new();
     std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(compressed.as_slice()), &mut archive).unwrap();
     vec![archive, compressed]
+}
+
+/// Answers that a run's asking process kept: a new one reads them, and adds a line without changing one.
+fn kept_answers(bytes: &[u8]) {
+    let dir = desk("asked");
+    put(&dir, "spec.json", &first(specs()));
+    put(&dir, "asked.jsonl", bytes);
+    let asked = RunDir::open(&dir).unwrap().asked();
+    let Some(before) = answered(asked.lines()) else { return };
+    answered(tiebreak::generate::server::Asking::new(&before, (Box::new(Vec::new()), Box::new(std::io::empty()))));
+    asked.writer().unwrap().unwrap().add("new").unwrap();
+    let after = asked.lines().unwrap();
+    assert!(after.starts_with(&before), "a line was changed");
+    assert!(after.len() - before.len() <= 2 && after.last().is_some_and(|line| line == "new"), "the new line is torn");
+}
+
+fn kept() -> Vec<Vec<u8>> {
+    let line = |said: &str| format!("{{\"id\":\"c-1\",\"said\":{said}}}\n");
+    let reply =
+        r#"{"reply":{"text":"Hello","thought":"","finish":"stop","tokens":2,"fingerprint":null,"chosen":true}}"#;
+    let fault = r#"{"fault":{"kind":"Passing","text":"busy","retry_after":null,"dropped":false}}"#;
+    vec![[line(reply), "\n".into(), line(fault)].concat().into_bytes()]
 }
 
 fn server_answer(bytes: &[u8]) {
