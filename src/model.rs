@@ -6,6 +6,7 @@
 //!
 //! **Invariant.** Unsupported features are refused by name when a model is opened, never at the first step.
 
+pub(crate) mod channels;
 pub(crate) mod config;
 pub mod discover;
 pub(crate) mod error;
