@@ -4,7 +4,7 @@
 //! is no answer. Refuses to look for channels in plain text: only the control tokens begin one.
 
 use super::error::Error;
-use crate::domain::Message;
+use crate::domain::{Message, thoughts};
 
 /// The field in which templates with channels expect a thought.
 const THINKING: &str = "thinking";
@@ -75,12 +75,21 @@ pub(super) fn has_channels(template: &str) -> bool {
         .all(|part| template.contains(part))
 }
 
-/// An answer as an assistant's turn for such a template: its thought in a field of its own, as [`ChannelTokens::text`] wrote it.
+/// An answer as an assistant's turn for such a template: the thought that it begins with in a field of its own.
 pub(crate) fn turn(answer: &str) -> Message {
-    let thought = answer.strip_prefix("<think>\n").and_then(|rest| rest.split_once("\n</think>\n\n"));
-    let Some((thought, text)) = thought else { return Message::assistant(answer) };
-    let mut turn = Message::assistant(text);
-    turn.more.set(THINKING, thought.into());
+    let first = thoughts(answer).into_iter().next();
+    let Some(thought) = first.filter(|t| t.closed && answer[..t.range.start].trim().is_empty()) else {
+        return Message::assistant(answer);
+    };
+    let (whole, rest) = (&answer[thought.range.clone()], &answer[thought.range.end..]);
+    let inner = whole.strip_prefix('<').and_then(|rest| rest.split_once('>')).map_or(whole, |(_, inner)| inner);
+    let inner = inner.rsplit_once("</").map_or(inner, |(inner, _)| inner);
+    let inner = inner.strip_prefix('\n').unwrap_or(inner);
+    let inner = inner.strip_suffix('\n').unwrap_or(inner);
+    let mut turn = Message::assistant(rest.strip_prefix("\n\n").unwrap_or_else(|| rest.trim_start()));
+    if !inner.trim().is_empty() {
+        turn.more.set(THINKING, inner.into());
+    }
     turn
 }
 
@@ -115,6 +124,16 @@ mod tests {
         assert_eq!((turn.content.as_str(), turn.reasoning()), ("Four.", Some("two and two")));
         assert_eq!(text("<channel>final<message>Four."), "Four.");
         assert_eq!(super::turn("Four.").reasoning(), None);
+        for (answer, text, thought) in [
+            ("<thinking>two</thinking> Four.", "Four.", Some("two")),
+            ("\n<think>\n\ntwo\n</think>\nFour.", "Four.", Some("\ntwo")),
+            ("<think>\n\n</think>\n\nFour.", "Four.", None),
+            ("<think>\ntwo", "<think>\ntwo", None),
+            ("Four.\n<think>\nlate\n</think>\n", "Four.\n<think>\nlate\n</think>\n", None),
+        ] {
+            let turn = super::turn(answer);
+            assert_eq!((turn.content.as_str(), turn.reasoning()), (text, thought), "{answer:?}");
+        }
     }
 
     /// Cut anywhere, the first message is no answer.

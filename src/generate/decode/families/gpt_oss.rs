@@ -194,6 +194,27 @@ fn damaged_blocks_are_named() {
     assert!(said.contains("layers.1"), "{said}");
 }
 
+/// The published config.json (shortened), which names fields of its authors' own beside those of the class.
+#[test]
+fn the_published_configurations_have_the_published_sizes() {
+    let config = |layers: usize, experts: usize| {
+        let kinds = ["sliding_attention", "full_attention"].iter().cycle().take(layers).collect::<Vec<_>>();
+        let config = serde_json::json!({"architectures": ["GptOssForCausalLM"], "attention_bias": true, "experts_per_token": 4,
+            "eos_token_id": 200_002, "head_dim": 64, "hidden_act": "silu", "hidden_size": 2880, "initial_context_length": 4096,
+            "intermediate_size": 2880, "layer_types": kinds, "max_position_embeddings": 131_072, "model_type": "gpt_oss",
+            "num_attention_heads": 64, "num_experts_per_tok": 4, "num_hidden_layers": layers, "num_key_value_heads": 8,
+            "num_local_experts": experts, "output_router_logits": false, "quantization_config": {"quant_method": "mxfp4"},
+            "rms_norm_eps": 1e-5, "rope_scaling": {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0,
+            "original_max_position_embeddings": 4096, "rope_type": "yarn", "truncate": false}, "rope_theta": 150_000,
+            "router_aux_loss_coef": 0.9, "sliding_window": 128, "swiglu_limit": 7.0, "vocab_size": 201_088});
+        parsed(&config)
+    };
+    // As `transformers` counts them.
+    assert_eq!(config(24, 32).parameters(), 20_914_757_184);
+    assert_eq!(config(36, 128).parameters(), 116_829_156_672);
+    assert_eq!((config(24, 32).window_of(0), config(24, 32).window_of(1)), (Some(128), None));
+}
+
 #[test]
 fn what_the_class_does_not_compute_is_refused_by_name() {
     let refused = |key: &str, value: Value| {
