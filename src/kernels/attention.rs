@@ -47,7 +47,7 @@ pub struct AttentionShape<'a> {
     pub sinks: Option<&'a [f32]>,
 }
 
-impl<'a> AttentionShape<'a> {
+impl AttentionShape<'_> {
     /// Full attention of heads of this width, scaled by its root.
     #[must_use]
     pub fn full(tokens: usize, heads: usize, kv_heads: usize, width: usize) -> Self {
@@ -82,7 +82,7 @@ impl<'a> AttentionShape<'a> {
         assert!(segments.iter().all(within), "a segment reaches beyond the tokens");
     }
 
-    fn of<'b>(&self, all: &'b [f32], head: usize) -> &'b [f32] {
+    fn of<'a>(&self, all: &'a [f32], head: usize) -> &'a [f32] {
         let size = self.tokens * self.width;
         &all[head * size..(head + 1) * size]
     }

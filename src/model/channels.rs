@@ -101,8 +101,9 @@ mod tests {
     const TOKENS: ChannelTokens = ChannelTokens { start: 1, channel: 2, message: 3, end: 4 };
 
     /// One token a byte; smaller ones are special.
-    fn plain(ids: &[u32]) -> Result<String, Error> {
-        Ok(ids.iter().filter(|id| **id > 9).filter_map(|id| char::from_u32(*id)).collect())
+    fn said(ids: &[u32]) -> String {
+        let plain = |part: &[u32]| Ok(part.iter().filter(|id| **id > 9).filter_map(|id| char::from_u32(*id)).collect());
+        TOKENS.text(ids, plain).unwrap()
     }
 
     fn ids(text: &str) -> Vec<u32> {
@@ -111,7 +112,7 @@ mod tests {
     }
 
     fn text(drawn: &str) -> String {
-        TOKENS.text(&ids(drawn), plain).unwrap()
+        said(&ids(drawn))
     }
 
     #[test]
@@ -140,13 +141,12 @@ mod tests {
     #[test]
     fn an_unfinished_analysis_is_no_answer() {
         let drawn = ids("<channel>analysis<message>two and two<end><start>assistant<channel>final<message>Four.");
-        let answers: Vec<String> = (0..=drawn.len())
-            .map(|n| answer_after_thoughts(&TOKENS.text(&drawn[..n], plain).unwrap(), false))
-            .collect();
+        let answers: Vec<String> =
+            (0..=drawn.len()).map(|n| answer_after_thoughts(&said(&drawn[..n]), false)).collect();
         let begun = drawn.len() - "Four.".len();
         assert!(answers[..=begun].iter().all(String::is_empty), "{answers:?}");
         assert_eq!(answers[begun + 1..], ["F", "Fo", "Fou", "Four", "Four."]);
-        let cut = TOKENS.text(&ids("<channel>analysis<message>two and"), plain).unwrap();
+        let cut = text("<channel>analysis<message>two and");
         assert!(ends_inside_thought(&cut, false), "{cut}");
     }
 
