@@ -152,6 +152,29 @@ fn a_merged_folder_has_the_tensors_of_the_class() {
     }
 }
 
+/// The same tensor with NaN as its last value.
+pub(super) fn damaged(tensor: &Tensor) -> Tensor {
+    let mut values: Vec<f32> = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    *values.last_mut().unwrap() = f32::NAN;
+    Tensor::from_vec(values, tensor.shape(), &Device::Cpu).unwrap().to_dtype(tensor.dtype()).unwrap()
+}
+
+#[test]
+fn an_expert_that_is_not_finite_is_named() {
+    let case = cases().into_iter().find(|case| case.name == "gpt_oss").unwrap();
+    let home = tempfile::tempdir().unwrap();
+    for name in
+        ["mlp.experts.gate_up_proj", "mlp.experts.gate_up_proj_bias", "mlp.experts.down_proj", "self_attn.sinks"]
+    {
+        let name = format!("model.layers.2.{name}");
+        let mut tensors = case.weights();
+        tensors.insert(name.clone(), damaged(&tensors[&name]));
+        folder(home.path(), &case.facts["config"], &tensors);
+        let found = not_finite(&LanguageModel::open(home.path()).unwrap()).unwrap().unwrap();
+        assert!(found.contains(&format!("the tensor {name} is not finite")), "{found}");
+    }
+}
+
 #[test]
 fn damaged_blocks_are_named() {
     let facts = facts();
