@@ -6,6 +6,7 @@
 //!
 //! **Invariant.** Unsupported features are refused by name when a model is opened, never at the first step.
 
+pub(crate) mod channels;
 pub(crate) mod config;
 pub mod discover;
 pub(crate) mod error;
@@ -21,12 +22,14 @@ pub mod gguf_fields;
 pub(crate) mod language_model;
 pub mod layer;
 pub mod merge;
+mod mxfp4;
 mod peft;
 mod python;
 mod rope;
 mod sentencepiece;
 pub(crate) mod sink;
 pub(crate) mod special_tokens;
+mod stacked_experts;
 pub(crate) mod staged_folder;
 mod stored_names;
 pub(crate) mod template;

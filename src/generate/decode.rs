@@ -278,6 +278,7 @@ impl PackedDecoder {
             width: hd,
             scale: c.attention_scale() as f32,
             cap: c.layer.attention_cap.map(|cap| cap as f32),
+            sinks: layer.sinks.as_ref().map(|sinks| &sinks.gamma[..]),
         };
         attend(&seen, &q, shape, &mut out);
         residual(&layer.attention_out_norm, x, linear(&[&layer.o], &out).concat());

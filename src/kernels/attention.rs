@@ -3,7 +3,8 @@
 //!
 //! Owns the arithmetic of one layer's attention over heads laid out as (heads, tokens, width). Every query attends to the
 //! prefix of its segment and its own segment up to itself, of these to the last `window` where there is one. Query head h reads
-//! key head `h / (heads / kv_heads)`. With a soft cap the scores are `cap·tanh(s/cap)`.
+//! key head `h / (heads / kv_heads)`. With a soft cap the scores are `cap·tanh(s/cap)`. A head's sink is a logit more in the
+//! softmax, whose weight meets no value (Xiao et al. 2023).
 //!
 //! The backward recomputes each block's weights from the saved log-sum-exp (Dao 2023): with `P = exp(S − lse)` and
 //! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, with the scale where needed.
@@ -27,7 +28,7 @@ pub struct AttentionSegment {
 
 /// The shape of a layer's attention.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AttentionShape {
+pub struct AttentionShape<'a> {
     /// Tokens.
     pub tokens: usize,
     /// Query heads.
@@ -42,13 +43,28 @@ pub struct AttentionShape {
     pub cap: Option<f32>,
     /// How many tokens a query attends to at most, itself included.
     pub window: Option<usize>,
+    /// The sink of each query head, (heads).
+    pub sinks: Option<&'a [f32]>,
 }
 
-impl AttentionShape {
+impl AttentionShape<'_> {
     /// Full attention of heads of this width, scaled by its root.
     #[must_use]
     pub fn full(tokens: usize, heads: usize, kv_heads: usize, width: usize) -> Self {
-        Self { tokens, heads, kv_heads, width, scale: 1.0 / (width as f32).sqrt(), cap: None, window: None }
+        Self {
+            tokens,
+            heads,
+            kv_heads,
+            width,
+            scale: 1.0 / (width as f32).sqrt(),
+            cap: None,
+            window: None,
+            sinks: None,
+        }
+    }
+
+    fn sink(&self, head: usize) -> Option<f32> {
+        self.sinks.map(|sinks| sinks[head])
     }
 
     fn kv(&self, head: usize) -> usize {
@@ -60,6 +76,7 @@ impl AttentionShape {
     fn check(&self, segments: &[AttentionSegment]) {
         let all = self.tokens.checked_mul(self.width).and_then(|size| size.checked_mul(self.heads.max(self.kv_heads)));
         let valid = all.is_some() && self.heads.is_multiple_of(self.kv_heads) && self.window != Some(0);
+        let valid = valid && self.sinks.is_none_or(|sinks| sinks.len() == self.heads);
         assert!(valid, "invalid attention shape");
         let within = |s: &AttentionSegment| s.own.end <= self.tokens && s.prefix.end <= self.tokens;
         assert!(segments.iter().all(within), "a segment reaches beyond the tokens");
@@ -119,7 +136,7 @@ fn blocks(segment: &AttentionSegment, window: Option<usize>) -> impl Iterator<It
 }
 
 /// `scale · Q·Kᵀ` of a block into `s`.
-fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: AttentionShape) {
+fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: AttentionShape<'_>) {
     let (w, columns) = (shape.width, block.columns());
     for (keys, first) in block.stretches() {
         if keys.is_empty() {
@@ -149,7 +166,7 @@ fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: AttentionSh
 /// When the lengths do not fit.
 pub fn forward(
     segments: &[AttentionSegment],
-    shape: AttentionShape,
+    shape: AttentionShape<'_>,
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -175,7 +192,7 @@ pub fn forward(
                 let sees = block.sees(i);
                 row[..sees.start].fill(0.0);
                 row[sees.end..].fill(0.0);
-                lse[block.queries.start + i] = softmax(&mut row[sees]);
+                lse[block.queries.start + i] = softmax(&mut row[sees], shape.sink(head));
             }
             let out = &mut out[block.queries.start * w..block.queries.end * w];
             let mut write = WriteMode::Overwrite;
@@ -192,9 +209,9 @@ pub fn forward(
 }
 
 simd! {
-    /// Softmax in place; returns log Σ e^x.
-    fn softmax(x: &mut [f32]) -> f32 {
-        let top = max(x);
+    /// Softmax in place, beside a sink; returns log Σ e^x.
+    fn softmax(x: &mut [f32], sink: Option<f32>) -> f32 {
+        let top = sink.map_or(max(x), |sink| max(x).max(sink));
         let mut lanes = [0f32; 16];
         let mut parts = x.chunks_exact_mut(16);
         for part in parts.by_ref() {
@@ -209,6 +226,9 @@ simd! {
             sum += *x;
         }
         sum += lanes.iter().sum::<f32>();
+        if let Some(sink) = sink {
+            sum += exp(sink - top);
+        }
         let inverse = 1.0 / sum;
         for x in x.iter_mut() {
             *x *= inverse;
@@ -267,7 +287,7 @@ pub struct BackwardInputs<'a> {
 /// When the lengths do not fit.
 pub fn backward(
     segments: &[AttentionSegment],
-    shape: AttentionShape,
+    shape: AttentionShape<'_>,
     inputs: BackwardInputs<'_>,
     dq: &mut [f32],
     dk: &mut [f32],
@@ -353,11 +373,35 @@ pub fn backward(
     );
 }
 
+/// dL/dsinks (heads), added to `dsinks`: a sink's weight is `exp(sink − lse)`, and what it takes from the others is `D` of each.
+/// 0 without sinks.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn sinks_backward(
+    segments: &[AttentionSegment],
+    shape: AttentionShape<'_>,
+    inputs: BackwardInputs<'_>,
+    dsinks: &mut [f32],
+) {
+    shape.check(segments);
+    let w = shape.width;
+    assert!(dsinks.len() == shape.heads && inputs.lse.len() == shape.heads * shape.tokens, "heads of another size");
+    dsinks.par_iter_mut().enumerate().for_each(|(head, dsink)| {
+        let Some(sink) = shape.sink(head) else { return };
+        let (out, dout) = (shape.of(inputs.out, head), shape.of(inputs.dout, head));
+        let lse = &inputs.lse[head * shape.tokens..(head + 1) * shape.tokens];
+        for t in segments.iter().flat_map(|segment| segment.own.clone()) {
+            *dsink -= exp(sink - lse[t]) * dot(&dout[t * w..(t + 1) * w], &out[t * w..(t + 1) * w]);
+        }
+    });
+}
+
 /// Sums `parts` (heads, tokens, width) over the query heads that share keys into `whole` (kv_heads, tokens, width).
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn fold(parts: &[f32], shape: AttentionShape, whole: &mut [f32]) {
+pub fn fold(parts: &[f32], shape: AttentionShape<'_>, whole: &mut [f32]) {
     let size = shape.tokens * shape.width;
     let group = shape.heads / shape.kv_heads;
     assert!(whole.len() == shape.kv_heads * size && parts.len() == shape.heads * size, "heads of another size");
@@ -380,7 +424,7 @@ mod tests {
     }
 
     /// Attention by its definition, in f64.
-    fn plain(segments: &[AttentionSegment], shape: AttentionShape, q: &[f64], k: &[f64], v: &[f64]) -> Vec<f64> {
+    fn plain(segments: &[AttentionSegment], shape: AttentionShape<'_>, q: &[f64], k: &[f64], v: &[f64]) -> Vec<f64> {
         let (n, w) = (shape.tokens, shape.width);
         let mut out = vec![0.0; shape.heads * n * w];
         for head in 0..shape.heads {
@@ -396,7 +440,7 @@ mod tests {
                         .map(|j| f64::from(shape.scale) * dot(&row(q, head, t), &row(k, kv, *j)))
                         .map(|s| shape.cap.map_or(s, |cap| f64::from(cap) * (s / f64::from(cap)).tanh()).exp())
                         .collect();
-                    let sum: f64 = e.iter().sum();
+                    let sum = e.iter().sum::<f64>() + shape.sink(head).map_or(0.0, |sink| f64::from(sink).exp());
                     for (e, j) in e.iter().zip(&keys) {
                         for i in 0..w {
                             out[(head * n + t) * w + i] += e / sum * v[(kv * n + j) * w + i];
@@ -416,9 +460,11 @@ mod tests {
             agrees(AttentionShape { window: Some(window), ..full });
         }
         agrees(AttentionShape { scale: 0.7, cap: Some(1.5), window: Some(20), ..full });
+        agrees(AttentionShape { sinks: Some(&[0.3, -1.0, 2.0, 9.0]), ..full });
+        agrees(AttentionShape { sinks: Some(&[0.3, -1.0, 2.0, 4.0]), window: Some(20), ..full });
     }
 
-    fn agrees(shape: AttentionShape) {
+    fn agrees(shape: AttentionShape<'_>) {
         // A prefix with two branches, the longer of more than one block, and a document of its own.
         let segments = [
             AttentionSegment { prefix: 0..0, own: 0..9 },
@@ -445,6 +491,23 @@ mod tests {
         let loss = |q: &[f64], k: &[f64], v: &[f64]| -> f64 {
             plain(&segments, shape, q, k, v).iter().zip(&dout).map(|(o, d)| o * f64::from(*d)).sum()
         };
+        if let Some(sinks) = shape.sinks {
+            let mut dsinks = vec![0.0; sinks.len()];
+            sinks_backward(&segments, shape, inputs, &mut dsinks);
+            for (head, got) in dsinks.into_iter().enumerate() {
+                let at = |by: f32| {
+                    let mut sinks = sinks.to_vec();
+                    sinks[head] += by;
+                    let by = f64::from(sinks[head]) - f64::from(shape.sinks.unwrap()[head]);
+                    let moved = AttentionShape { sinks: Some(&sinks), ..shape };
+                    let out = plain(&segments, moved, &wide(&q), &wide(&k), &wide(&v));
+                    (by, out.iter().zip(&dout).map(|(o, d)| o * f64::from(*d)).sum::<f64>())
+                };
+                let ((up, more), (down, less)) = (at(1e-3), at(-1e-3));
+                let slope = (more - less) / (up - down);
+                assert!((f64::from(got) - slope).abs() < 1e-4 * (1.0 + slope.abs()), "sink {head}: {got} {slope}");
+            }
+        }
         for i in (0..2 * size).step_by(97) {
             for (which, got) in [(0, dq[i * 2]), (1, dk2[i]), (2, dv2[i])] {
                 let at = |by: f64| {

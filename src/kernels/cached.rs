@@ -89,7 +89,7 @@ impl SeenPositions<'_> {
 
 /// The shape of cached attention, and how scores become weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CachedShape {
+pub struct CachedShape<'a> {
     /// Query heads.
     pub heads: usize,
     /// Key and value heads.
@@ -100,13 +100,15 @@ pub struct CachedShape {
     pub scale: f32,
     /// Soft cap on the scores.
     pub cap: Option<f32>,
+    /// The sink of each query head, (heads): a logit more in the softmax, whose weight meets no value.
+    pub sinks: Option<&'a [f32]>,
 }
 
-impl CachedShape {
+impl CachedShape<'_> {
     /// Heads of this width, scaled by its root.
     #[must_use]
     pub fn full(heads: usize, kv_heads: usize, width: usize) -> Self {
-        Self { heads, kv_heads, width, scale: 1.0 / (width as f32).sqrt(), cap: None }
+        Self { heads, kv_heads, width, scale: 1.0 / (width as f32).sqrt(), cap: None, sinks: None }
     }
 }
 
@@ -114,9 +116,10 @@ impl CachedShape {
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn attend(seen: &[SeenPositions<'_>], q: &[f32], shape: CachedShape, out: &mut [f32]) {
+pub fn attend(seen: &[SeenPositions<'_>], q: &[f32], shape: CachedShape<'_>, out: &mut [f32]) {
     let CachedShape { heads, kv_heads, width, .. } = shape;
     let group = heads / kv_heads * width;
+    assert!(shape.sinks.is_none_or(|sinks| sinks.len() == heads), "sinks of another size");
     assert!(out.len() == q.len() && q.len() == seen.len() * heads * width, "queries of another size");
     let parts = out.par_chunks_mut(group).zip(q.par_chunks(group)).enumerate();
     parts.with_min_len(kv_heads.div_ceil(2)).for_each_init(Vec::new, |weights, (i, (out, q))| {
@@ -202,10 +205,10 @@ fn put(out: &mut [f32], sums: &[f32; BLOCK], inverse: f32) {
     }
 }
 
-/// e^(x − max) of a row in place; returns the inverse of their sum.
+/// e^(x − max) of a row in place; returns the inverse of their sum with that of the sink.
 #[inline(always)]
-fn softmax(row: &mut [f32]) -> f32 {
-    let top = max(row);
+fn softmax(row: &mut [f32], sink: Option<f32>) -> f32 {
+    let top = sink.map_or(max(row), |sink| max(row).max(sink));
     let mut sums = [0f32; BLOCK];
     let (blocks, rest) = row.as_chunks_mut::<BLOCK>();
     for block in blocks {
@@ -218,7 +221,8 @@ fn softmax(row: &mut [f32]) -> f32 {
         *x = exp(*x - top);
         *sum += *x;
     }
-    1.0 / sums.iter().sum::<f32>()
+    let sum = sums.iter().sum::<f32>();
+    1.0 / sink.map_or(sum, |sink| sum + exp(sink - top))
 }
 
 simd! {
@@ -227,7 +231,7 @@ simd! {
         seen: &SeenPositions<'_>,
         q: &[f32],
         head: usize,
-        shape: CachedShape,
+        shape: CachedShape<'_>,
         weights: &mut Vec<f32>,
         out: &mut [f32],
     ) {
@@ -238,7 +242,8 @@ simd! {
         if weights.len() < total + BLOCK {
             weights.resize(total + BLOCK, 0.0);
         }
-        for (q, out) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        let first = head * (q.len() / width);
+        for (i, (q, out)) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
             let mut start = 0;
             for span in &seen.spans {
                 for (b, keys) in span.keys.chunks_exact(BLOCK * stride).enumerate() {
@@ -255,7 +260,7 @@ simd! {
             if let Some(cap) = cap {
                 soft_cap(window, cap);
             }
-            let inverse = softmax(window);
+            let inverse = softmax(window, shape.sinks.map(|sinks| sinks[first + i]));
             let weights = &weights[..total];
             let mut at = 0;
             while at + 4 * BLOCK <= width {
@@ -330,6 +335,36 @@ mod tests {
                     let want = (0..n).map(|p| w[p] * of(p, &values, i)).sum::<f64>() / w.iter().sum::<f64>();
                     assert!((f64::from(whole[h * width + i]) - want).abs() < 1e-5);
                 }
+            }
+        }
+    }
+
+    /// A sink takes its share of every weight: the outputs are those without it, times Σ e^s / (Σ e^s + e^sink).
+    #[test]
+    fn a_sink_takes_its_share_of_the_weights() {
+        let (heads, kv, width, n) = (4, 2, 5, 37);
+        let stride = kv * width;
+        let keys: Vec<f32> = (0..n * stride).map(|i| (i as f32 * 0.7).sin()).collect();
+        let values: Vec<f32> = (0..n * stride).map(|i| (i as f32 * 0.3).cos()).collect();
+        let q: Vec<f32> = (0..heads * width).map(|i| (i as f32).sin()).collect();
+        let all = cache(&keys, &values, 0, n, stride);
+        let seen = SeenPositions { spans: [KvSpan::NONE, all.first(n, stride)], skipped: 3 };
+        let sinks = [0.5, -2.0, 3.0, 8.0];
+        let [mut plain, mut sunk] = [vec![0.0; q.len()], vec![0.0; q.len()]];
+        let shape = CachedShape::full(heads, kv, width);
+        attend(&[seen], &q, shape, &mut plain);
+        attend(&[seen], &q, CachedShape { sinks: Some(&sinks), ..shape }, &mut sunk);
+        for h in 0..heads {
+            let score = |p: usize| {
+                let key = &keys[p * stride + h / (heads / kv) * width..][..width];
+                let dot: f64 = key.iter().zip(&q[h * width..]).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum();
+                (dot / (width as f64).sqrt()).exp()
+            };
+            let sum: f64 = (3..n).map(score).sum();
+            let share = sum / (sum + f64::from(sinks[h]).exp());
+            for i in h * width..(h + 1) * width {
+                let want = f64::from(plain[i]) * share;
+                assert!((f64::from(sunk[i]) - want).abs() < 1e-6, "{h} {i}: {} and not {want}", sunk[i]);
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::leaf;
 use rayon::prelude::*;
 
 /// The function on the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// x·σ(x).
     Silu,
@@ -20,6 +20,17 @@ pub enum Activation {
     Relu,
     /// max(x, 0)² (So et al. 2021).
     ReluSquared,
+    /// g·σ(alpha·g) with a clamped gate g, on a clamped up plus 1, as in GPT-OSS.
+    Clamped(ClampedSwiglu),
+}
+
+/// The numbers of `(min(max(up, −limit), limit) + 1) · g·σ(alpha·g)` with `g = min(gate, limit)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClampedSwiglu {
+    /// Factor within the sigmoid.
+    pub alpha: f32,
+    /// What gate and up are clamped to.
+    pub limit: f32,
 }
 
 /// Rows that one task processes.
@@ -133,6 +144,57 @@ fn rows_back<C: Function>(both: &[f32], width: usize, dout: &[f32], back: &mut [
     }
 }
 
+impl ClampedSwiglu {
+    /// The gate's function and its derivative; NaN stays NaN.
+    #[inline(always)]
+    fn gate(self, x: f32) -> (f32, f32) {
+        let g = if x > self.limit { self.limit } else { x };
+        let s = sigmoid(self.alpha * g);
+        let slope = (self.alpha * g * s).mul_add(1.0 - s, s);
+        (g * s, if x > self.limit { 0.0 } else { slope })
+    }
+
+    /// What the gate's function is multiplied by, and its derivative.
+    #[inline(always)]
+    fn up(self, x: f32) -> (f32, f32) {
+        if x > self.limit {
+            (self.limit + 1.0, 0.0)
+        } else if x < -self.limit {
+            (1.0 - self.limit, 0.0)
+        } else {
+            (x + 1.0, 1.0)
+        }
+    }
+}
+
+simd! {
+    fn clamped_split(with: ClampedSwiglu, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
+            *o = with.gate(*g).0 * with.up(*u).0;
+        }
+    }
+
+    fn clamped_back(with: ClampedSwiglu, both: &[f32], width: usize, dout: &[f32], back: &mut [f32]) {
+        let rows = back.chunks_exact_mut(2 * width).zip(both.chunks_exact(2 * width));
+        for ((back, both), dout) in rows.zip(dout.chunks_exact(width)) {
+            let (gate, up) = both.split_at(width);
+            let (dgate, dup) = back.split_at_mut(width);
+            for ((((dg, du), g), u), d) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(dout) {
+                let ((value, slope), (up, through)) = (with.gate(*g), with.up(*u));
+                *du = d * value * through;
+                *dg = d * up * slope;
+            }
+        }
+    }
+}
+
+fn clamped(with: ClampedSwiglu, both: &[f32], width: usize, out: &mut [f32]) {
+    for (out, both) in out.chunks_exact_mut(width).zip(both.chunks_exact(2 * width)) {
+        let (gate, up) = both.split_at(width);
+        clamped_split(with, gate, up, out);
+    }
+}
+
 macro_rules! curves {
     ($($split:ident $forward:ident $backward:ident $curve:ty),*) => {$(
         simd! {
@@ -164,6 +226,11 @@ curves! {
 /// When the lengths do not fit.
 pub fn gated(activation: Activation, both: &[f32], width: usize, out: &mut [f32]) {
     let rows = match activation {
+        Activation::Clamped(with) => {
+            assert_eq!(both.len(), 2 * out.len());
+            let parts = out.par_chunks_mut(width * ROWS).zip(both.par_chunks(2 * width * ROWS));
+            return parts.for_each(|(out, both)| clamped(with, both, width, out));
+        }
         Activation::Silu => return leaf::swiglu(both, width, out),
         Activation::Gelu => gelu,
         Activation::GeluTanh => tanh,
@@ -181,6 +248,12 @@ pub fn gated(activation: Activation, both: &[f32], width: usize, out: &mut [f32]
 /// When the lengths do not fit.
 pub fn gated_back(activation: Activation, both: &[f32], width: usize, dout: &[f32], back: &mut [f32]) {
     let rows = match activation {
+        Activation::Clamped(with) => {
+            assert!(both.len() == back.len() && both.len() == 2 * dout.len());
+            let parts = back.par_chunks_mut(2 * width * ROWS).zip(both.par_chunks(2 * width * ROWS));
+            let parts = parts.zip(dout.par_chunks(width * ROWS));
+            return parts.for_each(|((back, both), dout)| clamped_back(with, both, width, dout, back));
+        }
         Activation::Silu => return leaf::swiglu_back(both, width, dout, back),
         Activation::Gelu => gelu_back,
         Activation::GeluTanh => tanh_back,
@@ -200,6 +273,7 @@ pub fn gated_split(activation: Activation, gate: &[f32], up: &[f32], out: &mut [
         Activation::GeluTanh => tanh_split(gate, up, out),
         Activation::Relu => relu_split(gate, up, out),
         Activation::ReluSquared => square_split(gate, up, out),
+        Activation::Clamped(with) => clamped_split(with, gate, up, out),
     }
 }
 
@@ -228,6 +302,42 @@ mod tests {
             }
             Activation::Relu => x.max(0.0),
             Activation::ReluSquared => x.max(0.0).powi(2),
+            Activation::Clamped(with) => {
+                let g = x.min(with.limit.into());
+                g / (1.0 + (-f64::from(with.alpha) * g).exp())
+            }
+        }
+    }
+
+    /// The clamped SwiGLU has a function on up too; its derivatives end where it is clamped.
+    #[test]
+    fn the_clamped_swiglu_equals_the_textbook_on_both_sides_of_its_limits() {
+        let with = ClampedSwiglu { alpha: 1.702, limit: 0.8 };
+        let of = |gate: f64, up: f64| {
+            (up.clamp(-f64::from(with.limit), with.limit.into()) + 1.0) * textbook(Activation::Clamped(with), gate)
+        };
+        let gates: Vec<f32> = (-30..30).map(|i| i as f32 * 0.1 + 0.013).collect();
+        for up in [-1.7f32, -0.75, 0.3, 0.79, 1.4, 7.0] {
+            let width = gates.len();
+            let (ups, dout) = (vec![up; width], vec![1.3f32; width]);
+            let both = [gates.clone(), ups.clone()].concat();
+            let (mut out, mut apart, mut back) = (vec![9.0; width], vec![9.0; width], vec![9.0; 2 * width]);
+            gated(Activation::Clamped(with), &both, width, &mut out);
+            gated_split(Activation::Clamped(with), &gates, &ups, &mut apart);
+            gated_back(Activation::Clamped(with), &both, width, &dout, &mut back);
+            for (i, g) in gates.iter().map(|g| f64::from(*g)).enumerate() {
+                let (h, u) = (1e-5, f64::from(up));
+                let near = |got: f32, want: f64| (f64::from(got) - want).abs() < 2e-6 * (1.0 + want.abs());
+                assert!(near(out[i], of(g, u)) && near(apart[i], of(g, u)), "{g} {up}: {}", out[i]);
+                let (by_gate, by_up) = (of(g + h, u) - of(g - h, u), of(g, u + h) - of(g, u - h));
+                assert!(near(back[i], 1.3 * by_gate / (2.0 * h)), "{g} {up}: {}", back[i]);
+                assert!(near(back[width + i], 1.3 * by_up / (2.0 * h)), "{g} {up}: {}", back[width + i]);
+            }
+        }
+        let mut out = [0.0];
+        for both in [[f32::NAN, 1.0], [1.0, f32::NAN]] {
+            gated(Activation::Clamped(with), &both, 1, &mut out);
+            assert!(out[0].is_nan());
         }
     }
 

@@ -163,14 +163,16 @@ impl Config {
         all
     }
 
-    /// The router, and the gate of the expert that every token goes through.
+    /// The router, or the gate of the expert that every token goes through.
     fn expert_gate(&self, name: TensorName, out: usize) -> LinearSpec {
-        LinearSpec { adaptable: false, ..linear(name, out, self.hidden, false) }
+        let bias = self.layer.mlp_bias && name == self.family.names.experts.router;
+        LinearSpec { adaptable: false, ..linear(name, out, self.hidden, bias) }
     }
 
     /// Gate, up and down of an expert; without a number of the one that every token goes through.
     fn expert(&self, [gate, up, down]: [TensorName; 3], expert: Option<usize>, width: usize) -> Vec<LinearSpec> {
-        let of = |name, out, width| LinearSpec { expert, adaptable: false, ..linear(name, out, width, false) };
+        let bias = self.layer.mlp_bias;
+        let of = |name, out, width| LinearSpec { expert, adaptable: false, ..linear(name, out, width, bias) };
         vec![of(gate, width, self.hidden), of(up, width, self.hidden), of(down, self.hidden, width)]
     }
 
@@ -284,6 +286,7 @@ impl Config {
             o: reader.linear(&output[0])?,
             q_norm: norm(reader, qk, names.q_norm, q_width)?,
             k_norm: norm(reader, qk, names.k_norm, k_width)?,
+            sinks: norm(reader, spec.sinks, names.sinks, self.heads)?,
             attention_out_norm: norm(reader, after, names.attention_out_norm, self.hidden)?,
             mlp_norm: norm(reader, before && !spec.shared_norm, names.mlp_norm, self.hidden)?,
             mlp: self.read_feed_forward(i, reader)?,
@@ -372,7 +375,7 @@ impl Config {
             let ExpertNames { router, each, shared, shared_gate } = &names.experts;
             let experts = each.contains(&name) || shared.contains(&name) || [*router, *shared_gate].contains(&name);
             let tables = [names.embedding, names.positions, names.head];
-            fused || experts || names.linears.contains(&name) || tables.contains(&name)
+            fused || experts || names.linears.contains(&name) || tables.contains(&name) || name == names.sinks
         };
         self.named(tensor).is_some_and(|(_, name)| !linear(name))
     }
@@ -570,10 +573,10 @@ fn refuse_fields(f: &Fields<'_>, family: &Family, layer: &LayerSpec) -> Result<(
             f.refuse(format!("`layer_types` with `{other}`"), "full_attention and sliding_attention are implemented")
         );
     }
-    for (key, read) in [("quantization_config", false), ("num_experts", true), ("num_local_experts", true)] {
+    refuse_quantisation(f, family)?;
+    for key in ["num_experts", "num_local_experts"] {
         // Null and 0 mean none.
-        let some = f.get(key).is_some_and(|value| value.as_u64() != Some(0));
-        if some && !(read && layer.experts.is_some()) {
+        if f.get(key).is_some_and(|value| value.as_u64() != Some(0)) && layer.experts.is_none() {
             return Err(f.refuse(format!("the field `{key}`"), "use an unquantised, dense model"));
         }
     }
@@ -599,6 +602,20 @@ fn refuse_fields(f: &Fields<'_>, family: &Family, layer: &LayerSpec) -> Result<(
         return Err(f.refuse(format!("`pretraining_tp={p}`"), "only 1 is implemented"));
     }
     Ok(())
+}
+
+/// Refuses quantised weights that are not read.
+fn refuse_quantisation(f: &Fields<'_>, family: &Family) -> Result<(), Error> {
+    let Some(asked) = f.get("quantization_config").filter(|value| value.as_u64() != Some(0)) else { return Ok(()) };
+    let Some(method) = family.defaults.quantisation else {
+        return Err(f.refuse("the field `quantization_config`", "use an unquantised, dense model"));
+    };
+    if asked.get("quant_method").and_then(Value::as_str) == Some(method) {
+        return Ok(());
+    }
+    let other = asked.get("quant_method").and_then(Value::as_str).unwrap_or("none");
+    let known = format!("{} is read with `quant_method={method}` or unquantised", family.name());
+    Err(f.refuse(format!("`quantization_config` with `quant_method={other}`"), &known))
 }
 
 #[cfg(test)]

@@ -77,6 +77,10 @@ pub struct Defaults {
     pub activation_key: &'static str,
     /// Base of the RoPE frequencies of sliding layers (`rope_local_base_freq`) where they have their own.
     pub local_theta: Option<f64>,
+    /// `rope_parameters` where the file has none, a JSON object; none: an unscaled RoPE.
+    pub rope_parameters: Option<&'static str>,
+    /// The `quant_method` of quantised weights that are read.
+    pub quantisation: Option<&'static str>,
     /// The context before RoPE was scaled (`original_max_position_embeddings`) where the class has the field.
     pub original_context: Option<usize>,
     /// Fields that the class names otherwise than most do: the usual name, and its own.
@@ -98,6 +102,8 @@ impl Defaults {
         tied: false,
         activation_key: "hidden_act",
         local_theta: None,
+        rope_parameters: None,
+        quantisation: None,
         original_context: None,
         aliases: &[],
     };
@@ -164,6 +170,8 @@ pub struct TensorNames {
     pub q_norm: TensorName,
     /// On keys.
     pub k_norm: TensorName,
+    /// The sinks of the query heads.
+    pub sinks: TensorName,
     /// The linear modules, in the order of [`LINEARS`](crate::model::tune::LINEARS).
     pub linears: [TensorName; 7],
     /// Queries, keys and values as one module, and gate and up as one (or the only inner one), where the family fuses them.
@@ -206,6 +214,7 @@ impl TensorNames {
         mlp_out_norm: name("post_feedforward_layernorm", "post_ffw_norm"),
         q_norm: name("self_attn.q_norm", "attn_q_norm"),
         k_norm: name("self_attn.k_norm", "attn_k_norm"),
+        sinks: name("self_attn.sinks", "attn_sinks"),
         linears: [
             name("self_attn.q_proj", "attn_q"),
             name("self_attn.k_proj", "attn_k"),
@@ -245,6 +254,12 @@ impl TensorNames {
             ],
             ..Self::COMMON.experts
         },
+        ..Self::COMMON
+    };
+
+    /// GPT-OSS's. Its files hold the experts of a layer in one tensor.
+    pub const OSS: Self = Self {
+        experts: ExpertNames { router: name("mlp.router", "ffn_gate_inp"), ..Self::COMMON.experts },
         ..Self::COMMON
     };
 

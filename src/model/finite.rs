@@ -26,9 +26,9 @@ const PIECE: usize = 1 << 20;
 pub fn not_finite(model: &LanguageModel) -> Result<Option<String>, Error> {
     let weights = model.weights(&Device::Cpu, DType::F32)?;
     let mut found = Found::default();
-    for (name, _) in model.config.tensors() {
-        if let Some((name, form, bytes)) = weights.stored(&name) {
-            found.look(&name, form, bytes);
+    for (name, shape) in model.config.tensors() {
+        if let Some((name, form, bytes)) = weights.stored(&name, &shape) {
+            found.look(&name, form, &bytes);
         }
     }
     let remedy = "download or copy the file again, or export it from an earlier checkpoint";

@@ -53,6 +53,7 @@ impl LanguageModel {
             notes.extend(unused_parts(path, &config));
             notes.extend(without_dropout(path));
             notes.extend(experts(&config));
+            notes.extend(quantised(path));
             let tokenizer = Tokenizer::read(path, &config)?;
             let template = Template::read(path, &tokenizer.special)?;
             return Self { path: path.into(), config, tokenizer, template, notes }.completed();
@@ -264,6 +265,21 @@ fn experts(config: &Config) -> Option<String> {
          with router_aux_loss_coef=0), and a GPU trains and scores it on the reference path, which is slow."
             .to_owned(),
     )
+}
+
+/// Says how quantised weights are read.
+fn quantised(path: &Path) -> Option<String> {
+    let weights = Weights::open(path, &Device::Cpu, DType::F32).ok()?;
+    let count = weights.quantised();
+    if count > 0 {
+        return Some(format!(
+            "{count} tensors of experts are stored in MXFP4 (4 bits) and dequantised on load, as `transformers` does: in memory the \
+             model is as large as an unquantised one, and a merged folder is unquantised."
+        ));
+    }
+    let config = super::fields::json(&path.join("config.json")).ok()??;
+    let unmet = "config.json names a quantisation, but no tensor is quantised: all are read as they are.";
+    config.get("quantization_config").filter(|value| value.is_object()).map(|_| unmet.to_owned())
 }
 
 /// Says which dropout the configuration asks for.

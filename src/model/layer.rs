@@ -4,7 +4,7 @@
 //! [`LayerParts`], a layer's parameters in any representation. Refuses to know families and files.
 
 use super::feed_forward::FeedForward;
-pub use tiebreak_kernels::gate::Activation;
+pub use tiebreak_kernels::gate::{Activation, ClampedSwiglu};
 
 /// Norm placement around attention and the feed-forward: x is the residual stream and f the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,7 @@ pub struct LayerSpec {
     pub qkv_bias: bool,
     /// Bias on the attention's output.
     pub o_bias: bool,
-    /// Bias in the feed-forward layer.
+    /// Bias in the feed-forward layer; where it has experts in theirs and in the router.
     pub mlp_bias: bool,
     /// Which layers have RoPE.
     pub rope: LayerPattern,
@@ -169,6 +169,9 @@ pub struct LayerSpec {
     pub attention_scale: Option<f64>,
     /// Soft cap on the attention's scores, `cap·tanh(s/cap)`.
     pub attention_cap: Option<f64>,
+    /// Whether each query head has a sink: a learned logit more in the softmax of its scores, whose weight meets no value (Xiao et
+    /// al. 2023). It is stored like a norm's weight.
+    pub sinks: bool,
     /// Factor on what a block adds to the residual stream.
     pub residual_scale: f64,
     /// Factor on the embeddings, beside the family's.
@@ -201,6 +204,7 @@ impl Default for LayerSpec {
             windows: LayerPattern::None,
             attention_scale: None,
             attention_cap: None,
+            sinks: false,
             residual_scale: 1.0,
             embedding_multiplier: 1.0,
             logits: LogitCurve::NONE,
@@ -226,7 +230,7 @@ pub fn activation(name: &str) -> Option<Activation> {
     ACTIVATIONS.iter().find(|(n, _)| *n == name).map(|(_, a)| *a)
 }
 
-/// An activation's name in config.json.
+/// An activation's name in config.json; empty for one that is no function of the gate alone.
 #[must_use]
 pub fn activation_name(activation: Activation) -> &'static str {
     ACTIVATIONS.iter().find(|(_, a)| *a == activation).map_or("", |(name, _)| *name)
@@ -318,6 +322,8 @@ pub struct LayerParts<L, N> {
     pub q_norm: Option<N>,
     /// On keys.
     pub k_norm: Option<N>,
+    /// The sinks of the query heads.
+    pub sinks: Option<N>,
     /// After attention.
     pub attention_out_norm: Option<N>,
     /// Before the feed-forward.
@@ -350,6 +356,7 @@ impl<L, N> LayerParts<L, N> {
             o: linear(&self.o)?,
             q_norm: some(&self.q_norm)?,
             k_norm: some(&self.k_norm)?,
+            sinks: some(&self.sinks)?,
             attention_out_norm: some(&self.attention_out_norm)?,
             mlp_norm: some(&self.mlp_norm)?,
             mlp: self.mlp.map(&linear)?,

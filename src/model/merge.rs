@@ -21,6 +21,7 @@ use super::sink::Sink;
 use super::staged_folder::StagedFolder;
 use super::trained::{LORA_A, LORA_B, MAGNITUDE, SCORE, Trained, write_tensors};
 use super::tune::{LoraSpec, Tune};
+use crate::domain::{Finding, Severity};
 use crate::foreign;
 use crate::protocol::{ModelRef, RunEvent};
 use candle_core::{D, DType, Device, Tensor};
@@ -78,6 +79,7 @@ pub fn to_hf(
         tensors.insert(name, tensor);
     }
     weights.finish()?;
+    let quantised = weights.quantised();
     sink.emit(RunEvent::Progressed { stage: "merging".into(), done: 1, total })?;
     merge(&trained, &mut tensors)?;
     if let Some(head) = head {
@@ -101,6 +103,8 @@ pub fn to_hf(
         "float32"
     };
     if let Some(map) = config.as_object_mut() {
+        // The weights are written unquantised.
+        map.remove("quantization_config");
         let key = if map.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
         map.insert(key.into(), name.into());
         map.insert("tie_word_embeddings".into(), model.config.tied.into());
@@ -110,8 +114,7 @@ pub fn to_hf(
         head::classify(map, class, padding.as_ref());
     }
     sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
-    let tensors: BTreeMap<String, Tensor> =
-        tensors.iter().map(|(name, tensor)| weights.written(name, tensor)).collect::<Result<_, Error>>()?;
+    let tensors = weights.written(tensors)?;
     write_tensors(
         &folder.file("model.safetensors"),
         &tensors,
@@ -125,6 +128,12 @@ pub fn to_hf(
     folder.finish()?;
     if class.is_some() {
         head::note_padding(padding.as_ref(), false, sink)?;
+    }
+    if quantised > 0 {
+        let text =
+            format!("The base model's experts are in MXFP4; those of the merged folder are unquantised, in {name}.");
+        let (rule, severity) = ("merge".to_owned(), Severity::Note);
+        sink.emit(RunEvent::Found(Finding { rule, step: 0, severity, text, remedy: String::new(), pair: None }))?;
     }
     sink.emit(RunEvent::Progressed { stage: "written".into(), done: total, total })
 }
@@ -254,6 +263,8 @@ fn base_type(config: &Value) -> DType {
     match config.get("dtype").or(config.get("torch_dtype")).and_then(Value::as_str) {
         Some("bfloat16") => DType::BF16,
         Some("float16") => DType::F16,
+        // As `transformers` dequantises.
+        None if config.get("quantization_config").is_some() => DType::BF16,
         _ => DType::F32,
     }
 }

@@ -97,7 +97,8 @@ pub(crate) fn read(f: &Fields<'_>, d: &Defaults, bounds: RopeBounds) -> Result<(
         return Ok((global, Some(one(f, Some(&own), ("rope_local_base_freq", local), d, bounds)?)));
     }
     // The older key wins, as in `transformers`: model cards tell people to add it.
-    let rope = older.or(newer);
+    let class: Option<Map<String, Value>> = d.rope_parameters.and_then(|text| serde_json::from_str(text).ok());
+    let rope = older.or(newer).or(class.as_ref());
     if rope.is_some_and(|map| KINDS.iter().any(|kind| map.contains_key(*kind))) {
         return Err(f.refuse("`rope_parameters` for each kind of layer", "this family has one rope for all layers"));
     }

@@ -2,8 +2,8 @@
 //!
 //! Owns the forms in which the versions of `transformers` write one model. Refuses to read tensors.
 
+use super::stacked_experts::{StackedExpert, StackedForm};
 use std::borrow::Cow;
-use std::ops::Range;
 
 /// The form of a folder's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,27 +20,8 @@ pub(super) enum StoredNames {
     Gpt2,
     /// GPT-2 without its head's class: `h.N` instead of `transformer.h.N`.
     Gpt2Bare,
-}
-
-/// Where the tensor of an expert is in a file that holds all experts of a layer in one, (experts, out, in).
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct StackedExpert {
-    /// The tensor of all experts.
-    pub(super) name: String,
-    /// The expert's number.
-    pub(super) expert: usize,
-    /// Which half of its rows: the gate's, then those of up. None: all.
-    pub(super) half: Option<usize>,
-}
-
-impl StackedExpert {
-    /// Its range within a tensor of shape `all`, in units of `size` for each number; `shape` is its own.
-    pub(super) fn elements(&self, all: &[usize], shape: &[usize], size: usize) -> Range<usize> {
-        let one: usize = shape.iter().product();
-        let expert: usize = all.iter().skip(1).product();
-        let first = self.expert * expert + self.half.unwrap_or(0) * one;
-        first * size..(first + one) * size
-    }
+    /// GPT-OSS, whose sinks have no `.weight`, and whose experts are columns of one tensor.
+    GptOss,
 }
 
 impl StoredNames {
@@ -48,6 +29,7 @@ impl StoredNames {
     pub(super) fn of(has: impl Fn(&str) -> bool) -> Self {
         let embedding = |prefix: &str| has(&format!("{prefix}.embed_tokens.weight"));
         match () {
+            () if has("model.layers.0.self_attn.sinks") => Self::GptOss,
             () if embedding("model") => Self::Plain,
             () if embedding("model.language_model") => Self::Part,
             () if embedding("language_model.model") => Self::Inside,
@@ -68,6 +50,8 @@ impl StoredNames {
                 None => name.into(),
             },
             (Self::Inside, _) => format!("language_model.{name}").into(),
+            (Self::GptOss, _) if name.ends_with(".sinks.weight") => name.trim_end_matches(".weight").into(),
+            (Self::GptOss, _) => name.into(),
             (Self::Gpt2Bare, _) => name.strip_prefix("transformer.").unwrap_or(name).into(),
         }
     }
@@ -77,20 +61,49 @@ impl StoredNames {
         let linear = [".c_attn.weight", ".c_proj.weight", ".c_fc.weight"];
         matches!(self, Self::Gpt2 | Self::Gpt2Bare) && linear.iter().any(|end| name.ends_with(end))
     }
+
+    /// Where an expert's tensor is in a file that `has` those of all experts of a layer in one.
+    pub(super) fn stacked(self, name: &str, has: impl Fn(&str) -> bool) -> Option<StackedExpert> {
+        let part = if self == Self::GptOss { column(name)? } else { stacked_expert(name)? };
+        let blocks = StackedExpert { form: StackedForm::Blocks, ..part.clone() };
+        let is_blocks = self == Self::GptOss && !has(&part.name) && has(&blocks.blocks()) && has(&blocks.scales());
+        let part = if is_blocks { blocks } else { part };
+        has(&part.stored_name()).then_some(part)
+    }
+}
+
+/// The layer, the number and the module of an expert's tensor, with its end.
+fn of_expert(name: &str) -> Option<(&str, usize, &str)> {
+    let (layer, rest) = name.split_once(".experts.")?;
+    let (expert, module) = rest.split_once('.')?;
+    Some((layer, expert.parse().ok()?, module))
+}
+
+/// Where GPT-OSS has a tensor of an expert.
+pub(super) fn column(name: &str) -> Option<StackedExpert> {
+    let (layer, expert, module) = of_expert(name)?;
+    let (module, end) = module.rsplit_once('.')?;
+    let end = if end == "bias" { "_bias" } else { "" };
+    let (all, half) = match module {
+        "gate_proj" => ("gate_up_proj", Some(0)),
+        "up_proj" => ("gate_up_proj", Some(1)),
+        "down_proj" => ("down_proj", None),
+        _ => return None,
+    };
+    Some(StackedExpert { name: format!("{layer}.experts.{all}{end}"), expert, half, form: StackedForm::Columns })
 }
 
 /// Where transformers 5 puts a tensor in its own form, with the experts of a layer in one tensor each.
-pub(super) fn stacked_expert(name: &str) -> Option<StackedExpert> {
-    let (layer, rest) = name.split_once(".experts.")?;
+fn stacked_expert(name: &str) -> Option<StackedExpert> {
+    let (layer, expert, module) = of_expert(name)?;
     let layer = layer.strip_suffix("block_sparse_moe").map_or_else(|| layer.to_owned(), |layer| format!("{layer}mlp"));
-    let (expert, module) = rest.split_once('.')?;
     let (all, half) = match module.strip_suffix(".weight")? {
         "gate_proj" | "w1" => ("gate_up_proj", Some(0)),
         "up_proj" | "w3" => ("gate_up_proj", Some(1)),
         "down_proj" | "w2" => ("down_proj", None),
         _ => return None,
     };
-    Some(StackedExpert { name: format!("{layer}.experts.{all}"), expert: expert.parse().ok()?, half })
+    Some(StackedExpert { name: format!("{layer}.experts.{all}"), expert, half, form: StackedForm::Rows })
 }
 
 /// The name of a router in that form.
@@ -114,6 +127,28 @@ mod tests {
         assert_eq!(of("model.layers.3.mlp.shared_expert.up_proj.weight"), None);
         let router = router_beside_stacked("model.layers.3.block_sparse_moe.gate.weight");
         assert_eq!(router.as_deref(), Some("model.layers.3.mlp.gate.weight"));
+    }
+
+    #[test]
+    fn gpt_oss_has_experts_in_columns_or_blocks() {
+        let form =
+            StoredNames::of(|name| ["model.layers.0.self_attn.sinks", "model.embed_tokens.weight"].contains(&name));
+        assert_eq!(form, StoredNames::GptOss);
+        assert_eq!(form.name("model.layers.1.self_attn.sinks.weight"), "model.layers.1.self_attn.sinks");
+        let all = "model.layers.1.mlp.experts.gate_up_proj";
+        let at = |name: &str, has: &[&str]| {
+            let part = form.stacked(name, |name| has.contains(&name))?;
+            Some((part.stored_name(), part.expert, part.half, part.form))
+        };
+        let up = "model.layers.1.mlp.experts.7.up_proj.weight";
+        let [blocks, scales] = ["_blocks", "_scales"].map(|end| format!("{all}{end}"));
+        assert_eq!(at(up, &[all]), Some((all.to_owned(), 7, Some(1), StackedForm::Columns)));
+        assert_eq!(at(up, &[&blocks, &scales]), Some((blocks.clone(), 7, Some(1), StackedForm::Blocks)));
+        assert_eq!(at(up, &[&blocks]), None, "blocks without scales are not read");
+        let bias = format!("{all}_bias");
+        let name = "model.layers.1.mlp.experts.0.gate_proj.bias";
+        assert_eq!(at(name, &[&bias]), Some((bias.clone(), 0, Some(0), StackedForm::Columns)));
+        assert_eq!(StoredNames::Plain.stacked(name, |_| true), None);
     }
 
     #[test]

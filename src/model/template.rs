@@ -4,6 +4,7 @@
 //! `strftime_now`, `tojson`, and `{% generation %}` (which only marks text and is ignored). Templates are untrusted: a
 //! rendering has limited fuel, text, time and memory, and nothing outside its arguments can be reached.
 
+use super::channels;
 use super::error::Error;
 use super::fields::{json, text_if_there};
 use super::python;
@@ -243,6 +244,12 @@ impl Template {
             Some(why) => Err(Error::Template { model: self.model.clone(), why: why.to_owned() }),
             None => Ok(()),
         }
+    }
+
+    /// Whether it writes an answer's thought in a channel of its own.
+    #[must_use]
+    pub fn has_channels(&self) -> bool {
+        channels::has_channels(&self.source)
     }
 
     /// The template's source.

@@ -4,6 +4,7 @@
 //! tokenizer_config.json, generation_config.json and config.json. Refuses a model without a tokenizer: guessing one gives wrong ids
 //! without an error.
 
+use super::channels::ChannelTokens;
 use super::config::Config;
 use super::error::Error;
 use super::fields::{ids, json};
@@ -94,6 +95,8 @@ pub struct Tokenizer {
     shared: Option<Value>,
     /// How much longer its steps may make a text.
     growth: Growth,
+    /// The control tokens of channels, where answers have some.
+    channels: Option<ChannelTokens>,
 }
 
 impl Tokenizer {
@@ -172,7 +175,8 @@ impl Tokenizer {
         let following = FollowingDecoder::of(&inner);
         let shared = shared_numbers(bytes);
         let growth = Growth::of(bytes);
-        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad, following, shared, growth })
+        let channels = ChannelTokens::of(|text| inner.token_to_id(text));
+        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad, following, shared, growth, channels })
     }
 
     /// The tokens of `text`. `add_special` adds the tokenizer's own special tokens (mostly a BOS);
@@ -186,11 +190,18 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of tokens without special ones. Invalid UTF-8 becomes U+FFFD.
+    /// The text of tokens without special ones, of answers in channels with their thoughts. Invalid UTF-8 becomes U+FFFD.
     ///
     /// # Errors
     /// When the tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+        match self.channels.filter(|channels| channels.begin_in(ids)) {
+            Some(channels) => channels.text(ids, |part| self.plain(part)),
+            None => self.plain(ids),
+        }
+    }
+
+    fn plain(&self, ids: &[u32]) -> Result<String, Error> {
         self.check_writing(ids)?;
         self.library(|inner| inner.decode(ids, true))
     }

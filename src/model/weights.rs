@@ -6,11 +6,13 @@
 use super::config::Config;
 use super::error::Error;
 use super::gguf::Gguf;
-use super::stored_names::{StackedExpert, StoredNames, router_beside_stacked, stacked_expert};
+use super::stacked_experts::{self, StackedExpert, StackedForm};
+use super::stored_names::{StoredNames, column, router_beside_stacked};
 use crate::foreign;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use tiebreak_kernels::finite::Stored;
@@ -45,16 +47,16 @@ struct TensorPlace {
 }
 
 impl TensorPlace {
+    fn is_quantised(&self) -> bool {
+        self.part.as_ref().is_some_and(|part| part.form == StackedForm::Blocks)
+    }
+
     /// Compares the shape of a stored tensor with the one that a tensor of `shape` needs, which is the error.
     fn check(&self, shape: &[usize], found: &[usize]) -> Result<(), Vec<usize>> {
         let asked: Vec<usize> = match &self.part {
             None if self.transposed => shape.iter().rev().copied().collect(),
             None => shape.to_vec(),
-            Some(part) => {
-                let experts = found.first().copied().unwrap_or(0).max(part.expert + 1);
-                let rows = if part.half.is_some() { 2 } else { 1 };
-                [experts, rows * shape.first().copied().unwrap_or(0)].into_iter().chain(shape.get(1).copied()).collect()
-            }
+            Some(part) => part.asked(shape, found),
         };
         if asked == found { Ok(()) } else { Err(asked) }
     }
@@ -84,7 +86,7 @@ impl Weights {
     #[must_use]
     pub fn memory(tensors: HashMap<String, Tensor>, path: &Path, device: &Device, dtype: DType) -> Self {
         let stored = match StoredNames::of(|name| tensors.contains_key(name)) {
-            form @ (StoredNames::Gpt2 | StoredNames::Gpt2Bare) => form,
+            form @ (StoredNames::Gpt2 | StoredNames::Gpt2Bare | StoredNames::GptOss) => form,
             _ => StoredNames::Plain,
         };
         Self { stored, ..Self::new(path, Source::Memory(tensors), device, dtype) }
@@ -124,7 +126,11 @@ impl Weights {
     /// The type in which a tensor is stored, as its file names it.
     #[must_use]
     pub fn stored_type(&self, name: &str) -> Option<String> {
-        let place = self.place(name).map(|place| place.name);
+        let place = self.place(name);
+        if place.as_ref().is_some_and(TensorPlace::is_quantised) {
+            return Some("MXFP4".into());
+        }
+        let place = place.map(|place| place.name);
         match &self.source {
             Source::Files(files) => files.get(&place?).ok().map(|view| format!("{:?}", view.dtype())),
             Source::Memory(tensors) => tensors.get(&place?).map(|tensor| tensor.dtype().as_str().to_uppercase()),
@@ -132,18 +138,81 @@ impl Weights {
         }
     }
 
-    /// How a tensor lies in its file: its name there, the form of its values, and their bytes. None where it is missing, not of
-    /// floats, or in memory.
-    pub(super) fn stored(&self, name: &str) -> Option<(String, Stored, &[u8])> {
+    /// How a tensor of this shape lies in its file: its name there, the form of its values, and their bytes, of MXFP4 dequantised.
+    /// None where it is missing, not of floats, or in memory.
+    pub(super) fn stored(&self, name: &str, shape: &[usize]) -> Option<(String, Stored, Cow<'_, [u8]>)> {
         match &self.source {
             Source::Files(files) => {
-                let name = self.stored.name(name);
-                let view = files.get(&name).ok()?;
-                Some((name.into_owned(), form(view.dtype())?, view.data()))
+                let place = self.place(name)?;
+                let view = files.get(&place.name).ok()?;
+                let Some(part) = &place.part else {
+                    return Some((place.name, form(view.dtype())?, view.data().into()));
+                };
+                if place.check(shape, view.shape()).is_err() {
+                    return None;
+                }
+                let bytes: Cow<'_, [u8]> = match part.form {
+                    StackedForm::Rows => {
+                        let size = form(view.dtype())?.size();
+                        view.data().get(part.rows(view.shape(), shape, size))?.into()
+                    }
+                    // Gate and up lie in turn: those of up are looked at with the gate's.
+                    StackedForm::Columns if part.half == Some(1) => return None,
+                    StackedForm::Columns => {
+                        view.data().get(part.whole(view.shape(), form(view.dtype())?.size()))?.into()
+                    }
+                    StackedForm::Blocks => {
+                        let values: Vec<f32> = self.blocks(part, shape).ok()?.flatten_all().ok()?.to_vec1().ok()?;
+                        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                        return Some((place.name, Stored::F32, bytes.into()));
+                    }
+                };
+                Some((place.name, form(view.dtype())?, bytes))
             }
             Source::Memory(_) => None,
-            Source::Gguf(file, config) => file.stored(name, config),
+            Source::Gguf(file, config) => {
+                file.stored(name, config).map(|(name, form, bytes)| (name, form, bytes.into()))
+            }
         }
+    }
+
+    /// Checks that blocks and scales of an expert's tensor of `shape` fit each other.
+    fn check_blocks(&self, part: &StackedExpert, shape: &[usize]) -> Result<(), Error> {
+        let facts = |name: &str| match &self.source {
+            Source::Files(files) => files.get(name).map(|v| (v.shape().to_vec(), format!("{:?}", v.dtype()))).ok(),
+            Source::Memory(tensors) => tensors.get(name).map(|t| (t.dims().to_vec(), format!("{:?}", t.dtype()))),
+            Source::Gguf(..) => None,
+        };
+        let mut asked = part.asked(shape, &facts(&part.blocks()).map(|(shape, _)| shape).unwrap_or_default());
+        for name in [part.blocks(), part.scales()] {
+            let (found, kind) = facts(&name).unwrap_or_default();
+            if found != asked {
+                return Err(self.wrong(&name, &asked, &found));
+            }
+            if kind != "U8" {
+                let what = format!("the tensor {name} of type {kind}");
+                return Err(Error::unsupported(&self.path, what, "blocks of MXFP4 and their scales are U8"));
+            }
+            // A scale for each block.
+            asked.pop();
+        }
+        Ok(())
+    }
+
+    /// The tensor of `shape` of an expert in MXFP4, in f32.
+    fn blocks(&self, part: &StackedExpert, shape: &[usize]) -> Result<Tensor, Error> {
+        self.check_blocks(part, shape)?;
+        let one = |name: &str| -> Result<Cow<'_, [u8]>, Error> {
+            Ok(match &self.source {
+                Source::Files(files) => {
+                    let view = files.get(name)?;
+                    view.data()[part.whole(view.shape(), 1)].into()
+                }
+                Source::Memory(tensors) => tensors[name].get(part.expert)?.flatten_all()?.to_vec1::<u8>()?.into(),
+                Source::Gguf(..) => return Err(Error::Invalid(format!("{name} is in no GGUF file; this is a bug"))),
+            })
+        };
+        part.dequantised(&one(&part.blocks())?, &one(&part.scales())?, shape)
     }
 
     /// Whether both tensors are there with the same bytes; none where one is missing.
@@ -154,15 +223,30 @@ impl Weights {
         Some(one.dtype() == other.dtype() && one.shape() == other.shape() && one.data() == other.data())
     }
 
-    /// The name and the form in which a folder of the text model alone stores a tensor.
+    /// Tensors under the names and in the forms in which a folder of the text model alone stores them.
     ///
     /// # Errors
     /// When a tensor operation fails.
-    pub(super) fn written(&self, name: &str, tensor: &Tensor) -> Result<(String, Tensor), Error> {
-        let tensor = if self.stored.transposed(name) { tensor.t()?.contiguous()? } else { tensor.clone() };
-        let name =
-            if self.stored == StoredNames::EmbedOut { self.stored.name(name).into_owned() } else { name.to_owned() };
-        Ok((name, tensor))
+    pub(super) fn written(&self, tensors: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, Error> {
+        let one = |(name, tensor): (String, Tensor)| {
+            let tensor = if self.stored.transposed(&name) { tensor.t()?.contiguous()? } else { tensor };
+            let own = matches!(self.stored, StoredNames::EmbedOut | StoredNames::GptOss);
+            Ok((if own { self.stored.name(&name).into_owned() } else { name }, tensor))
+        };
+        if self.stored == StoredNames::GptOss {
+            return stacked_experts::joined(tensors.into_iter().map(one).collect::<Result<_, Error>>()?, column);
+        }
+        tensors.into_iter().map(one).collect()
+    }
+
+    /// How many of a folder's tensors are in MXFP4.
+    pub(super) fn quantised(&self) -> usize {
+        let Source::Files(files) = &self.source else { return 0 };
+        let is_blocks = |name: &str| {
+            let all = name.strip_suffix("_blocks").filter(|_| self.stored == StoredNames::GptOss);
+            all.is_some_and(|all| files.get(all).is_err() && files.get(&format!("{all}_scales")).is_ok())
+        };
+        files.tensors().iter().filter(|(name, _)| is_blocks(name)).count()
     }
 
     /// Where a tensor is in the files or in memory; none if it is missing, or the source is GGUF.
@@ -181,14 +265,18 @@ impl Weights {
         if let Some(router) = router_beside_stacked(name).filter(|router| has(router)) {
             return Some(plain(router));
         }
-        let part = stacked_expert(name).filter(|part| has(&part.name))?;
-        Some(TensorPlace { name: part.name.clone(), transposed: false, part: Some(part) })
+        let part = self.stored.stacked(name, has)?;
+        Some(TensorPlace { name: part.stored_name(), transposed: false, part: Some(part) })
     }
 
     /// How many tensors a folder holds that are none of `names`; none for other sources.
     pub(super) fn others(&self, names: impl Iterator<Item = String>) -> Option<usize> {
         let Source::Files(files) = &self.source else { return None };
-        let known: HashSet<String> = names.filter_map(|name| Some(self.place(&name)?.name)).collect();
+        let mut known: HashSet<String> = HashSet::new();
+        for place in names.filter_map(|name| self.place(&name)) {
+            known.extend(place.part.filter(|part| part.form == StackedForm::Blocks).map(|part| part.scales()));
+            known.insert(place.name);
+        }
         Some(files.tensors().iter().filter(|(name, _)| !known.contains(name)).count())
     }
 
@@ -222,14 +310,24 @@ impl Weights {
                 let view = files.get(&place.name)?;
                 place.check(shape, view.shape()).map_err(|asked| self.wrong(name, &asked, view.shape()))?;
                 if self.shapes_only {
+                    if let Some(part) = place.part.as_ref().filter(|_| place.is_quantised()) {
+                        self.check_blocks(part, shape)?;
+                    }
                     return self.zero(shape, dtype);
                 }
                 Some(match &place.part {
                     None => files.load(&place.name, &self.device)?,
+                    Some(part) if part.form == StackedForm::Blocks => self.blocks(part, shape)?,
                     Some(part) => {
                         let kind = DType::try_from(view.dtype())?;
-                        let bytes = &view.data()[part.elements(view.shape(), shape, kind.size_in_bytes())];
-                        Tensor::from_raw_buffer(bytes, kind, shape, &self.device)?
+                        let (all, size) = (view.shape(), kind.size_in_bytes());
+                        if part.form == StackedForm::Rows {
+                            let bytes = &view.data()[part.rows(all, shape, size)];
+                            Tensor::from_raw_buffer(bytes, kind, shape, &self.device)?
+                        } else {
+                            let bytes = &view.data()[part.whole(all, size)];
+                            part.column(&Tensor::from_raw_buffer(bytes, kind, &all[1..], &self.device)?, shape)?
+                        }
                     }
                 })
             }
@@ -238,10 +336,14 @@ impl Weights {
                 place.check(shape, found.dims()).map_err(|asked| self.wrong(name, &asked, found.dims()))?;
                 Some(match &place.part {
                     None => found.clone(),
-                    Some(part) => {
-                        let rows = part.elements(found.dims(), shape, 1).start / shape[1];
-                        found.flatten(0, 1)?.narrow(0, rows, shape[0])?
-                    }
+                    Some(part) => match part.form {
+                        StackedForm::Rows => {
+                            let rows = part.rows(found.dims(), shape, 1).start / shape[1];
+                            found.flatten(0, 1)?.narrow(0, rows, shape[0])?
+                        }
+                        StackedForm::Columns => part.column(&found.get(part.expert)?, shape)?,
+                        StackedForm::Blocks => self.blocks(part, shape)?,
+                    },
                 })
             }
             (Source::Gguf(g, config), _) => match g.shape(name, config) {

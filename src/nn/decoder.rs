@@ -302,14 +302,14 @@ impl Decoder {
 }
 
 impl Layer {
-    /// Its feed-forward, where it has no experts.
+    /// Its feed-forward, where it has neither experts nor sinks.
     ///
     /// # Errors
-    /// When it has: the accelerator's backend does not compute them.
+    /// When it has: the accelerator's backend computes neither.
     pub(super) fn dense(&self) -> Result<&Mlp<Linear>, Error> {
         match &self.mlp {
-            FeedForward::Dense(mlp) => Ok(mlp),
-            FeedForward::Experts(_) => Err(Error::Invalid("this backend computes no experts; this is a bug".into())),
+            FeedForward::Dense(mlp) if self.sinks.is_none() => Ok(mlp),
+            _ => Err(Error::Invalid("this backend computes neither experts nor sinks; this is a bug".into())),
         }
     }
 

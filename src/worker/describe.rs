@@ -79,6 +79,12 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
         if c.layer.positions { ("positions", "learned".to_owned()) } else { ("rope", rope) },
     ];
     let mut facts: Vec<(String, String)> = facts.map(|(name, value)| (name.to_owned(), value)).into();
+    // The last module of the first layer with experts.
+    if let Some(i) = (0..c.layers).find(|i| c.experts_of(*i).is_some())
+        && let Some((module, _)) = c.modules_of_token(i).pop()
+    {
+        facts.push(("expert weights".into(), stored(&format!("{}.weight", c.linear_name(i, &module)))));
+    }
     if let Some(local) = &c.local_rope {
         facts.push(("local rope".into(), format!("base {}", local.theta)));
     }

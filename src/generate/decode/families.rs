@@ -18,6 +18,8 @@ use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+mod gpt_oss;
+
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
@@ -421,6 +423,12 @@ fn experts_in_one_tensor_are_read_as_experts_one_by_one() {
                 assert!((got - want).abs() < 1e-4 * (1.0 + want.abs()), "{}: {got} and not {want}", case.name);
             }
         }
+        let name = "model.layers.0.mlp.experts.gate_up_proj";
+        let mut damaged = tensors.clone();
+        damaged.insert(name.to_owned(), gpt_oss::damaged(&tensors[name]));
+        candle_core::safetensors::save(&damaged, &file).unwrap();
+        let found = crate::model::not_finite(&LanguageModel::open(home.path()).unwrap()).unwrap().unwrap();
+        assert!(found.contains(&format!("the tensor {name} is not finite")), "{found}");
         let name = "model.layers.0.mlp.experts.down_proj";
         tensors.insert(name.to_owned(), tensors[name].narrow(0, 0, 1).unwrap());
         let mut short = Weights::memory(tensors, Path::new("toy"), &Device::Cpu, DType::F32);

@@ -10,10 +10,11 @@ fn fixture(path: &str) -> PathBuf {
 /// A model's files with those bytes of a tensor written over, from the start of its value or block number `at`.
 fn damaged(model: &LanguageModel, dir: &Path, tensor: &str, at: usize, bad: &[u8]) -> PathBuf {
     let weights = model.weights(&Device::Cpu, DType::F32).unwrap();
-    let (_, form, bytes) = weights.stored(tensor).unwrap();
+    let (_, shape) = model.config.tensors().find(|(name, _)| name == tensor).unwrap();
+    let (_, form, bytes) = weights.stored(tensor, &shape).unwrap();
     let source = if model.path.is_dir() { model.path.join("model.safetensors") } else { model.path.clone() };
     let mut file = fs::read(&source).unwrap();
-    let places: Vec<usize> = memchr::memmem::find_iter(&file, bytes).collect();
+    let places: Vec<usize> = memchr::memmem::find_iter(&file, &bytes[..]).collect();
     let [start] = places[..] else { panic!("{tensor} lies at {places:?}") };
     let from = start + at * form.size();
     file[from..from + bad.len()].copy_from_slice(bad);
@@ -37,7 +38,8 @@ fn one_value_of_a_folder_names_its_file_and_tensor() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let dir = tempfile::tempdir().unwrap();
         copied(&tiny.path, dir.path());
-        let form = tiny.weights(&Device::Cpu, DType::F32).unwrap().stored(tensor).unwrap().1;
+        let (_, shape) = tiny.config.tensors().find(|(name, _)| name == tensor).unwrap();
+        let form = tiny.weights(&Device::Cpu, DType::F32).unwrap().stored(tensor, &shape).unwrap().1;
         let bytes = match form {
             Stored::F32 => bad.to_le_bytes().to_vec(),
             Stored::Bf16 => half::bf16::from_f32(bad).to_le_bytes().to_vec(),
@@ -56,8 +58,8 @@ fn the_factor_of_a_quantised_block_is_found() {
         let model = LanguageModel::open(&fixture(&format!("families/{name}.gguf"))).unwrap();
         assert_eq!(not_finite(&model).unwrap(), None, "{name}");
         let weights = model.weights(&Device::Cpu, DType::F32).unwrap();
-        for (tensor, _) in model.config.tensors() {
-            let Some((stored, form, bytes)) = weights.stored(&tensor) else { continue };
+        for (tensor, shape) in model.config.tensors() {
+            let Some((stored, form, bytes)) = weights.stored(&tensor, &shape) else { continue };
             // Equal norms lie in a file several times.
             if bytes.len() < 1000 {
                 continue;

@@ -62,7 +62,7 @@ pub(super) fn bytes(decoder: &Decoder, tokens: usize) -> usize {
     kept_on_cpu(decoder.config(), low) * tokens * size_of::<f32>()
 }
 
-fn shape(context: &Context<'_>, layer: &Layer) -> AttentionShape {
+fn shape<'a>(context: &Context<'_>, layer: &Layer, sinks: Option<&'a [f32]>) -> AttentionShape<'a> {
     let c = context.decoder.config();
     AttentionShape {
         tokens: context.layout.tokens(),
@@ -72,7 +72,13 @@ fn shape(context: &Context<'_>, layer: &Layer) -> AttentionShape {
         scale: c.attention_scale() as f32,
         cap: c.layer.attention_cap.map(|cap| cap as f32),
         window: layer.window,
+        sinks,
     }
+}
+
+/// The values of the layer's sinks, (heads).
+fn sinks(layer: &Layer) -> Result<Option<impl Deref<Target = [f32]> + '_>, Error> {
+    layer.sinks.as_ref().map(|sinks| values(sinks.weight.stored())).transpose()
 }
 
 /// Modules that read one input write their outputs side by side: each with its first column.
@@ -278,7 +284,16 @@ pub(super) fn forward(
     }
     drop(qkv);
     let (mut apart, mut lse) = (arena.take(n * q_width), arena.take(c.heads * n));
-    attention::forward(&context.layout.segments, shape(context, layer), &q, &k, &v, &mut apart, &mut lse);
+    let sinks = sinks(layer)?;
+    attention::forward(
+        &context.layout.segments,
+        shape(context, layer, sinks.as_deref()),
+        &q,
+        &k,
+        &v,
+        &mut apart,
+        &mut lse,
+    );
     let mut out = arena.take(n * q_width);
     leaf::merge_heads(&apart, q_width, 0, c.head_dim, None, &mut out);
     drop(apart);
@@ -411,11 +426,17 @@ pub(super) fn backward(
     drop((out, dout));
     let (mut dq, mut dk, mut dv) = (arena.take(n * q_width), arena.take(n * q_width), arena.take(n * q_width));
     let inputs = attention::BackwardInputs { q: &q, k: &k, v: &v, out: &out_heads, lse: &lse, dout: &dout_heads };
-    attention::backward(&context.layout.segments, shape(context, layer), inputs, &mut dq, &mut dk, &mut dv);
+    let sinks = sinks(layer)?;
+    let shape = shape(context, layer, sinks.as_deref());
+    attention::backward(&context.layout.segments, shape, inputs, &mut dq, &mut dk, &mut dv);
+    let trained = layer.sinks.as_ref().and_then(|sinks| sinks.weight.trained());
+    if let Some(dsinks) = trained.and_then(|var| grads.of(var)) {
+        attention::sinks_backward(&context.layout.segments, shape, inputs, dsinks);
+    }
     drop((out_heads, dout_heads, q, k, v, lse));
     let (mut dk_all, mut dv_all) = (arena.take(n * kv_width), arena.take(n * kv_width));
-    attention::fold(&dk, shape(context, layer), &mut dk_all);
-    attention::fold(&dv, shape(context, layer), &mut dv_all);
+    attention::fold(&dk, shape, &mut dk_all);
+    attention::fold(&dv, shape, &mut dv_all);
     drop((dk, dv));
     let mut dqkv = arena.take(n * stride);
     let tables = tables(context, layer);

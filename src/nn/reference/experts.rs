@@ -3,7 +3,7 @@
 //! Owns the router's softmax over all experts, the choice of each token's experts, and the sum of their results by their
 //! probabilities. The choice has no gradient; the probabilities have.
 
-use super::activation::activated;
+use super::activation::gated;
 use crate::model::error::Error;
 use crate::model::feed_forward::{Experts, Mlp};
 use crate::model::layer::{Activation, ExpertSpec};
@@ -55,7 +55,7 @@ fn run(mlp: &Mlp<Linear>, activation: Activation, x: &Tensor, pass: &Pass) -> Re
     let [gate, up] = &mlp.gate_up[..] else {
         return Err(Error::Invalid("an expert has no gate and up; this is a bug".into()));
     };
-    let inner = (activated(&gate.forward(x, pass, None)?, activation)? * up.forward(x, pass, None)?)?;
+    let inner = gated(&gate.forward(x, pass, None)?, &up.forward(x, pass, None)?, activation)?;
     mlp.down.forward(&inner, pass, None)
 }
 

@@ -6,7 +6,7 @@
 //! **Invariants.** Right padding changes no value: attention is causal, and no real token attends to a later one. With the adapter
 //! off, the computation is the base model's, bit for bit.
 
-use super::activation::activated;
+use super::activation::{activated, gated};
 use super::experts;
 use crate::model::config::Config;
 use crate::model::error::Error;
@@ -305,7 +305,11 @@ impl Layer {
             }
         };
         let mask = if self.window.is_some() { &rope.masks.windowed } else { &rope.masks.full };
-        let a = attend(&q, &k, &v, mask.as_ref(), c, pass)?;
+        let sinks = match &self.sinks {
+            Some(sinks) => Some(sinks.weight.cast(pass.grad, q.dtype())?),
+            None => None,
+        };
+        let a = attend(&q, &k, &v, (mask.as_ref(), sinks.as_ref()), c, pass)?;
         let a = a.transpose(1, 2)?.reshape((b, t, c.heads * c.head_dim))?;
         let o = self.qkv.len();
         let scaled = |y: Tensor| match c.layer.residual_scale {
@@ -321,7 +325,7 @@ impl Layer {
             (FeedForward::Dense(Mlp { gate_up, down }), _) => {
                 let widths = if c.layer.gated { &[c.ff, c.ff][..] } else { &[c.ff] };
                 let inner = match &through(gate_up, o + 1, &h, widths)?[..] {
-                    [gate, up] => (activated(gate, c.layer.activation)? * up)?,
+                    [gate, up] => gated(gate, up, c.layer.activation)?,
                     [only] => activated(only, c.layer.activation)?,
                     _ => return Err(Error::Invalid("gate and up are missing; this is a bug".into())),
                 };
@@ -359,8 +363,16 @@ fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor), pass: &Pass) -> Result<Tens
 }
 
 /// Scaled dot-product attention. q (B, heads, T, hd), k and v (B, kv_heads, S, hd): the queries that share a key head are
-/// stacked along T, so that keys and values are never copied per query head.
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, c: &Config, pass: &Pass) -> Result<Tensor, Error> {
+/// stacked along T, so that keys and values are never copied per query head. `sinks` (heads) are a column more of the scores, whose
+/// weights are dropped.
+fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    (mask, sinks): (Option<&Tensor>, Option<&Tensor>),
+    c: &Config,
+    pass: &Pass,
+) -> Result<Tensor, Error> {
     let (b, heads, t, hd) = q.dims4()?;
     let (kv, s) = (k.dim(1)?, k.dim(2)?);
     let group = heads / kv;
@@ -377,6 +389,13 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, c: &Config,
             scores.reshape((b, kv, group * t, s))?
         }
     };
+    let scores = match sinks {
+        None => scores,
+        Some(sinks) => {
+            let column = sinks.reshape((1, kv, group, 1, 1))?.broadcast_as((b, kv, group, t, 1))?;
+            Tensor::cat(&[scores, column.reshape((b, kv, group * t, 1))?], D::Minus1)?
+        }
+    };
     let weights = if pass.grad {
         // The maximum is detached: softmax does not depend on it, so its gradient is 0.
         let top = scores.detach().max_keepdim(D::Minus1)?.neg()?;
@@ -385,5 +404,6 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, c: &Config,
     } else {
         inference::softmax(&scores)?
     };
+    let weights = if sinks.is_some() { weights.narrow(D::Minus1, 0, s)?.contiguous()? } else { weights };
     Ok(weights.matmul(&v.contiguous()?)?.reshape((b, heads, t, hd))?)
 }

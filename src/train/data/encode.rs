@@ -3,8 +3,10 @@
 //! Owns the end of an answer: the template's output, or the EOS token's text. Refuses masks.
 
 use crate::domain::{Conversation, Message, PromptBody, ReplyRef};
+use crate::model::channels;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
+use crate::model::template::Template;
 
 /// Tokenises rows' texts with a model's tokenizer and chat template.
 pub trait Encode {
@@ -72,7 +74,11 @@ impl Encode for LanguageModel {
 
     fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error> {
         match prompt {
-            PromptBody::Chat(talk) => self.conversation(&talk.followed_by(&[Message::assistant(answer)]), false),
+            PromptBody::Chat(talk) => {
+                let channels = self.template.as_ref().is_some_and(Template::has_channels);
+                let turn = if channels { channels::turn(answer) } else { Message::assistant(answer) };
+                self.conversation(&talk.followed_by(&[turn]), false)
+            }
             PromptBody::Text(text) => self.text(&format!("{text}{answer}")),
         }
     }
@@ -104,5 +110,66 @@ impl Encode for LanguageModel {
             Some(eos) => self.tokenizer.encode(&format!("{text}{eos}"), true),
             None => self.tokenizer.encode(text, true),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ends_inside_thought;
+    use serde_json::{Value, json};
+    use std::path::Path;
+
+    /// Turns in channels, as those of GPT-OSS.
+    const CHANNELS: &str = "{%- for m in messages -%}{%- set last = loop.last and not add_generation_prompt -%}\
+        {%- if m.role == 'assistant' -%}\
+        {%- if last and m.thinking is defined -%}{{ '<|start|>assistant<|channel|>analysis<|message|>' + m.thinking + '<|end|>' }}{%- endif -%}\
+        {{ '<|start|>assistant<|channel|>final<|message|>' + m.content + ('<|return|>' if last else '<|end|>') }}\
+        {%- else -%}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{%- endif -%}\
+        {%- endfor -%}{%- if add_generation_prompt -%}<|start|>assistant{%- endif -%}";
+
+    /// The tiny Llama with control tokens of channels.
+    fn model(dir: &Path) -> LanguageModel {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
+        let read =
+            |name: &str| -> Value { serde_json::from_str(&std::fs::read_to_string(from.join(name)).unwrap()).unwrap() };
+        let (mut config, mut tokenizer) = (read("config.json"), read("tokenizer.json"));
+        let names = ["start", "channel", "message", "end", "return"];
+        for (i, name) in names.iter().enumerate() {
+            let token = json!({"id": 304 + i, "content": format!("<|{name}|>"), "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true});
+            tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
+        }
+        config["vocab_size"] = json!(304 + names.len());
+        std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+        std::fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        std::fs::write(dir.join("chat_template.jinja"), CHANNELS).unwrap();
+        LanguageModel::open(dir).unwrap()
+    }
+
+    /// What the model drew is what a run reads of it again, with its analysis as a thought.
+    #[test]
+    fn an_answer_in_channels_is_read_back_as_it_was_drawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = model(dir.path());
+        let id = |text: &str| model.tokenizer.encode(text, false).unwrap();
+        let end = id("<|return|>");
+        assert!(model.tokenizer.stops().contains(&end[0]) && !model.tokenizer.stops().contains(&id("<|end|>")[0]));
+        let prompt = PromptBody::user("Why?");
+        let before = model.prompt(&prompt).unwrap();
+        let drawn =
+            id("<|channel|>analysis<|message|>So it is.<|end|><|start|>assistant<|channel|>final<|message|>Well.");
+        let text = model.answer_text(&prompt, &drawn).unwrap();
+        assert_eq!(text, "<think>\nSo it is.\n</think>\n\nWell.");
+        assert_eq!(model.answered(&prompt, &text).unwrap(), [&before[..], &drawn, &end].concat());
+        let short = id("<|channel|>final<|message|>Well.");
+        assert_eq!(model.answer_text(&prompt, &short).unwrap(), "Well.");
+        assert_eq!(model.answered(&prompt, "Well.").unwrap(), [&before[..], &short, &end].concat());
+        let begun = drawn.iter().position(|token| *token == id("<|message|>")[0]).unwrap();
+        let cut = model.answer_text(&prompt, &drawn[..begun + 2]).unwrap();
+        assert!(
+            cut.starts_with("<think>\n") && ends_inside_thought(&cut, model.opens_thought(&prompt).unwrap()),
+            "{cut}"
+        );
     }
 }
