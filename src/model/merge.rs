@@ -286,7 +286,11 @@ fn hf_config(model: &LanguageModel) -> Result<Value, Error> {
             rope = json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
                 "original_max_position_embeddings": original, "rope_theta": c.rope_theta});
         }
-        RopeScaling::Divided(_) | RopeScaling::Dynamic(_) | RopeScaling::Yarn { .. } | RopeScaling::LongRope { .. } => {
+        RopeScaling::Divided(_)
+        | RopeScaling::Dynamic(_)
+        | RopeScaling::Yarn { .. }
+        | RopeScaling::Proportional { .. }
+        | RopeScaling::LongRope { .. } => {
             let known = "merge from the model's Hugging Face folder instead";
             return Err(Error::unsupported(
                 &model.path,

@@ -141,7 +141,10 @@ impl LoraSpec {
 /// Every linear module of the layers: its name, its kind, its layer.
 fn all_modules(config: &Config) -> impl Iterator<Item = (String, &'static str, usize)> + '_ {
     (0..config.layers).flat_map(move |layer| {
-        config.linears().into_iter().map(move |spec| (config.layer_name(layer, spec.name), spec.target(), layer))
+        config
+            .linears_of(layer)
+            .into_iter()
+            .map(move |spec| (config.layer_name(layer, spec.name), spec.target(), layer))
     })
 }
 
@@ -294,7 +297,7 @@ fn check_tensors(
 ) -> Result<(), String> {
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for layer in 0..config.layers {
-        for spec in config.linears() {
+        for spec in config.linears_of(layer) {
             let name = config.layer_name(layer, spec.name);
             let Some(rank) = modules.get(&name) else { continue };
             shapes.insert(format!("{name}{LORA_A}"), vec![rank.r, spec.width]);

@@ -57,6 +57,10 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
             )
         }
         RopeScaling::Yarn { factor, .. } => format!("base {}, yarn, factor {factor}", c.rope_theta),
+        RopeScaling::Proportional { share, factor } => {
+            let by = if *factor == 1.0 { String::new() } else { format!(", divided by {factor}") };
+            format!("base {}, proportional: {share} of a head{by}", c.rope_theta)
+        }
         RopeScaling::LongRope { original, .. } => {
             format!("base {}, longrope, other factors for rows longer than {original} tokens", c.rope_theta)
         }
