@@ -20,6 +20,7 @@ pub(crate) mod gguf;
 pub mod gguf_fields;
 pub(crate) mod language_model;
 pub mod layer;
+pub mod layer_kinds;
 pub mod merge;
 mod peft;
 mod python;

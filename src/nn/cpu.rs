@@ -16,6 +16,7 @@ mod gradients;
 mod layer;
 mod linear;
 mod logprobs;
+mod shared;
 mod values;
 
 use super::backend::{Backend, Tape};
@@ -30,6 +31,7 @@ use context::Context;
 use gradients::CpuGradients;
 use layer::CpuSavedLayer;
 use logprobs::CpuSavedLogprobs;
+use shared::{SharedGradients, SharedInputs};
 use tiebreak_kernels::arena::{self, Arena, Buffer};
 use tiebreak_kernels::leaf;
 pub(crate) use values::values;
@@ -47,6 +49,7 @@ struct SavedForward {
     layout: BatchLayout,
     mode: Mode,
     layers: Vec<CpuSavedLayer>,
+    shared: SharedInputs,
     logprobs: CpuSavedLogprobs,
     /// The last layer's output, (tokens, H).
     last: Buffer,
@@ -71,28 +74,31 @@ impl CpuBackend {
         let context = self.context(decoder, &layout, mode);
         let mut x = embed(&context)?;
         let mut layers = Vec::with_capacity(decoder.depth());
-        let one = layer::bytes(decoder, layout.tokens());
-        for layer in decoder.layers() {
-            let kept = self.arena.lent() + one <= self.budget;
+        let mut shared = SharedInputs::new(&context, &x)?;
+        for i in 0..decoder.depth() {
+            let kept = self.arena.lent() + layer::bytes(decoder, i, layout.tokens()) <= self.budget;
             let mut activations = None;
-            let y = layer::forward(&context, layer, &x, kept.then_some(&mut activations))?;
+            let made = layer::forward(&context, i, &x, &shared, kept.then_some(&mut activations))?;
+            shared.keep(i, made.keys);
             layers.push(CpuSavedLayer { x, activations });
-            x = y;
+            x = made.y;
         }
         let (scores, logprobs) = logprobs::forward(&context, &x, true)?;
         let counts = layout.counts().collect();
-        Ok((scores, Tape::new(counts, SavedForward { layout, mode, layers, logprobs, last: x })))
+        Ok((scores, Tape::new(counts, SavedForward { layout, mode, layers, shared, logprobs, last: x })))
     }
 
     fn backward_all(&mut self, decoder: &Decoder, kept: SavedForward, g: &[RowGradient]) -> Result<(), Error> {
-        let SavedForward { layout, mode, layers, logprobs, last } = kept;
+        let SavedForward { layout, mode, layers, shared, logprobs, last } = kept;
         let Self { arena, grads, .. } = self;
         let context = Context { arena, decoder, layout: &layout, mode };
         let mut upstream = logprobs::backward(&context, &last, logprobs, g, grads)?;
         drop(last);
-        for (layer, saved) in decoder.layers().iter().zip(layers).rev() {
-            layer::backward(&context, layer, saved, &mut upstream, grads)?;
+        let mut dshared = SharedGradients::new(&context);
+        for (i, saved) in layers.into_iter().enumerate().rev() {
+            layer::backward(&context, i, saved, &shared, (&mut upstream, &mut dshared), grads)?;
         }
+        dshared.backward(&context, &mut upstream, grads)?;
         let (hidden, scale) = (decoder.config().hidden, decoder.config().embedding_scale as f32);
         if let Some(sum) = decoder.embedding().trained().and_then(|var| grads.of(var)) {
             for (id, row) in layout.ids.iter().zip(upstream.chunks_exact(hidden)) {
@@ -177,8 +183,11 @@ impl Backend for CpuBackend {
 /// The last layer's output, (tokens, H).
 fn run_layers(context: &Context<'_>) -> Result<Buffer, Error> {
     let mut x = embed(context)?;
-    for layer in context.decoder.layers() {
-        x = layer::forward(context, layer, &x, None)?;
+    let mut shared = SharedInputs::new(context, &x)?;
+    for i in 0..context.decoder.depth() {
+        let made = layer::forward(context, i, &x, &shared, None)?;
+        shared.keep(i, made.keys);
+        x = made.y;
     }
     Ok(x)
 }

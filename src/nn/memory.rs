@@ -25,13 +25,18 @@ pub(crate) fn logits_chunk(vocab: usize) -> usize {
     (DEVICE_LOGITS / vocab.max(1)).clamp(64, 2048)
 }
 
-/// Elements that the CPU backend saves per token and layer besides the layer's input; `low` is the sum of the adapters' ranks.
+/// Elements that the CPU backend saves per token of layer `i` besides the layer's input; `low` is the sum of the adapters' ranks.
 /// Queries and keys after RoPE, values, attention's output and log-sum-exp, the residual stream after attention, gate and up;
-/// the inputs of norms on queries and keys and of norms after a block.
-pub(crate) fn kept_on_cpu(c: &Config, low: usize) -> usize {
-    let (q, kv) = (c.q_width(), c.kv_width());
+/// the inputs of norms on queries, keys and values and of norms after a block; of the second input the stream before it, gate, part
+/// and the norm's input.
+pub(crate) fn kept_on_cpu(c: &Config, i: usize, low: usize) -> usize {
+    let shape = c.shape_of(i);
+    let (q, kv) = (shape.q_width(), if shape.source().is_none() { shape.kv_width() } else { 0 });
     let raw = if c.layer.qk_norm == QkNorm::No { 0 } else { q + kv };
-    2 * q + 2 * kv + raw + c.heads + c.hidden + after(c) + 2 * c.dense_ff() + low
+    let raw = raw + if c.layer.value_norm { kv } else { 0 };
+    let per_layer = c.layer.per_layer.map_or(0, |spec| 2 * c.hidden + 2 * spec.width);
+    let ff = if c.experts_of(i).is_some() { 0 } else { shape.ff };
+    2 * q + 2 * kv + raw + c.heads + c.hidden + after(c) + 2 * ff + per_layer + low
 }
 
 /// Bytes of the same on an accelerator, with `narrow` bytes per activation, but f32 for the residual stream and log-sum-exp.
@@ -46,10 +51,10 @@ fn after(c: &Config) -> usize {
     if c.layer.norms.after() { 2 * c.hidden } else { 0 }
 }
 
-/// The sum of the adapters' ranks in a layer.
-fn low(c: &Config, tune: &Tune) -> usize {
+/// The sum of the adapters' ranks in layer `i`.
+fn low(c: &Config, i: usize, tune: &Tune) -> usize {
     let Tune::Lora(lora) = tune else { return 0 };
-    lora.largest_rank() * c.linears().iter().filter(|spec| lora.adapts(spec)).count()
+    lora.largest_rank() * c.linears_of(i).iter().filter(|spec| lora.adapts(spec)).count()
 }
 
 /// The size of one group of sequences that go through the decoder together.
@@ -75,7 +80,7 @@ pub(crate) fn trainable(c: &Config, tune: &Tune) -> u64 {
         let found = lora.adapter_of(&c.layer_name(layer, spec.name), &spec);
         found.map_or(0, |(r, _)| r * (spec.width + spec.out) + if lora.dora { spec.out } else { 0 })
     };
-    let layer = |layer: usize| c.linears().into_iter().map(|spec| adapter(layer, spec)).sum::<usize>();
+    let layer = |layer: usize| c.linears_of(layer).into_iter().map(|spec| adapter(layer, spec)).sum::<usize>();
     (0..c.layers).map(layer).sum::<usize>() as u64
 }
 
@@ -98,8 +103,13 @@ pub(crate) fn work_reference(c: &Config, tune: &Tune, groups: &[PassSize]) -> u6
 /// and one state per scored token. Also returns the number of layers whose activations are all saved.
 pub(crate) fn work_cpu(c: &Config, tune: &Tune, groups: &[PassSize], room: u64) -> (u64, u64) {
     let (hidden, ff, q) = (c.hidden as u64, c.token_ff() as u64, c.q_width() as u64);
-    let rest = kept_on_cpu(c, low(c, tune)) as u64;
-    let inputs = |g: &PassSize| g.tokens * hidden * (c.layers as u64 + 1) + g.scored * hidden;
+    // Of a layer on average.
+    let all: u64 = (0..c.layers).map(|i| kept_on_cpu(c, i, low(c, i, tune)) as u64).sum();
+    let rest = all.div_ceil(c.layers.max(1) as u64);
+    // The second input of all layers, and its gradient where it is trained.
+    let second = c.layer.per_layer.map_or(0, |spec| (c.layers * spec.width) as u64);
+    let second = if *tune == Tune::Full { 2 * second } else { second };
+    let inputs = |g: &PassSize| g.tokens * (hidden * (c.layers as u64 + 1) + second) + g.scored * hidden;
     let rest = groups.iter().map(|g| g.tokens * rest).sum::<u64>();
     let layers = kept_layers(c, rest * BYTES, room);
     let kept = groups.iter().map(inputs).sum::<u64>() + rest * layers;
@@ -119,7 +129,7 @@ fn kept_layers(c: &Config, bytes: u64, room: u64) -> u64 {
 /// at most `room` bytes, and a chunk's logits exist in f32 together with their softmax.
 pub(crate) fn work_cuda(c: &Config, tune: &Tune, groups: &[PassSize], narrow: u64, room: u64) -> (u64, u64) {
     let (hidden, ff, layers, q) = (c.hidden as u64, c.ff as u64, c.layers as u64, c.q_width() as u64);
-    let rest = kept_on_cuda(c, low(c, tune), narrow);
+    let rest = kept_on_cuda(c, low(c, 0, tune), narrow);
     let inputs: u64 = groups.iter().map(|g| BYTES * hidden * (g.tokens * (layers + 1) + g.scored)).sum();
     let rest = groups.iter().map(|g| g.tokens * rest).sum::<u64>();
     let whole = kept_layers(c, rest, room);

@@ -131,17 +131,17 @@ fn adapter() -> Tune {
     Tune::Lora(LoraSpec::plain(2, 4.0))
 }
 
-/// Every path that computes in f32; on accelerators experts take the reference.
+/// Every path that computes in f32; on accelerators experts and layers of several kinds take the reference.
 fn paths(decoder: impl Fn() -> Decoder) -> [(&'static str, Policy); 3] {
     let all = [
         ("reference", Policy::reference(decoder())),
         ("fast", Policy::new(decoder()).unwrap()),
         ("accelerator", Policy::gpu(decoder()).unwrap()),
     ];
-    let experts = all[0].1.decoder().config().layer.experts.is_some();
+    let reference = all[0].1.decoder().config().needs_reference();
     assert_eq!(
         all.each_ref().map(|(_, p)| p.path()),
-        ["reference", "fast", if experts { "reference" } else { "fast" }]
+        ["reference", "fast", if reference { "reference" } else { "fast" }]
     );
     all
 }

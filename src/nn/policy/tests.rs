@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{Config, LoraSpec, Tune, Weights};
-use crate::nn::reference::PaddedBatch;
+use crate::nn::reference::{LayerInputs, PaddedBatch};
 use crate::nn::{Decoder, Pass, stream, uniform};
 use candle_core::{D, DType, Device};
 use std::path::Path;
@@ -256,7 +256,7 @@ fn recomputing_layers_equals_plain_backpropagation() {
         let rope = d.rope_and_mask(&[ids.dim(1).unwrap()], ids.dim(1).unwrap()).unwrap();
         let mut x = d.embed(&ids, (0, &[]), true).unwrap();
         for i in 0..d.depth() {
-            x = d.layer(i, &x, &rope, &pass).unwrap();
+            x = d.layer(i, &x, LayerInputs::default(), &rope, &pass).unwrap().y;
         }
         let from = Tensor::new(scored.from.as_slice(), &Device::Cpu).unwrap();
         let flat = x.reshape(((), 12)).unwrap().index_select(&from, 0).unwrap();
