@@ -367,7 +367,7 @@ impl Config {
     /// Parses a Hugging Face tensor name: its layer, and its names without number, `.weight` and `.bias`.
     pub(crate) fn named(&self, tensor: &str) -> Option<(Option<usize>, TensorName)> {
         let names = &self.family.names;
-        let (stem, _) = tensor.rsplit_once('.')?;
+        let stem = if tensor.ends_with(names.factor.hf) { tensor } else { tensor.rsplit_once('.')?.0 };
         let per_layer = &names.per_layer;
         let whole = [names.embedding, names.positions, names.last_norm, names.head];
         let whole = whole.into_iter().chain([per_layer.table, per_layer.projection, per_layer.projection_norm]);
@@ -391,7 +391,7 @@ impl Config {
             let experts = each.contains(&name) || shared.contains(&name) || [*router, *shared_gate].contains(&name);
             let tables = [names.embedding, names.positions, names.head, names.per_layer.table];
             let PerLayerNames { projection, gate, out, .. } = names.per_layer;
-            let per_layer = [projection, gate, out].contains(&name);
+            let per_layer = [projection, gate, out, names.factor].contains(&name);
             fused || experts || per_layer || names.linears.contains(&name) || tables.contains(&name)
         };
         self.named(tensor).is_some_and(|(_, name)| !linear(name))

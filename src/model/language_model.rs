@@ -50,9 +50,10 @@ impl LanguageModel {
             let mut config = Config::read(path)?;
             let mut notes = Vec::new();
             notes.extend(untie(path, &mut config));
-            notes.extend(unused_parts(path, &config));
+            notes.extend(unused_tensors(path, &config));
             notes.extend(without_dropout(path));
             notes.extend(experts(&config));
+            notes.extend(kinds(&config));
             let tokenizer = Tokenizer::read(path, &config)?;
             let template = Template::read(path, &tokenizer.special)?;
             return Self { path: path.into(), config, tokenizer, template, notes }.completed();
@@ -243,17 +244,35 @@ impl LanguageModel {
     }
 }
 
-/// Says which tensors of a whole model's folder its text model does not use.
-fn unused_parts(path: &Path, config: &Config) -> Option<String> {
-    let whole = super::fields::json(&path.join("config.json")).ok()??;
-    whole.get("text_config")?;
-    let weights = Weights::open(path, &Device::Cpu, DType::F32).ok()?;
-    let head = format!("{}.weight", config.family.names.head.hf);
-    let others = weights.others(config.tensors().map(|(name, _)| name).chain([head])).filter(|n| *n > 0)?;
-    Some(format!(
-        "Only the text model is used: {others} tensors of its other parts (vision) are not read, and a merged folder has none of \
-         them."
-    ))
+/// Says which tensors of a folder are not used: those of the other parts of a whole model, and keys and values of layers that read
+/// those of others.
+fn unused_tensors(path: &Path, config: &Config) -> Vec<String> {
+    let whole = super::fields::json(&path.join("config.json")).ok().flatten();
+    let whole = whole.is_some_and(|config| config.get("text_config").is_some());
+    if !whole && config.layer.kinds.sharing.is_none() {
+        return Vec::new();
+    }
+    let Ok(weights) = Weights::open(path, &Device::Cpu, DType::F32) else { return Vec::new() };
+    let keys: Vec<String> = config.unread_keys().into_iter().filter(|name| weights.has(name)).collect();
+    let mut notes = Vec::new();
+    if whole {
+        let head = format!("{}.weight", config.family.names.head.hf);
+        let known = config.tensors().map(|(name, _)| name).chain([head]).chain(keys.iter().cloned());
+        notes.extend(weights.others(known).filter(|n| *n > 0).map(|others| {
+            format!(
+                "Only the text model is used: {others} tensors of its other parts (such as vision) are not read, and a merged \
+                 folder has none of them."
+            )
+        }));
+    }
+    if !keys.is_empty() {
+        notes.push(format!(
+            "{} tensors of keys and values are not read, as in `transformers`: their layers read those of earlier ones. A merged \
+             folder has none of them.",
+            keys.len()
+        ));
+    }
+    notes
 }
 
 /// Says how a model with experts is trained.
@@ -264,6 +283,15 @@ fn experts(config: &Config) -> Option<String> {
          with router_aux_loss_coef=0), and a GPU trains and scores it on the reference path, which is slow."
             .to_owned(),
     )
+}
+
+/// Says where a model whose layers differ is computed on a GPU.
+fn kinds(config: &Config) -> Option<String> {
+    (config.needs_reference() && config.layer.experts.is_none()).then(|| {
+        "The model's layers differ in their heads or read more than the stream: a GPU trains and scores it on the reference path, \
+         which is slow."
+            .to_owned()
+    })
 }
 
 /// Says which dropout the configuration asks for.

@@ -51,6 +51,12 @@ fn after(c: &Config) -> usize {
     if c.layer.norms.after() { 2 * c.hidden } else { 0 }
 }
 
+/// Elements per token of the layers' second input, and of its gradient where its parameters are trained.
+fn second_input(c: &Config, tune: &Tune) -> u64 {
+    let all = c.layer.per_layer.map_or(0, |spec| (c.layers * spec.width) as u64);
+    if *tune == Tune::Full { 2 * all } else { all }
+}
+
 /// The sum of the adapters' ranks in layer `i`.
 fn low(c: &Config, i: usize, tune: &Tune) -> usize {
     let Tune::Lora(lora) = tune else { return 0 };
@@ -90,7 +96,8 @@ pub(crate) fn trainable(c: &Config, tune: &Tune) -> u64 {
 pub(crate) fn work_reference(c: &Config, tune: &Tune, groups: &[PassSize]) -> u64 {
     let (hidden, ff, heads) = (c.hidden as u64, c.token_ff() as u64, c.heads as u64);
     let (wide, narrow) = if matches!(tune, Tune::Lora(l) if l.dora) { (13, 40) } else { (9, 30) };
-    let kept: u64 = groups.iter().map(|g| g.rows * g.length * hidden * (c.layers as u64 + 1)).sum();
+    let second = second_input(c, tune);
+    let kept: u64 = groups.iter().map(|g| g.rows * g.length * (hidden * (c.layers as u64 + 1) + second)).sum();
     let at_once = |g: &PassSize| {
         let n = g.rows * g.length;
         let layer = 10 * heads * n * g.length + wide * n * ff + narrow * n * hidden;
@@ -106,9 +113,7 @@ pub(crate) fn work_cpu(c: &Config, tune: &Tune, groups: &[PassSize], room: u64) 
     // Of a layer on average.
     let all: u64 = (0..c.layers).map(|i| kept_on_cpu(c, i, low(c, i, tune)) as u64).sum();
     let rest = all.div_ceil(c.layers.max(1) as u64);
-    // The second input of all layers, and its gradient where it is trained.
-    let second = c.layer.per_layer.map_or(0, |spec| (c.layers * spec.width) as u64);
-    let second = if *tune == Tune::Full { 2 * second } else { second };
+    let second = second_input(c, tune);
     let inputs = |g: &PassSize| g.tokens * (hidden * (c.layers as u64 + 1) + second) + g.scored * hidden;
     let rest = groups.iter().map(|g| g.tokens * rest).sum::<u64>();
     let layers = kept_layers(c, rest * BYTES, room);

@@ -1,6 +1,6 @@
 //! What follows from a configuration for one layer: its sizes, its window, its rope.
 
-use super::Config;
+use super::{Config, LOOKED_AT};
 use crate::model::layer::{ExpertSpec, LayerPattern, NormKind};
 use crate::model::layer_kinds::{KeySource, LayerKinds, LayerShape};
 
@@ -23,6 +23,19 @@ impl Config {
             },
             kept: kinds.sharing.is_some_and(|sharing| [sharing.windowed, sharing.full].contains(&i)),
         }
+    }
+
+    /// Names of tensors that files of such a model may hold and that nothing reads: keys and values of layers that read those of
+    /// others.
+    pub(crate) fn unread_keys(&self) -> Vec<String> {
+        let Some(sharing) = self.layer.kinds.sharing else { return Vec::new() };
+        let names = &self.family.names;
+        let parts = [names.linears[1], names.linears[2], names.k_norm];
+        let of = |i: usize| {
+            let module = move |name| self.layer_name(i, name);
+            parts.into_iter().flat_map(move |name| [".weight", ".bias"].map(|end| format!("{}{end}", module(name))))
+        };
+        (sharing.first..self.layers.min(sharing.first + LOOKED_AT)).flat_map(of).collect()
     }
 
     /// The largest width of a token's queries in a layer.

@@ -441,3 +441,33 @@ fn the_divergence_from_itself_is_0_and_grows() {
     let (kl, _) = policy.divergence(&base, &head, &now, &targets).unwrap();
     assert!(kl.iter().all(|x| *x > 0.0), "{kl:?}");
 }
+
+/// The same where layers read keys and inputs besides the stream.
+#[test]
+fn rows_go_apart_through_layers_of_several_kinds() {
+    use crate::nn::toy::{Toy, flat, gradients, lora};
+    for (seed, tune) in [(60, lora(false, 0.3)), (61, Tune::Full), (62, Tune::Full), (63, lora(true, 0.0))] {
+        let toy = Toy::of_kinds(seed);
+        let batch = toy.batch(seed);
+        let longest = batch.rows.iter().map(|row| row.ids.len()).max().unwrap();
+        let run = |there_is: usize| {
+            let mut policy = Policy::reference(toy.decoder(DType::F64, &tune));
+            policy.backend().limit_tokens(there_is);
+            let (scores, tape) = policy.score_train(&batch).unwrap();
+            policy.backward(tape, &gradients(&batch, false)).unwrap();
+            let made = policy.take_gradients().unwrap();
+            let made: Vec<Vec<f64>> = made.iter().map(|g| g.map_or_else(Vec::new, flat)).collect();
+            (scores, made, policy.token_limit())
+        };
+        let ((whole, sums, _), (parts, apart, limit)) = (run(usize::MAX), run(2 * longest));
+        assert!(limit.is_some_and(|limit| limit <= 2 * longest));
+        for (a, b) in whole.rows.iter().zip(&parts.rows) {
+            assert!(a.logp.iter().zip(&b.logp).all(|(x, y)| (x - y).abs() < 1e-10));
+        }
+        let size = sums.iter().flatten().map(|x| x * x).sum::<f64>().sqrt();
+        for (a, b) in sums.iter().zip(&apart) {
+            assert!(!a.is_empty() && a.len() == b.len());
+            assert!(a.iter().zip(b).all(|(x, y)| (x - y).abs() < 1e-9 * size), "{seed}");
+        }
+    }
+}
