@@ -34,6 +34,7 @@ pub(crate) mod template;
 mod template_guard;
 mod template_names;
 mod template_values;
+pub(crate) mod thought_channel;
 pub(crate) mod threads;
 pub(crate) mod tokenizer;
 mod tokenizer_growth;

@@ -355,13 +355,15 @@ impl Config {
         let names = self.family.names.per_layer;
         let all = self.layer.per_layer.map(|PerLayerSpec { width, vocab }| {
             let stacked = self.layers.saturating_mul(width);
-            [
-                (names.table, vec![vocab, stacked]),
-                (names.projection, vec![stacked, self.hidden]),
-                (names.projection_norm, vec![width]),
-            ]
+            let mut all = vec![
+                (names.table, ".weight", vec![vocab, stacked]),
+                (names.projection, ".weight", vec![stacked, self.hidden]),
+                (names.projection_norm, ".weight", vec![width]),
+            ];
+            all.extend(self.norm_bias().then(|| (names.projection_norm, ".bias", vec![width])));
+            all
         });
-        all.into_iter().flatten().map(|(name, shape)| (format!("{}.weight", name.hf), shape))
+        all.into_iter().flatten().map(|(name, end, shape)| (format!("{}{end}", name.hf), shape))
     }
 
     /// Parses a Hugging Face tensor name: its layer, and its names without number, `.weight` and `.bias`.

@@ -7,6 +7,7 @@ use super::config::Config;
 use super::error::Error;
 use super::gguf::Gguf;
 use super::template::Template;
+use super::thought_channel;
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
 use crate::domain::{Conversation, Fold64, JsonFields, Message, PromptBody, sanitise};
@@ -226,7 +227,8 @@ impl LanguageModel {
     pub fn opens_thought(&self, prompt: &PromptBody) -> Result<bool, Error> {
         let PromptBody::Chat(talk) = prompt else { return Ok(false) };
         let text = self.render_conversation(talk, true)?;
-        Ok(["<think>", "<thinking>", "<thought>", "<reasoning>"].iter().any(|tag| text.trim_end().ends_with(tag)))
+        let tags = ["<think>", "<thinking>", "<thought>", "<reasoning>"];
+        Ok(tags.iter().any(|tag| text.trim_end().ends_with(tag)) || thought_channel::opens(&text))
     }
 
     /// How this model's texts become tokens.
@@ -354,5 +356,60 @@ mod tests {
         assert_eq!(separator("Well.<|im_end|>"), 0);
         assert_eq!(separator("Well.<|im_end|>\nAnd"), 0, "what is no whitespace is no separator");
         assert_eq!(separator("Well.\n\n"), 0, "nothing ends this turn but its whitespace");
+    }
+
+    /// Turns and a thought channel, as those of Gemma 4.
+    const CHANNEL: &str = "{{ bos_token }}{%- for m in messages -%}\
+        {{ '<|turn>' + ('model' if m.role == 'assistant' else m.role) + '\n' }}\
+        {%- if m.reasoning is defined and loop.last -%}{{ '<|channel>thought\n' + m.reasoning + '\n<channel|>' }}{%- endif -%}\
+        {{ m.content | trim + '<turn|>\n' }}{%- endfor -%}{%- if add_generation_prompt -%}{{ '<|turn>model\n' }}{%- endif -%}";
+
+    /// What the model drew is what a run reads of it again, with its thought; a turn ends with the template's token.
+    #[test]
+    fn a_thought_in_its_channel_is_read_back_as_it_was_drawn() {
+        let (from, to) =
+            (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama"), tempfile::tempdir().unwrap());
+        let read = |name: &str| -> serde_json::Value {
+            serde_json::from_str(&std::fs::read_to_string(from.join(name)).unwrap()).unwrap()
+        };
+        let (mut config, mut tokenizer) = (read("config.json"), read("tokenizer.json"));
+        let names = ["<|turn>", "<turn|>", "<|channel>", "<channel|>"];
+        for (i, name) in names.iter().enumerate() {
+            let token = serde_json::json!({"id": 304 + i, "content": name, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true});
+            tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
+        }
+        config["vocab_size"] = (304 + names.len()).into();
+        for (name, text) in [
+            ("config.json", config.to_string()),
+            ("tokenizer.json", tokenizer.to_string()),
+            ("chat_template.jinja", CHANNEL.to_owned()),
+        ] {
+            std::fs::write(to.path().join(name), text).unwrap();
+        }
+        let model = LanguageModel::open(to.path()).unwrap();
+        let id = |text: &str| model.tokenizer.encode(text, false).unwrap();
+        let end = id("<turn|>");
+        assert!(model.tokenizer.stops().contains(&end[0]), "{:?}", model.notes);
+        let prompt = PromptBody::user("Why?");
+        let before = model.prompt(&prompt).unwrap();
+        let drawn = id("<|channel>thought\nSo it is.\n<channel|>Well.");
+        let text = model.answer_text(&prompt, &drawn).unwrap();
+        assert_eq!(text, "<think>\nSo it is.\n</think>\n\nWell.");
+        let whole = model.answered(&prompt, &text).unwrap();
+        assert!(
+            whole.starts_with(&[&before[..], &drawn, &end].concat()),
+            "{}",
+            model.tokenizer.decode_all(&whole).unwrap()
+        );
+        assert_eq!(model.answer_text(&prompt, &id("<|channel>thought\n<channel|>Well.")).unwrap(), "Well.");
+        let open = model.render(&[Message::new("user", "a")], true).unwrap() + "<|channel>thought\n";
+        assert!(thought_channel::opens(&open) && !model.opens_thought(&prompt).unwrap());
+        // A template that writes no thought behind the last prompt leaves the answer as it is.
+        std::fs::write(to.path().join("chat_template.jinja"), CHANNEL.replace("m.reasoning is defined", "false"))
+            .unwrap();
+        let plain = LanguageModel::open(to.path()).unwrap();
+        let whole = plain.tokenizer.decode(&plain.answered(&prompt, &text).unwrap()).unwrap();
+        assert!(whole.contains("<think>\nSo it is."), "{whole}");
     }
 }

@@ -9,6 +9,7 @@ use super::error::Error;
 use super::fields::{ids, json};
 use super::sentencepiece::{FollowingDecoder, SentencePiece, SpacePrefix};
 use super::special_tokens::{SpecialTokens, TokenFiles, with_newer_spaces};
+use super::thought_channel::ThoughtTokens;
 use super::tokenizer_growth::Growth;
 use crate::foreign;
 use crate::foreign::contained;
@@ -94,6 +95,8 @@ pub struct Tokenizer {
     shared: Option<Value>,
     /// How much longer its steps may make a text.
     growth: Growth,
+    /// The control tokens of thoughts, where answers have them in a channel.
+    thoughts: Option<ThoughtTokens>,
 }
 
 impl Tokenizer {
@@ -172,7 +175,8 @@ impl Tokenizer {
         let following = FollowingDecoder::of(&inner);
         let shared = shared_numbers(bytes);
         let growth = Growth::of(bytes);
-        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad, following, shared, growth })
+        let thoughts = ThoughtTokens::of(|text| inner.token_to_id(text));
+        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad, following, shared, growth, thoughts })
     }
 
     /// The tokens of `text`. `add_special` adds the tokenizer's own special tokens (mostly a BOS);
@@ -186,11 +190,18 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of tokens without special ones. Invalid UTF-8 becomes U+FFFD.
+    /// The text of tokens without special ones, with thoughts in a channel as `<think>…</think>`. Invalid UTF-8 becomes U+FFFD.
     ///
     /// # Errors
     /// When the tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+        match self.thoughts.filter(|thoughts| thoughts.occur_in(ids)) {
+            Some(thoughts) => thoughts.text(ids, |part| self.plain(part)),
+            None => self.plain(ids),
+        }
+    }
+
+    fn plain(&self, ids: &[u32]) -> Result<String, Error> {
         self.check_writing(ids)?;
         self.library(|inner| inner.decode(ids, true))
     }

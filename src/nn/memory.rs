@@ -53,7 +53,7 @@ fn after(c: &Config) -> usize {
 
 /// Elements per token of the layers' second input, and of its gradient where its parameters are trained.
 fn second_input(c: &Config, tune: &Tune) -> u64 {
-    let all = c.layer.per_layer.map_or(0, |spec| (c.layers * spec.width) as u64);
+    let all = c.layer.per_layer.map_or(0, |spec| c.layers.saturating_mul(spec.width) as u64);
     if *tune == Tune::Full { 2 * all } else { all }
 }
 
@@ -110,9 +110,10 @@ pub(crate) fn work_reference(c: &Config, tune: &Tune, groups: &[PassSize]) -> u6
 /// and one state per scored token. Also returns the number of layers whose activations are all saved.
 pub(crate) fn work_cpu(c: &Config, tune: &Tune, groups: &[PassSize], room: u64) -> (u64, u64) {
     let (hidden, ff, q) = (c.hidden as u64, c.token_ff() as u64, c.q_width() as u64);
-    // Of a layer on average.
-    let all: u64 = (0..c.layers).map(|i| kept_on_cpu(c, i, low(c, i, tune)) as u64).sum();
-    let rest = all.div_ceil(c.layers.max(1) as u64);
+    // Of a layer on average; a damaged file may name any number of layers.
+    let seen = c.layers.clamp(1, 4096);
+    let all: u64 = (0..seen).map(|i| kept_on_cpu(c, i, low(c, i, tune)) as u64).sum();
+    let rest = all.div_ceil(seen as u64);
     let second = second_input(c, tune);
     let inputs = |g: &PassSize| g.tokens * (hidden * (c.layers as u64 + 1) + second) + g.scored * hidden;
     let rest = groups.iter().map(|g| g.tokens * rest).sum::<u64>();

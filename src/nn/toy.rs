@@ -121,7 +121,7 @@ fn vary_kinds(rng: &mut ChaCha8Rng, config: &mut Config) {
     };
     (layer.value_norm, layer.output_factor) = (below(rng, 2) == 0, below(rng, 2) == 0);
     layer.per_layer =
-        (below(rng, 3) > 0).then(|| PerLayerSpec { width: 1 + below(rng, 9), vocab: config.vocab + below(rng, 4) });
+        (below(rng, 3) > 0).then(|| PerLayerSpec { width: 4 + below(rng, 9), vocab: config.vocab + below(rng, 4) });
     config.window = Some(2 + below(rng, 60));
     config.local_rope = Some(RopeSpec { theta: 30.0, scaling: RopeScaling::None });
 }
@@ -175,6 +175,9 @@ impl Toy {
             let t = noise(rng, &shape);
             // Norms multiply by nearly 1, as in models that learned something.
             let t = if name.contains("norm") { t.affine(0.2, 1.0 - offset).unwrap() } else { t };
+            // In twice the layers the same weights would blow rounding up.
+            let damped = more.is_some() && !name.contains("norm");
+            let t = if damped { t.affine(0.5, 0.0).unwrap() } else { t };
             let t = if name.ends_with("layer_scalar") { t.affine(0.1, 0.8).unwrap() } else { t };
             (name, t)
         });

@@ -89,8 +89,10 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
     }
     if let Some(sharing) = c.layer.kinds.sharing {
         let (last, KeySharing { windowed, full, .. }) = (c.layers - sharing.first, sharing);
-        facts
-            .push(("shared keys".into(), format!("the last {last} layers read those of layers {windowed} and {full}")));
+        facts.push((
+            "shared keys".into(),
+            format!("the last {last} layers read those of layers {windowed} and {full}, counted from 0"),
+        ));
     }
     if let Some(spec) = c.layer.per_layer {
         let table = stored(&format!("{}.weight", names.per_layer.table.hf));

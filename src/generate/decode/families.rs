@@ -401,6 +401,14 @@ fn whole_model_is_read(case: &Case, kind: &str) {
             .unwrap();
         let held = candle_core::safetensors::load(out.join("peft/adapter_model.safetensors"), &Device::Cpu).unwrap();
         assert!(held.contains_key("base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight"));
+        // It selects modules of the text model alone, and is read here as it was written.
+        let made: Value =
+            serde_json::from_slice(&std::fs::read(out.join("peft/adapter_config.json")).unwrap()).unwrap();
+        let targets = regex::Regex::new(&format!("^(?:{})$", made["target_modules"].as_str().unwrap())).unwrap();
+        assert!(targets.is_match("model.language_model.layers.0.self_attn.q_proj"));
+        assert!(!targets.is_match("model.vision_tower.encoder.layers.0.self_attn.q_proj"));
+        let read = crate::model::PeftAdapter::read(&out.join("peft"), &model.config).unwrap();
+        assert_eq!(read.spec.modules.len(), 0);
     }
 }
 

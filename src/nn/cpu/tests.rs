@@ -2,7 +2,7 @@
 
 use crate::model::Tune;
 use crate::nn::policy::{Batch, Policy, Row};
-use crate::nn::toy::{F32, Toy, flat, gradients, lora};
+use crate::nn::toy::{F32, Near, Toy, flat, gradients, lora};
 use candle_core::DType;
 
 fn equal(toy: &Toy, tune: &Tune, batch: &Batch, entropy: bool) {
@@ -26,8 +26,15 @@ fn layers_of_several_kinds_equal_the_reference() {
     for seed in 60..76 {
         let toy = Toy::of_kinds(seed);
         for (k, tune) in [lora(false, 0.0), lora(true, 0.0), Tune::Full, lora(false, 0.3)].iter().enumerate() {
-            equal(&toy, tune, &toy.batch(seed), (seed as usize + k).is_multiple_of(2));
-            equal(&toy, tune, &toy.packed(seed), false);
+            // Twice the layers round more: the reference in f32 is as far from f64.
+            let near = Near { scores: 1e-4, gradient: 5e-4, floor: 1e-2, whole: 3e-4 };
+            let compared = |batch: &Batch, entropy: bool| {
+                let exact = Policy::reference(toy.decoder(DType::F64, tune));
+                let fast = Policy::new(toy.decoder(DType::F32, tune)).unwrap();
+                crate::nn::toy::equal(exact, fast, batch, entropy, near);
+            };
+            compared(&toy.batch(seed), (seed as usize + k).is_multiple_of(2));
+            compared(&toy.packed(seed), false);
         }
     }
 }

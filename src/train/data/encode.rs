@@ -2,9 +2,10 @@
 //!
 //! Owns the end of an answer: the template's output, or the EOS token's text. Refuses masks.
 
-use crate::domain::{Conversation, Message, PromptBody, ReplyRef};
+use crate::domain::{Conversation, PromptBody, ReplyRef};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
+use crate::model::thought_channel;
 
 /// Tokenises rows' texts with a model's tokenizer and chat template.
 pub trait Encode {
@@ -72,7 +73,10 @@ impl Encode for LanguageModel {
 
     fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error> {
         match prompt {
-            PromptBody::Chat(talk) => self.conversation(&talk.followed_by(&[Message::assistant(answer)]), false),
+            PromptBody::Chat(talk) => {
+                let turn = thought_channel::turn(self.template.as_ref(), answer);
+                self.conversation(&talk.followed_by(&[turn]), false)
+            }
             PromptBody::Text(text) => self.text(&format!("{text}{answer}")),
         }
     }
