@@ -471,3 +471,26 @@ fn rows_go_apart_through_layers_of_several_kinds() {
         }
     }
 }
+
+#[test]
+fn a_cache_holds_what_layers_of_several_kinds_share() {
+    use crate::nn::toy::{Toy, lora};
+    for seed in 60..68 {
+        let toy = Toy::of_kinds(seed);
+        let policy = Policy::reference(toy.decoder(DType::F64, &lora(false, 0.0)));
+        let vocab = policy.decoder().config().vocab as u32;
+        let ids: Vec<u32> = (0..30).map(|i| (i * 7 + 3) % vocab).collect();
+        let whole = policy.score(&Batch::new(vec![Row::new(ids.clone(), (1..30).collect())]), true).unwrap();
+        let mut cache = policy.decoder().cache(1, ids.len()).unwrap();
+        // Some tokens at once, then one by one.
+        for (at, chunk) in std::iter::once((0, &ids[..9])).chain((9..29).map(|at| (at, &ids[at..=at]))) {
+            let chunk = Tensor::new(chunk, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+            let logits = policy.decoder().step(&chunk, &mut cache, true).unwrap().squeeze(0).unwrap();
+            let logits: Vec<f64> = logits.to_vec1().unwrap();
+            let next = at + chunk.dim(1).unwrap();
+            let logp = logits[ids[next] as usize] - logits.iter().map(|x| x.exp()).sum::<f64>().ln();
+            let want = whole.rows[0].logp[next - 1];
+            assert!((logp - want).abs() < 1e-8, "{seed}, token {next}: {logp} and not {want}");
+        }
+    }
+}
