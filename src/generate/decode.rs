@@ -9,6 +9,7 @@
 mod build;
 mod experts;
 mod linear;
+mod norm;
 mod per_layer;
 mod queue;
 
@@ -19,20 +20,14 @@ use crate::model::layer_kinds::KeySource;
 use crate::nn::logit_curve::bend_slice;
 use crate::nn::rotary::{Rotary, RowPosition};
 use linear::{PackedLinear, apart, linear, multiply};
-use per_layer::PackedPerLayer;
+use norm::PackedNorm;
+use per_layer::{PackedPerLayer, close_layer};
 pub use queue::{PromptRequest, Queue};
 use rayon::prelude::*;
 use std::sync::Arc;
 use tiebreak_kernels::cached::{CachedShape, KvSpan, LayerCache, SeenPositions, attend};
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::packed::Matrix;
-
-/// A norm: its factors, whether it subtracts the mean, and LayerNorm's bias.
-struct PackedNorm {
-    gamma: Vec<f32>,
-    centred: bool,
-    bias: Option<Vec<f32>>,
-}
 
 /// A layer.
 type PackedLayer = LayerParts<PackedLinear, PackedNorm>;
@@ -170,18 +165,7 @@ impl PackedDecoder {
     }
 
     fn normed(&self, x: &[f32], norm: &PackedNorm) -> Vec<f32> {
-        let (mut y, eps) = (vec![0.0; x.len()], self.config.rms_eps as f32);
-        if !norm.centred {
-            leaf::rms_norm(x, &norm.gamma, eps, &mut y);
-            return y;
-        }
-        let mut centred = x.to_vec();
-        leaf::centre(&mut centred, norm.gamma.len());
-        leaf::rms_norm(&centred, &norm.gamma, eps, &mut y);
-        if let Some(bias) = &norm.bias {
-            leaf::add_bias(&mut y, bias.len(), 0, bias);
-        }
-        y
+        norm.of(x, self.config.rms_eps as f32)
     }
 
     /// The last layer's output (n, H) for tokens in the order of their positions within each row; `of` holds each token's row.
@@ -217,14 +201,15 @@ impl PackedDecoder {
                 leaf::add(x, &self.positions[at * c.hidden..(at + 1) * c.hidden]);
             }
         }
-        let per_layer = self.per_layer_inputs(tokens, &x);
+        let inputs = self.per_layer.as_ref();
+        let second = inputs.map_or_else(Vec::new, |inputs| inputs.inputs(tokens, &x, c));
         let position = |(at, r): (&usize, &usize)| RowPosition { at: *at, long: rows[*r].own.long };
         let table = |i: usize| self.rotary.table(i, at.iter().zip(of).map(position), |x| x as f32);
         let tables: Vec<_> = (0..self.rotary.count()).map(table).collect();
         rayon::scope(|_| {
             for (i, layer) in self.layers.iter().enumerate() {
                 self.layer(i, layer, &mut x, of, &own, &tables, rows);
-                self.close_layer(i, layer, &mut x, &per_layer);
+                close_layer(c, i, layer, &mut x, &second);
             }
         });
         for (row, count) in rows.iter_mut().zip(counts) {

@@ -11,11 +11,13 @@
 //! (gradient checkpointing). The results are equal to the bit either way.
 
 mod context;
+mod embed;
 mod experts;
 mod gradients;
 mod layer;
 mod linear;
 mod logprobs;
+mod norm;
 mod shared;
 mod values;
 
@@ -28,6 +30,7 @@ use super::pass::Mode;
 use crate::model::error::Error;
 use candle_core::Tensor;
 use context::Context;
+use embed::embed;
 use gradients::CpuGradients;
 use layer::CpuSavedLayer;
 use logprobs::CpuSavedLogprobs;
@@ -188,27 +191,6 @@ fn run_layers(context: &Context<'_>) -> Result<Buffer, Error> {
         let made = layer::forward(context, i, &x, &shared, None)?;
         shared.keep(i, made.keys);
         x = made.y;
-    }
-    Ok(x)
-}
-
-/// The token embeddings with those of positions, (tokens, H).
-fn embed(context: &Context<'_>) -> Result<Buffer, Error> {
-    let hidden = context.decoder.config().hidden;
-    let table = values(context.decoder.embedding().stored())?;
-    let mut x = context.arena.take(context.layout.tokens() * hidden);
-    for (id, row) in context.layout.ids.iter().zip(x.chunks_exact_mut(hidden)) {
-        row.copy_from_slice(&table[*id as usize * hidden..(*id as usize + 1) * hidden]);
-    }
-    let scale = context.decoder.config().embedding_scale as f32;
-    if scale != 1.0 {
-        x.iter_mut().for_each(|x| *x *= scale);
-    }
-    if let Some(table) = context.decoder.positions() {
-        let table = values(table.stored())?;
-        for (position, row) in context.layout.positions.iter().zip(x.chunks_exact_mut(hidden)) {
-            leaf::add(row, &table[position * hidden..(position + 1) * hidden]);
-        }
     }
     Ok(x)
 }

@@ -10,8 +10,8 @@ use super::context::Context;
 use super::experts;
 use super::gradients::CpuGradients;
 use super::linear::{self, Columns};
-use super::shared::{self, LayerKeys, PerLayerActivations, SharedGradients, SharedInputs};
-use super::values::values;
+use super::norm::{norm, norm_back};
+use super::shared::{self, CpuKeys, PerLayerActivations, SharedGradients, SharedInputs};
 use crate::model::error::Error;
 use crate::model::feed_forward::FeedForward;
 use crate::model::layer_kinds::KeySource;
@@ -85,52 +85,6 @@ fn columns(modules: &[Linear]) -> impl Iterator<Item = (&Linear, usize)> {
         *first += module.weight.stored().dims().first().copied().unwrap_or(0);
         Some((module, at))
     })
-}
-
-pub(super) fn norm(context: &Context<'_>, norm: &Norm, x: &[f32]) -> Result<Buffer, Error> {
-    let mut y = context.arena.take(x.len());
-    let (gamma, eps) = (norm.gamma()?, norm.eps as f32);
-    let gamma = values(&gamma)?;
-    if !norm.centred {
-        leaf::rms_norm(x, &gamma, eps, &mut y);
-        return Ok(y);
-    }
-    let mut centred = context.arena.take(x.len());
-    centred.copy_from_slice(x);
-    leaf::centre(&mut centred, gamma.len());
-    leaf::rms_norm(&centred, &gamma, eps, &mut y);
-    if let Some(bias) = &norm.bias {
-        leaf::add_bias(&mut y, gamma.len(), 0, &values(bias.stored())?);
-    }
-    Ok(y)
-}
-
-/// Adds dL/dx of a norm to `dx`, and dL/d of its weight and bias to the gradients if they are trained.
-pub(super) fn norm_back(
-    norm: &Norm,
-    x: &[f32],
-    dy: &[f32],
-    dx: &mut [f32],
-    grads: &mut CpuGradients,
-) -> Result<(), Error> {
-    let (gamma, eps) = (norm.gamma()?, norm.eps as f32);
-    let gamma = values(&gamma)?;
-    if let Some(sum) = norm.bias.as_ref().and_then(|b| b.trained()).and_then(|var| grads.of(var)) {
-        for dy in dy.chunks_exact(gamma.len()) {
-            leaf::add(sum, dy);
-        }
-    }
-    let dgamma = norm.weight.trained().and_then(|var| grads.of(var));
-    if !norm.centred {
-        leaf::rms_norm_back(x, &gamma, eps, dy, dx, dgamma);
-        return Ok(());
-    }
-    let (mut centred, mut back) = (x.to_vec(), vec![0.0; x.len()]);
-    leaf::centre(&mut centred, gamma.len());
-    leaf::rms_norm_back(&centred, &gamma, eps, dy, &mut back, dgamma);
-    leaf::centre(&mut back, gamma.len());
-    leaf::add(dx, &back);
-    Ok(())
 }
 
 /// The input of a block: norm(x), or x itself without a norm before the block.
@@ -249,11 +203,11 @@ fn side_by_side(layer: &Layer) -> (usize, usize, usize) {
 }
 
 /// What a layer makes.
-pub(super) struct LayerOutput {
+pub(super) struct CpuLayerOutput {
     /// The stream, (tokens, H).
     pub(super) y: Buffer,
     /// Its keys and values, where other layers read them.
-    pub(super) keys: Option<LayerKeys>,
+    pub(super) keys: Option<CpuKeys>,
 }
 
 /// Layer `i` of the stream (tokens, H); with `save` also the activations for the backward.
@@ -263,7 +217,7 @@ pub(super) fn forward(
     x: &[f32],
     shared: &SharedInputs,
     save: Option<&mut Option<CpuActivations>>,
-) -> Result<LayerOutput, Error> {
+) -> Result<CpuLayerOutput, Error> {
     let (c, n, arena) = (context.decoder.config(), context.layout.tokens(), context.arena);
     let layer = &context.decoder.layers()[i];
     let (q_width, hd, ff) = (layer.shape.q_width(), layer.shape.head_dim, layer.shape.ff);
@@ -346,7 +300,7 @@ pub(super) fn forward(
         let raw = [raw_q, raw_k, raw_v];
         *save = Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low, per_layer });
     }
-    Ok(LayerOutput { y, keys })
+    Ok(CpuLayerOutput { y, keys })
 }
 
 fn copied(context: &Context<'_>, x: &[f32]) -> Buffer {

@@ -3,10 +3,10 @@
 //! Owns the second input of the whole model and a layer's use of its part. Refuses attention: the layers attend.
 
 use super::context::Context;
-use super::embed;
+use super::embed::embed;
 use super::gradients::CpuGradients;
-use super::layer::{norm, norm_back};
 use super::linear::{self, Columns};
+use super::norm::{norm, norm_back};
 use super::values::values;
 use crate::model::error::Error;
 use crate::model::layer::PerLayerParts;
@@ -19,7 +19,7 @@ use tiebreak_kernels::leaf;
 use tiebreak_kernels::product::WriteMode;
 
 /// A layer's keys and values after norms and RoPE, (kv_heads, tokens, head_dim) each, or their gradients.
-pub(super) type LayerKeys = (Buffer, Buffer);
+pub(super) type CpuKeys = (Buffer, Buffer);
 
 /// What layers read besides the stream.
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub(super) struct SharedInputs {
     /// The layers' second input, (tokens, layers · width).
     per_layer: Option<Buffer>,
     /// Keys and values that later layers read, by the layer that made them.
-    keys: BTreeMap<usize, LayerKeys>,
+    keys: BTreeMap<usize, CpuKeys>,
 }
 
 /// Gradients of what layers read besides the stream, so far.
@@ -36,7 +36,7 @@ pub(super) struct SharedGradients {
     /// dL/d of the layers' second input, where its parameters are trained.
     per_layer: Option<Buffer>,
     /// dL/d of keys and values, by the layer that made them.
-    keys: BTreeMap<usize, LayerKeys>,
+    keys: BTreeMap<usize, CpuKeys>,
 }
 
 /// What a layer saves of its second input.
@@ -65,12 +65,12 @@ impl SharedInputs {
     }
 
     /// Keeps layer `i`'s keys and values where later layers read them.
-    pub(super) fn keep(&mut self, i: usize, keys: Option<LayerKeys>) {
+    pub(super) fn keep(&mut self, i: usize, keys: Option<CpuKeys>) {
         self.keys.extend(keys.map(|keys| (i, keys)));
     }
 
     /// The keys and values that the layer shares with another; none where it has its own.
-    pub(super) fn keys(&self, layer: &Layer) -> Option<&LayerKeys> {
+    pub(super) fn keys(&self, layer: &Layer) -> Option<&CpuKeys> {
         self.keys.get(&layer.shape.source()?)
     }
 }
@@ -84,7 +84,7 @@ impl SharedGradients {
     }
 
     /// Adds dL/d of the keys and values that the layer shares.
-    pub(super) fn add_keys(&mut self, layer: &Layer, (dk, dv): LayerKeys) {
+    pub(super) fn add_keys(&mut self, layer: &Layer, (dk, dv): CpuKeys) {
         let Some(source) = layer.shape.source() else { return };
         if let Some((k, v)) = self.keys.get_mut(&source) {
             leaf::add(k, &dk);
@@ -95,7 +95,7 @@ impl SharedGradients {
     }
 
     /// dL/d of layer `i`'s keys and values from the layers that read them.
-    pub(super) fn take_keys(&mut self, i: usize) -> Option<LayerKeys> {
+    pub(super) fn take_keys(&mut self, i: usize) -> Option<CpuKeys> {
         self.keys.remove(&i)
     }
 
