@@ -523,13 +523,12 @@ impl Config {
         };
         // Layers are alike but for experts in some, or for their kinds.
         let experts = self.layer.experts.as_ref().is_some_and(|experts| experts.layers != LayerPattern::All);
-        let layers = match experts || self.layer.kinds != LayerKinds::default() {
-            true => {
-                let seen = (0..self.layers.min(LOOKED_AT)).map(layer).fold(0, sum);
-                let rest = self.layers.saturating_sub(LOOKED_AT) as u64;
-                seen.saturating_add(rest.saturating_mul(layer(LOOKED_AT)))
-            }
-            false => layer(0).saturating_mul(self.layers as u64),
+        let layers = if experts || self.layer.kinds != LayerKinds::default() {
+            let seen = (0..self.layers.min(LOOKED_AT)).map(layer).fold(0, sum);
+            let rest = self.layers.saturating_sub(LOOKED_AT) as u64;
+            seen.saturating_add(rest.saturating_mul(layer(LOOKED_AT)))
+        } else {
+            layer(0).saturating_mul(self.layers as u64)
         };
         let per_layer = self.per_layer_tensors().map(|(_, shape)| product(&shape)).fold(0, sum);
         let tables = product(&[if self.tied { 1 } else { 2 }, self.vocab, self.hidden]);

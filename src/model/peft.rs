@@ -95,7 +95,7 @@ impl PeftAdapter {
             let own =
                 own.strip_suffix(&format!("{MAGNITUDE}.weight")).map_or(own.to_owned(), |m| format!("{m}{MAGNITUDE}"));
             let tensor = if own.ends_with(MAGNITUDE) { tensor.flatten_all()? } else { tensor };
-            tensors.insert(in_text_model(own), tensor);
+            tensors.insert(in_text_model(&own), tensor);
         }
         let dora = flag(&fields, "use_dora");
         check_tensors(&tensors, &modules, config, dora).map_err(|why| Error::file(&weights, why))?;
@@ -152,9 +152,9 @@ fn all_modules(config: &Config) -> impl Iterator<Item = (String, &'static str, u
 const WITHIN: [&str; 2] = ["model.language_model.", "language_model.model."];
 
 /// The name of a tensor of a whole model as the text model has it.
-fn in_text_model(name: String) -> String {
+fn in_text_model(name: &str) -> String {
     let rest = WITHIN.iter().find_map(|within| name.strip_prefix(within));
-    rest.map_or(name.clone(), |rest| format!("model.{rest}"))
+    rest.map_or_else(|| name.to_owned(), |rest| format!("model.{rest}"))
 }
 
 /// The names of a module: its own, and those that it has within a whole model.

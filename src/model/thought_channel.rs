@@ -29,7 +29,7 @@ impl ThoughtTokens {
     }
 
     /// Whether a channel begins or ends in these tokens.
-    pub(super) fn occur_in(&self, ids: &[u32]) -> bool {
+    pub(super) fn occur_in(self, ids: &[u32]) -> bool {
         ids.iter().any(|id| [self.open, self.close].contains(id))
     }
 
@@ -38,7 +38,7 @@ impl ThoughtTokens {
     ///
     /// # Errors
     /// Those of `plain`.
-    pub(super) fn text(&self, ids: &[u32], plain: impl Fn(&[u32]) -> Result<String, Error>) -> Result<String, Error> {
+    pub(super) fn text(self, ids: &[u32], plain: impl Fn(&[u32]) -> Result<String, Error>) -> Result<String, Error> {
         let mut out = String::new();
         let mut rest = ids;
         while let Some(at) = rest.iter().position(|id| [self.open, self.close].contains(id)) {
@@ -100,6 +100,7 @@ mod tests {
     const TOKENS: ThoughtTokens = ThoughtTokens { open: 1, close: 2 };
 
     /// One token a byte; smaller ones are special.
+    #[expect(clippy::unnecessary_wraps, reason = "as the tokenizer decodes")]
     fn plain(ids: &[u32]) -> Result<String, Error> {
         Ok(ids.iter().filter(|id| **id > 9).filter_map(|id| char::from_u32(*id)).collect())
     }

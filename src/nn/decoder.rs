@@ -161,9 +161,10 @@ impl Decoder {
         for i in 0..c.layers {
             m.layer = i;
             let (parts, shape) = (c.read_layer(i, &mut m)?, c.shape_of(i));
-            let value_norm = match c.layer.value_norm && shape.source().is_none() {
-                true => Some(Norm::without_weight(shape.head_dim, c.rms_eps, dtype, &device)?),
-                false => None,
+            let value_norm = if c.layer.value_norm && shape.source().is_none() {
+                Some(Norm::without_weight(shape.head_dim, c.rms_eps, dtype, &device)?)
+            } else {
+                None
             };
             let (rope, window) = (c.rope_of(i), c.window_of(i));
             layers.push(Layer { parts, shape, value_norm, rope, window, fused: None });
