@@ -6,7 +6,7 @@
 //!
 //! **Invariant.** Unsupported features are refused by name when a model is opened, never at the first step.
 
-pub(crate) mod channels;
+mod channels;
 pub(crate) mod config;
 pub mod discover;
 pub(crate) mod error;
@@ -21,6 +21,7 @@ pub(crate) mod gguf;
 pub mod gguf_fields;
 pub(crate) mod language_model;
 pub mod layer;
+pub mod layer_kinds;
 pub mod merge;
 mod mxfp4;
 mod peft;
@@ -36,6 +37,8 @@ pub(crate) mod template;
 mod template_guard;
 mod template_names;
 mod template_values;
+mod thought_channel;
+pub(crate) mod thought_form;
 pub(crate) mod threads;
 pub(crate) mod tokenizer;
 mod tokenizer_growth;

@@ -27,6 +27,7 @@ pub(crate) mod memory;
 pub(crate) mod norm;
 pub(crate) mod optim;
 pub(crate) mod pass;
+pub(crate) mod per_layer;
 pub(crate) mod policy;
 pub(crate) mod random;
 pub(crate) mod reference;

@@ -9,27 +9,25 @@
 mod build;
 mod experts;
 mod linear;
+mod norm;
+mod per_layer;
 mod queue;
 
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::layer::LayerParts;
+use crate::model::layer_kinds::KeySource;
 use crate::nn::logit_curve::bend_slice;
 use crate::nn::rotary::{Rotary, RowPosition};
 use linear::{PackedLinear, apart, linear, multiply};
+use norm::PackedNorm;
+use per_layer::{PackedPerLayer, close_layer};
 pub use queue::{PromptRequest, Queue};
 use rayon::prelude::*;
 use std::sync::Arc;
 use tiebreak_kernels::cached::{CachedShape, KvSpan, LayerCache, SeenPositions, attend};
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::packed::Matrix;
-
-/// A norm: its factors, whether it subtracts the mean, and LayerNorm's bias.
-struct PackedNorm {
-    gamma: Vec<f32>,
-    centred: bool,
-    bias: Option<Vec<f32>>,
-}
 
 /// A layer.
 type PackedLayer = LayerParts<PackedLinear, PackedNorm>;
@@ -40,6 +38,7 @@ pub struct PackedDecoder {
     embed: Matrix,
     /// Learned position embeddings, (context, H); empty where the model has none.
     positions: Vec<f32>,
+    per_layer: Option<PackedPerLayer>,
     layers: Vec<PackedLayer>,
     norm: PackedNorm,
     /// None when the head is tied to the embedding.
@@ -101,6 +100,7 @@ impl PackedDecoder {
             l.linears().into_iter().chain(l.mlp.routed()).map(|l| l.weight.bytes()).sum()
         };
         size_of_val(&self.positions[..])
+            + self.per_layer.as_ref().map_or(0, PackedPerLayer::bytes)
             + self.embed.bytes()
             + self.head.as_ref().map_or(0, Matrix::bytes)
             + self.layers.iter().map(layer).sum::<usize>()
@@ -165,18 +165,7 @@ impl PackedDecoder {
     }
 
     fn normed(&self, x: &[f32], norm: &PackedNorm) -> Vec<f32> {
-        let (mut y, eps) = (vec![0.0; x.len()], self.config.rms_eps as f32);
-        if !norm.centred {
-            leaf::rms_norm(x, &norm.gamma, eps, &mut y);
-            return y;
-        }
-        let mut centred = x.to_vec();
-        leaf::centre(&mut centred, norm.gamma.len());
-        leaf::rms_norm(&centred, &norm.gamma, eps, &mut y);
-        if let Some(bias) = &norm.bias {
-            leaf::add_bias(&mut y, bias.len(), 0, bias);
-        }
-        y
+        norm.of(x, self.config.rms_eps as f32)
     }
 
     /// The last layer's output (n, H) for tokens in the order of their positions within each row; `of` holds each token's row.
@@ -212,12 +201,15 @@ impl PackedDecoder {
                 leaf::add(x, &self.positions[at * c.hidden..(at + 1) * c.hidden]);
             }
         }
+        let inputs = self.per_layer.as_ref();
+        let second = inputs.map_or_else(Vec::new, |inputs| inputs.inputs(tokens, &x, c));
         let position = |(at, r): (&usize, &usize)| RowPosition { at: *at, long: rows[*r].own.long };
         let table = |i: usize| self.rotary.table(i, at.iter().zip(of).map(position), |x| x as f32);
         let tables: Vec<_> = (0..self.rotary.count()).map(table).collect();
         rayon::scope(|_| {
             for (i, layer) in self.layers.iter().enumerate() {
                 self.layer(i, layer, &mut x, of, &own, &tables, rows);
+                close_layer(c, i, layer, &mut x, &second);
             }
         });
         for (row, count) in rows.iter_mut().zip(counts) {
@@ -238,7 +230,8 @@ impl PackedDecoder {
         rows: &mut [&mut RowCache],
     ) {
         let c = &self.config;
-        let (hd, stride) = (c.head_dim, c.kv_heads * c.head_dim);
+        let sizes = c.shape_of(i);
+        let (hd, stride) = (sizes.head_dim, sizes.kv_width());
         let input = |norm: &Option<PackedNorm>, x: &[f32]| norm.as_ref().map(|norm| self.normed(x, norm));
         // The residual connection, with the norm after the block if there is one.
         let scale = c.layer.residual_scale as f32;
@@ -248,33 +241,47 @@ impl PackedDecoder {
         };
         let h = input(&layer.attention_norm, x);
         let qkv: Vec<&PackedLinear> = layer.qkv.iter().collect();
-        let widths = [c.q_width(), c.kv_width(), c.kv_width()];
+        let widths = [sizes.q_width(), stride, stride];
         let outputs = linear(&qkv, h.as_deref().unwrap_or(x));
-        let mut qkv = if c.layer.by_head { by_head(&outputs, hd) } else { apart(outputs, &widths) }.into_iter();
+        let widths = if sizes.source().is_some() { &widths[..1] } else { &widths };
+        let mut qkv = if c.layer.by_head { by_head(&outputs, hd) } else { apart(outputs, widths) }.into_iter();
         // In parallel the feed-forward reads the layer's input.
         let before = if c.layer.shared_norm { &layer.attention_norm } else { &layer.mlp_norm };
         let beside = c.layer.parallel.then(|| input(before, x).unwrap_or_else(|| x.to_vec()));
         let mut next = || qkv.next().unwrap_or_default();
-        let (mut q, mut k, v) = (next(), next(), next());
-        if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
-            (q, k) = (self.normed(&q, q_norm), self.normed(&k, k_norm));
+        let (mut q, mut k) = (next(), next());
+        let mut v = if sizes.keys == KeySource::KeysAlone { k.clone() } else { next() };
+        if let Some(norm) = &layer.q_norm {
+            q = self.normed(&q, norm);
+        }
+        if let Some(norm) = &layer.k_norm {
+            k = self.normed(&k, norm);
+        }
+        if c.layer.value_norm {
+            // A norm without a weight.
+            let raw = std::mem::take(&mut v);
+            v = vec![0.0; raw.len()];
+            leaf::rms_norm(&raw, &vec![1.0; hd], c.rms_eps as f32, &mut v);
         }
         if c.layer.rope_pairs {
             (q, k) = (in_order(&q, hd), in_order(&k, hd));
         }
         if let Some((cos, sin)) = c.rope_of(i).and_then(|table| tables.get(table)) {
-            rotate(&mut q, c.heads * hd, hd, cos, sin);
-            rotate(&mut k, stride, hd, cos, sin);
+            rotate(&mut q, sizes.q_width(), hd, cos, sin);
+            if !k.is_empty() {
+                rotate(&mut k, stride, hd, cos, sin);
+            }
         }
         for ((r, k), v) in of.iter().zip(k.chunks_exact(stride)).zip(v.chunks_exact(stride)) {
             rows[*r].own.layers[i].push(k, v);
         }
+        let source = sizes.source().unwrap_or(i);
         let seen: Vec<_> =
-            of.iter().zip(own).map(|(r, last)| rows[*r].seen(i, *last, stride, c.window_of(i))).collect();
+            of.iter().zip(own).map(|(r, last)| rows[*r].seen(source, *last, stride, c.window_of(i))).collect();
         let mut out = vec![0.0; q.len()];
         let shape = CachedShape {
-            heads: c.heads,
-            kv_heads: c.kv_heads,
+            heads: sizes.heads,
+            kv_heads: sizes.kv_heads,
             width: hd,
             scale: c.attention_scale() as f32,
             cap: c.layer.attention_cap.map(|cap| cap as f32),

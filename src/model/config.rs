@@ -4,13 +4,14 @@
 //! the computation and is not implemented: a model is computed correctly or not at all.
 
 use super::error::Error;
-use super::family::{self, ExpertNames, Family};
+use super::family::{self, ExpertNames, Family, PerLayerNames};
 use super::feed_forward::{Experts, FeedForward, Mlp};
 use super::fields::{Fields, ids};
 use super::layer::{
-    ExpertSpec, LayerParts, LayerPattern, LayerReader, LayerSpec, LinearSpec, NormKind, NormSpec, QkNorm, TensorName,
-    activation, activation_names,
+    ExpertSpec, LayerParts, LayerPattern, LayerReader, LayerSpec, LinearSpec, NormSpec, PerLayerParts, QkNorm,
+    TensorName, activation, activation_names,
 };
+use super::layer_kinds::{KeySource, LayerKinds, PerLayerSpec};
 use super::rope::{self, RopeBounds};
 pub use super::rope::{RopeScaling, RopeSpec};
 use crate::foreign;
@@ -75,7 +76,7 @@ pub struct Config {
 struct LayerTensor {
     name: TensorName,
     expert: Option<usize>,
-    /// `.weight` or `.bias`.
+    /// `.weight`, `.bias`, or nothing.
     end: &'static str,
     shape: Vec<usize>,
 }
@@ -108,35 +109,43 @@ impl LayerReader for TensorShapes {
         self.all.extend(bias.then(|| LayerTensor { name, expert: None, end: ".bias", shape: vec![width] }));
         Ok(())
     }
+
+    fn factor(&mut self, name: TensorName) -> Result<f64, Infallible> {
+        self.all.push(LayerTensor { name, expert: None, end: "", shape: vec![1] });
+        Ok(1.0)
+    }
 }
 
 impl Config {
-    /// Width of a token's queries.
-    #[must_use]
-    pub fn q_width(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// Width of a token's keys, and of its values.
-    #[must_use]
-    pub fn kv_width(&self) -> usize {
-        self.kv_heads * self.head_dim
-    }
-
-    /// The linear modules of a layer that may have adapters, in the model's order: those of [`LINEARS`](super::tune::LINEARS), or
-    /// the fused ones. In a model with experts those of attention: peft on transformers 5 puts an adapter that names modules of a
-    /// feed-forward on the experts.
+    /// The linear modules that may have adapters in some layer, in the model's order: those of [`LINEARS`](super::tune::LINEARS),
+    /// or the fused ones. In a model with experts those of attention: peft on transformers 5 puts an adapter that names modules of
+    /// a feed-forward on the experts. The sizes are the first layer's.
     #[must_use]
     pub fn linears(&self) -> Vec<LinearSpec> {
-        let mut all = self.attention_linears();
+        let (first, value) = (self.linears_of(0), self.family.names.linears[2]);
+        let none = self.layer.kinds.keys_as_values && self.layer.windows == LayerPattern::None;
+        if none || self.family.names.fused.is_some() || first.iter().any(|spec| spec.name == value) {
+            return first;
+        }
+        // The first layer's keys are its values, others have values.
+        let (q_k, rest) = first.split_at(2);
+        let value = q_k.last().map(|key| LinearSpec { name: value, ..*key });
+        q_k.iter().copied().chain(value).chain(rest.iter().copied()).collect()
+    }
+
+    /// Those of layer `i`.
+    #[must_use]
+    pub fn linears_of(&self, i: usize) -> Vec<LinearSpec> {
+        let mut all = self.attention_linears(i);
         if self.layer.experts.is_none() {
-            all.extend(self.dense());
+            all.extend(self.dense(i));
         }
         all
     }
 
-    fn attention_linears(&self) -> Vec<LinearSpec> {
-        let (h, q, kv) = (self.hidden, self.q_width(), self.kv_width());
+    fn attention_linears(&self, i: usize) -> Vec<LinearSpec> {
+        let shape = self.shape_of(i);
+        let (h, q, kv) = (self.hidden, shape.q_width(), shape.kv_width());
         let LayerSpec { qkv_bias, o_bias, .. } = self.layer;
         let names = &self.family.names;
         let [q_name, k_name, v_name, o_name, ..] = names.linears;
@@ -144,12 +153,16 @@ impl Config {
         if let Some([qkv, _]) = names.fused {
             return vec![linear(qkv, q + 2 * kv, h, qkv_bias), output];
         }
-        vec![linear(q_name, q, h, qkv_bias), linear(k_name, kv, h, qkv_bias), linear(v_name, kv, h, qkv_bias), output]
+        let mut all = vec![linear(q_name, q, h, qkv_bias)];
+        all.extend(shape.source().is_none().then(|| linear(k_name, kv, h, qkv_bias)));
+        all.extend((shape.keys == KeySource::Own).then(|| linear(v_name, kv, h, qkv_bias)));
+        all.push(output);
+        all
     }
 
-    /// The feed-forward of a layer without experts.
-    fn dense(&self) -> Vec<LinearSpec> {
-        let (h, ff, bias) = (self.hidden, self.ff, self.layer.mlp_bias);
+    /// The feed-forward of layer `i` without experts.
+    fn dense(&self, i: usize) -> Vec<LinearSpec> {
+        let (h, ff, bias) = (self.hidden, self.shape_of(i).ff, self.layer.mlp_bias);
         let names = &self.family.names;
         let [.., gate, up, down] = names.linears;
         let of =
@@ -163,7 +176,15 @@ impl Config {
         all
     }
 
-    /// The router, or the gate of the expert that every token goes through.
+    /// Gate and output of the layers' second input; none without one.
+    fn per_layer_linears(&self) -> Option<[LinearSpec; 2]> {
+        let PerLayerSpec { width, .. } = self.layer.per_layer?;
+        let names = &self.family.names.per_layer;
+        let of = |name, out, width| LinearSpec { adaptable: false, ..linear(name, out, width, false) };
+        Some([of(names.gate, width, self.hidden), of(names.out, self.hidden, width)])
+    }
+
+    /// The router, and the gate of the expert that every token goes through.
     fn expert_gate(&self, name: TensorName, out: usize) -> LinearSpec {
         let bias = self.layer.mlp_bias && name == self.family.names.experts.router;
         LinearSpec { adaptable: false, ..linear(name, out, self.hidden, bias) }
@@ -185,9 +206,10 @@ impl Config {
     /// The linear modules that a token goes through in layer `i`, each with how often: an expert stands for those chosen.
     #[must_use]
     pub fn modules_of_token(&self, i: usize) -> Vec<(LinearSpec, usize)> {
-        let mut all = self.attention_linears();
+        let mut all = self.attention_linears(i);
+        all.extend(self.per_layer_linears().into_iter().flatten());
         let Some(experts) = self.experts_of(i) else {
-            all.extend(self.dense());
+            all.extend(self.dense(i));
             return all.into_iter().map(|spec| (spec, 1)).collect();
         };
         let names = &self.family.names.experts;
@@ -198,39 +220,6 @@ impl Config {
         }
         let each = self.expert(names.each, Some(0), experts.width).into_iter().map(|spec| (spec, experts.chosen));
         all.into_iter().map(|spec| (spec, 1)).chain(each).collect()
-    }
-
-    /// The width of the feed-forward in layers without experts; 0 where all have experts.
-    #[must_use]
-    pub fn dense_ff(&self) -> usize {
-        let all = self.layer.experts.as_ref().is_some_and(|experts| experts.layers == LayerPattern::All);
-        if all { 0 } else { self.ff }
-    }
-
-    /// The largest width of a token's feed-forward: the sum of its experts' where the layers have experts.
-    #[must_use]
-    pub fn token_ff(&self) -> usize {
-        let chosen = |experts: &ExpertSpec| experts.chosen * experts.width + experts.shared.unwrap_or(0);
-        self.layer.experts.as_ref().map_or(0, chosen).max(self.dense_ff())
-    }
-
-    /// Whether norms have a bias.
-    #[must_use]
-    pub fn norm_bias(&self) -> bool {
-        self.layer.norm == NormKind::Layer
-    }
-
-    /// The rope of layer `i`: 0 the model's, 1 the one of layers with a window; none if the layer does not rotate.
-    #[must_use]
-    pub fn rope_of(&self, i: usize) -> Option<usize> {
-        let local = self.local_rope.is_some() && self.layer.windows.has(i);
-        self.layer.rope.has(i).then_some(usize::from(local))
-    }
-
-    /// The window of layer `i`; none if it attends to the whole context.
-    #[must_use]
-    pub fn window_of(&self, i: usize) -> Option<usize> {
-        self.window.filter(|_| self.layer.windows.has(i))
     }
 
     /// How many tokens may follow a prompt of so many: where positions are learned, as many as there are positions.
@@ -268,7 +257,7 @@ impl Config {
         reader: &mut R,
     ) -> Result<LayerParts<R::Linear, R::Norm>, R::Error> {
         let (names, spec) = (&self.family.names, &self.layer);
-        let linears = self.attention_linears();
+        let (linears, shape) = (self.attention_linears(i), self.shape_of(i));
         let (qkv, output) = linears.split_at(linears.len() - 1);
         let norm = |reader: &mut R, on: bool, name: TensorName, width: usize| {
             let bias = self.norm_bias();
@@ -276,26 +265,38 @@ impl Config {
         };
         let (before, after) = (spec.norms.before(), spec.norms.after());
         let (q_width, k_width) = match spec.qk_norm {
-            QkNorm::Width => (self.q_width(), self.kv_width()),
-            QkNorm::Head | QkNorm::No => (self.head_dim, self.head_dim),
+            QkNorm::Width => (shape.q_width(), shape.kv_width()),
+            QkNorm::Head | QkNorm::No => (shape.head_dim, shape.head_dim),
         };
         let qk = spec.qk_norm != QkNorm::No;
+        let own_keys = qk && shape.source().is_none();
         Ok(LayerParts {
             attention_norm: norm(reader, before, names.attention_norm, self.hidden)?,
             qkv: qkv.iter().map(|spec| reader.linear(spec)).collect::<Result<_, _>>()?,
             o: reader.linear(&output[0])?,
             q_norm: norm(reader, qk, names.q_norm, q_width)?,
-            k_norm: norm(reader, qk, names.k_norm, k_width)?,
+            k_norm: norm(reader, own_keys, names.k_norm, k_width)?,
             sinks: norm(reader, spec.sinks, names.sinks, self.heads)?,
             attention_out_norm: norm(reader, after, names.attention_out_norm, self.hidden)?,
             mlp_norm: norm(reader, before && !spec.shared_norm, names.mlp_norm, self.hidden)?,
             mlp: self.read_feed_forward(i, reader)?,
             mlp_out_norm: norm(reader, after, names.mlp_out_norm, self.hidden)?,
+            per_layer: match self.per_layer_linears() {
+                Some([gate, out]) => {
+                    let (gate, out) = (reader.linear(&gate)?, reader.linear(&out)?);
+                    let spec = NormSpec { name: names.per_layer.out_norm, width: self.hidden, bias: self.norm_bias() };
+                    Some(PerLayerParts { gate, out, norm: reader.norm(&spec)? })
+                }
+                None => None,
+            },
+            factor: if spec.output_factor { Some(reader.factor(names.factor)?) } else { None },
         })
     }
 
     fn read_feed_forward<R: LayerReader>(&self, i: usize, reader: &mut R) -> Result<FeedForward<R::Linear>, R::Error> {
-        let Some(experts) = self.experts_of(i) else { return Ok(FeedForward::Dense(read_mlp(&self.dense(), reader)?)) };
+        let Some(experts) = self.experts_of(i) else {
+            return Ok(FeedForward::Dense(read_mlp(&self.dense(i), reader)?));
+        };
         let names = &self.family.names.experts;
         let router = reader.linear(&self.expert_gate(names.router, experts.count))?;
         let each = |expert: usize| read_mlp(&self.expert(names.each, Some(expert), experts.width), reader);
@@ -344,6 +345,7 @@ impl Config {
         let positions = self.layer.positions.then(|| format!("{}.weight", names.positions.hf));
         let table = |name: TensorName| (format!("{}.weight", name.hf), vec![self.vocab, self.hidden]);
         std::iter::once(table(names.embedding))
+            .chain(self.per_layer_tensors())
             .chain(positions.map(|name| (name, vec![self.context, self.hidden])))
             .chain((0..self.layers).flat_map(layer))
             .chain(std::iter::once((format!("{}.weight", names.last_norm.hf), vec![self.hidden])))
@@ -351,12 +353,30 @@ impl Config {
             .chain((!self.tied).then(|| table(names.head)))
     }
 
+    /// The tensors of the layers' second input that no layer owns: table, projection and norm.
+    fn per_layer_tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + use<> {
+        let names = self.family.names.per_layer;
+        let all = self.layer.per_layer.map(|PerLayerSpec { width, vocab }| {
+            let stacked = self.layers.saturating_mul(width);
+            let mut all = vec![
+                (names.table, ".weight", vec![vocab, stacked]),
+                (names.projection, ".weight", vec![stacked, self.hidden]),
+                (names.projection_norm, ".weight", vec![width]),
+            ];
+            all.extend(self.norm_bias().then(|| (names.projection_norm, ".bias", vec![width])));
+            all
+        });
+        all.into_iter().flatten().map(|(name, end, shape)| (format!("{}{end}", name.hf), shape))
+    }
+
     /// Parses a Hugging Face tensor name: its layer, and its names without number, `.weight` and `.bias`.
     pub(crate) fn named(&self, tensor: &str) -> Option<(Option<usize>, TensorName)> {
         let names = &self.family.names;
-        let (stem, _) = tensor.rsplit_once('.')?;
+        let stem = if tensor.ends_with(names.factor.hf) { tensor } else { tensor.rsplit_once('.')?.0 };
+        let per_layer = &names.per_layer;
         let whole = [names.embedding, names.positions, names.last_norm, names.head];
-        if let Some(name) = whole.into_iter().find(|name| name.hf == stem) {
+        let whole = whole.into_iter().chain([per_layer.table, per_layer.projection, per_layer.projection_norm]);
+        if let Some(name) = whole.clone().find(|name| name.hf == stem) {
             return Some((None, name));
         }
         let (layer, part) = stem.strip_prefix(names.layer.hf)?.split_once('.')?;
@@ -374,8 +394,10 @@ impl Config {
             let fused = names.fused.is_some_and(|fused| fused.contains(&name));
             let ExpertNames { router, each, shared, shared_gate } = &names.experts;
             let experts = each.contains(&name) || shared.contains(&name) || [*router, *shared_gate].contains(&name);
-            let tables = [names.embedding, names.positions, names.head];
-            fused || experts || names.linears.contains(&name) || tables.contains(&name) || name == names.sinks
+            let tables = [names.embedding, names.positions, names.head, names.per_layer.table];
+            let PerLayerNames { projection, gate, out, .. } = names.per_layer;
+            let others = [projection, gate, out, names.factor, names.sinks].contains(&name);
+            fused || experts || others || names.linears.contains(&name) || tables.contains(&name)
         };
         self.named(tensor).is_some_and(|(_, name)| !linear(name))
     }
@@ -438,12 +460,21 @@ impl Config {
         if layer.positions && f.size_or("max_position_embeddings", Some(defaults.context))?.is_none() {
             return Err(Error::file(path, "names no longest context, which the table of learned positions must have"));
         }
+        let global_dim = layer.kinds.global_heads.map_or(head_dim, |heads| heads.head_dim);
+        if let Some(other) = layer.kinds.global_heads.map(|heads| heads.kv_heads).filter(|kv| heads % kv != 0) {
+            return Err(Error::file(path, format!("{heads} query heads cannot share {other} key heads evenly")));
+        }
+        if !global_dim.is_multiple_of(2) {
+            return Err(Error::file(path, format!("`global_head_dim` {global_dim} is odd, but RoPE needs it even")));
+        }
         let window = match layer.windows {
             LayerPattern::None => None,
             _ => f.size_or("sliding_window", defaults.sliding_window)?,
         };
         let only_experts = layer.experts.as_ref().is_some_and(|experts| experts.layers == LayerPattern::All);
-        let (rope, local_rope) = rope::read(&f, &defaults, RopeBounds { context: positions, rotary })?;
+        let global_rotary = if layer.kinds.global_heads.is_some() { global_dim } else { rotary };
+        let bounds = RopeBounds { context: positions, rotary: global_rotary, local: rotary };
+        let (rope, local_rope) = rope::read(&f, &defaults, bounds)?;
         Ok(Self {
             family,
             embedding_scale: (family.embedding_scale)(hidden) * layer.embedding_multiplier,
@@ -486,21 +517,27 @@ impl Config {
                 _ => 1,
             };
             let shapes = self.tensor_shapes(i, true);
-            shapes.iter().map(|tensor| times(tensor).saturating_mul(product(&tensor.shape))).fold(0, sum)
+            // A factor on a layer's output is no parameter.
+            shapes
+                .iter()
+                .filter(|tensor| !tensor.end.is_empty())
+                .map(|tensor| times(tensor).saturating_mul(product(&tensor.shape)))
+                .fold(0, sum)
         };
-        // Layers are alike but for experts in some.
-        let layers = match &self.layer.experts {
-            Some(experts) if experts.layers != LayerPattern::All => {
-                let seen = (0..self.layers.min(LOOKED_AT)).map(layer).fold(0, sum);
-                let rest = self.layers.saturating_sub(LOOKED_AT) as u64;
-                seen.saturating_add(rest.saturating_mul(layer(LOOKED_AT)))
-            }
-            _ => layer(0).saturating_mul(self.layers as u64),
+        // Layers are alike but for experts in some, or for their kinds.
+        let experts = self.layer.experts.as_ref().is_some_and(|experts| experts.layers != LayerPattern::All);
+        let layers = if experts || self.layer.kinds != LayerKinds::default() {
+            let seen = (0..self.layers.min(LOOKED_AT)).map(layer).fold(0, sum);
+            let rest = self.layers.saturating_sub(LOOKED_AT) as u64;
+            seen.saturating_add(rest.saturating_mul(layer(LOOKED_AT)))
+        } else {
+            layer(0).saturating_mul(self.layers as u64)
         };
+        let per_layer = self.per_layer_tensors().map(|(_, shape)| product(&shape)).fold(0, sum);
         let tables = product(&[if self.tied { 1 } else { 2 }, self.vocab, self.hidden]);
         let positions = if self.layer.positions { product(&[self.context, self.hidden]) } else { 0 };
         let last_norm = product(&[self.hidden, if self.norm_bias() { 2 } else { 1 }]);
-        [layers, tables, positions, last_norm].into_iter().fold(0, sum)
+        [layers, tables, per_layer, positions, last_norm].into_iter().fold(0, sum)
     }
 }
 
@@ -618,5 +655,6 @@ fn refuse_quantisation(f: &Fields<'_>, family: &Family) -> Result<(), Error> {
     Err(f.refuse(format!("`quantization_config` with `quant_method={other}`"), &known))
 }
 
+mod shape;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 use super::layer::TensorName;
 use std::fmt::Write as _;
 
-pub use super::family_spec::{Defaults, ExpertNames, Family, GgufFamily, TensorNames};
+pub use super::family_spec::{Defaults, ExpertNames, Family, GgufFamily, PerLayerNames, TensorNames};
 
 // Declares the modules, and `FAMILIES: &[&Family]`.
 include!(concat!(env!("OUT_DIR"), "/family.rs"));

@@ -81,6 +81,9 @@ pub struct Defaults {
     pub rope_parameters: Option<&'static str>,
     /// The `quant_method` of quantised weights that are read.
     pub quantisation: Option<&'static str>,
+    /// The share of a head that RoPE rotates in layers without a window, by frequencies of whole heads (`proportional`), where
+    /// config.json names no rope.
+    pub proportional: Option<f64>,
     /// The context before RoPE was scaled (`original_max_position_embeddings`) where the class has the field.
     pub original_context: Option<usize>,
     /// Fields that the class names otherwise than most do: the usual name, and its own.
@@ -104,6 +107,7 @@ impl Defaults {
         local_theta: None,
         rope_parameters: None,
         quantisation: None,
+        proportional: None,
         original_context: None,
         aliases: &[],
     };
@@ -182,6 +186,27 @@ pub struct TensorNames {
     pub positions: TensorName,
     /// Whether the files hold the linear modules' weights as (in, out).
     pub transposed: bool,
+    /// Those of the layers' second input.
+    pub per_layer: PerLayerNames,
+    /// The factor on a layer's output, a tensor without `.weight`.
+    pub factor: TensorName,
+}
+
+/// Names of the modules of the layers' second input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerLayerNames {
+    /// (rows, layers · width).
+    pub table: TensorName,
+    /// (layers · width, H).
+    pub projection: TensorName,
+    /// After it, (width).
+    pub projection_norm: TensorName,
+    /// Of a layer: (width, H).
+    pub gate: TensorName,
+    /// Of a layer: (H, width).
+    pub out: TensorName,
+    /// After it, (H).
+    pub out_norm: TensorName,
 }
 
 /// Names of the modules of experts. `{}` stands for an expert's number.
@@ -241,6 +266,15 @@ impl TensorNames {
         },
         positions: name("model.embed_positions", "position_embd"),
         transposed: false,
+        per_layer: PerLayerNames {
+            table: name("model.embed_tokens_per_layer", "per_layer_token_embd"),
+            projection: name("model.per_layer_model_projection", "per_layer_model_proj"),
+            projection_norm: name("model.per_layer_projection_norm", "per_layer_proj_norm"),
+            gate: name("per_layer_input_gate", "inp_gate"),
+            out: name("per_layer_projection", "proj"),
+            out_norm: name("post_per_layer_input_norm", "post_norm"),
+        },
+        factor: name("layer_scalar", "layer_output_scale"),
     };
 
     /// Mixtral's.

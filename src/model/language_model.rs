@@ -7,6 +7,7 @@ use super::config::Config;
 use super::error::Error;
 use super::gguf::Gguf;
 use super::template::Template;
+use super::thought_channel;
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
 use crate::domain::{Conversation, Fold64, JsonFields, Message, PromptBody, sanitise};
@@ -50,10 +51,11 @@ impl LanguageModel {
             let mut config = Config::read(path)?;
             let mut notes = Vec::new();
             notes.extend(untie(path, &mut config));
-            notes.extend(unused_parts(path, &config));
+            notes.extend(unused_tensors(path, &config));
             notes.extend(without_dropout(path));
             notes.extend(experts(&config));
             notes.extend(quantised(path));
+            notes.extend(kinds(&config));
             let tokenizer = Tokenizer::read(path, &config)?;
             let template = Template::read(path, &tokenizer.special)?;
             return Self { path: path.into(), config, tokenizer, template, notes }.completed();
@@ -226,7 +228,8 @@ impl LanguageModel {
     pub fn opens_thought(&self, prompt: &PromptBody) -> Result<bool, Error> {
         let PromptBody::Chat(talk) = prompt else { return Ok(false) };
         let text = self.render_conversation(talk, true)?;
-        Ok(["<think>", "<thinking>", "<thought>", "<reasoning>"].iter().any(|tag| text.trim_end().ends_with(tag)))
+        let tags = ["<think>", "<thinking>", "<thought>", "<reasoning>"];
+        Ok(tags.iter().any(|tag| text.trim_end().ends_with(tag)) || thought_channel::opens(&text))
     }
 
     /// How this model's texts become tokens.
@@ -244,17 +247,35 @@ impl LanguageModel {
     }
 }
 
-/// Says which tensors of a whole model's folder its text model does not use.
-fn unused_parts(path: &Path, config: &Config) -> Option<String> {
-    let whole = super::fields::json(&path.join("config.json")).ok()??;
-    whole.get("text_config")?;
-    let weights = Weights::open(path, &Device::Cpu, DType::F32).ok()?;
-    let head = format!("{}.weight", config.family.names.head.hf);
-    let others = weights.others(config.tensors().map(|(name, _)| name).chain([head])).filter(|n| *n > 0)?;
-    Some(format!(
-        "Only the text model is used: {others} tensors of its other parts (vision) are not read, and a merged folder has none of \
-         them."
-    ))
+/// Says which tensors of a folder are not used: those of the other parts of a whole model, and keys and values of layers that read
+/// those of others.
+fn unused_tensors(path: &Path, config: &Config) -> Vec<String> {
+    let whole = super::fields::json(&path.join("config.json")).ok().flatten();
+    let whole = whole.is_some_and(|config| config.get("text_config").is_some());
+    if !whole && config.layer.kinds.sharing.is_none() {
+        return Vec::new();
+    }
+    let Ok(weights) = Weights::open(path, &Device::Cpu, DType::F32) else { return Vec::new() };
+    let keys: Vec<String> = config.unread_keys().into_iter().filter(|name| weights.has(name)).collect();
+    let mut notes = Vec::new();
+    if whole {
+        let head = format!("{}.weight", config.family.names.head.hf);
+        let known = config.tensors().map(|(name, _)| name).chain([head]).chain(keys.iter().cloned());
+        notes.extend(weights.others(known).filter(|n| *n > 0).map(|others| {
+            format!(
+                "Only the text model is used: {others} tensors of its other parts (such as vision) are not read, and a merged \
+                 folder has none of them."
+            )
+        }));
+    }
+    if !keys.is_empty() {
+        notes.push(format!(
+            "{} tensors of keys and values are not read, as in `transformers`: their layers read those of earlier ones. A merged \
+             folder has none of them.",
+            keys.len()
+        ));
+    }
+    notes
 }
 
 /// Says how a model with experts is trained.
@@ -280,6 +301,15 @@ fn quantised(path: &Path) -> Option<String> {
     let config = super::fields::json(&path.join("config.json")).ok()??;
     let unmet = "config.json names a quantisation, but no tensor is quantised: all are read as they are.";
     config.get("quantization_config").filter(|value| value.is_object()).map(|_| unmet.to_owned())
+}
+
+/// Says where a model whose layers differ is computed on a GPU.
+fn kinds(config: &Config) -> Option<String> {
+    (config.needs_reference() && config.layer.experts.is_none()).then(|| {
+        "The model's layers differ in their heads or read more than the stream: a GPU trains and scores it on the reference path, \
+         which is slow."
+            .to_owned()
+    })
 }
 
 /// Says which dropout the configuration asks for.
@@ -342,5 +372,60 @@ mod tests {
         assert_eq!(separator("Well.<|im_end|>"), 0);
         assert_eq!(separator("Well.<|im_end|>\nAnd"), 0, "what is no whitespace is no separator");
         assert_eq!(separator("Well.\n\n"), 0, "nothing ends this turn but its whitespace");
+    }
+
+    /// Turns and a thought channel, as those of Gemma 4.
+    const CHANNEL: &str = "{{ bos_token }}{%- for m in messages -%}\
+        {{ '<|turn>' + ('model' if m.role == 'assistant' else m.role) + '\n' }}\
+        {%- if m.reasoning is defined and loop.last -%}{{ '<|channel>thought\n' + m.reasoning + '\n<channel|>' }}{%- endif -%}\
+        {{ m.content | trim + '<turn|>\n' }}{%- endfor -%}{%- if add_generation_prompt -%}{{ '<|turn>model\n' }}{%- endif -%}";
+
+    /// What the model drew is what a run reads of it again, with its thought; a turn ends with the template's token.
+    #[test]
+    fn a_thought_in_its_channel_is_read_back_as_it_was_drawn() {
+        let (from, to) =
+            (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama"), tempfile::tempdir().unwrap());
+        let read = |name: &str| -> serde_json::Value {
+            serde_json::from_str(&std::fs::read_to_string(from.join(name)).unwrap()).unwrap()
+        };
+        let (mut config, mut tokenizer) = (read("config.json"), read("tokenizer.json"));
+        let names = ["<|turn>", "<turn|>", "<|channel>", "<channel|>"];
+        for (i, name) in names.iter().enumerate() {
+            let token = serde_json::json!({"id": 304 + i, "content": name, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true});
+            tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
+        }
+        config["vocab_size"] = (304 + names.len()).into();
+        for (name, text) in [
+            ("config.json", config.to_string()),
+            ("tokenizer.json", tokenizer.to_string()),
+            ("chat_template.jinja", CHANNEL.to_owned()),
+        ] {
+            std::fs::write(to.path().join(name), text).unwrap();
+        }
+        let model = LanguageModel::open(to.path()).unwrap();
+        let id = |text: &str| model.tokenizer.encode(text, false).unwrap();
+        let end = id("<turn|>");
+        assert!(model.tokenizer.stops().contains(&end[0]), "{:?}", model.notes);
+        let prompt = PromptBody::user("Why?");
+        let before = model.prompt(&prompt).unwrap();
+        let drawn = id("<|channel>thought\nSo it is.\n<channel|>Well.");
+        let text = model.answer_text(&prompt, &drawn).unwrap();
+        assert_eq!(text, "<think>\nSo it is.\n</think>\n\nWell.");
+        let whole = model.answered(&prompt, &text).unwrap();
+        assert!(
+            whole.starts_with(&[&before[..], &drawn, &end].concat()),
+            "{}",
+            model.tokenizer.decode_all(&whole).unwrap()
+        );
+        assert_eq!(model.answer_text(&prompt, &id("<|channel>thought\n<channel|>Well.")).unwrap(), "Well.");
+        let open = model.render(&[Message::new("user", "a")], true).unwrap() + "<|channel>thought\n";
+        assert!(thought_channel::opens(&open) && !model.opens_thought(&prompt).unwrap());
+        // A template that writes no thought behind the last prompt leaves the answer as it is.
+        std::fs::write(to.path().join("chat_template.jinja"), CHANNEL.replace("m.reasoning is defined", "false"))
+            .unwrap();
+        let plain = LanguageModel::open(to.path()).unwrap();
+        let whole = plain.tokenizer.decode(&plain.answered(&prompt, &text).unwrap()).unwrap();
+        assert!(whole.contains("<think>\nSo it is."), "{whole}");
     }
 }

@@ -4,6 +4,7 @@
 //! [`LayerParts`], a layer's parameters in any representation. Refuses to know families and files.
 
 use super::feed_forward::FeedForward;
+use super::layer_kinds::{LayerKinds, PerLayerSpec};
 pub use tiebreak_kernels::gate::{Activation, ClampedSwiglu};
 
 /// Norm placement around attention and the feed-forward: x is the residual stream and f the block.
@@ -66,6 +67,8 @@ pub enum LayerPattern {
     Every(usize),
     /// All but those of [`LayerPattern::Every`].
     ExceptEvery(usize),
+    /// All but those of [`LayerPattern::Every`] and this one.
+    ExceptEveryAnd(usize, usize),
     /// Those of [`LayerPattern::Every`] but these.
     EveryBut(usize, Vec<usize>),
     /// Those that are `true`, and all beyond the list.
@@ -82,6 +85,7 @@ impl LayerPattern {
             Self::From(first) => i >= *first,
             Self::Every(n) => *n > 0 && (i + 1).is_multiple_of(*n),
             Self::ExceptEvery(n) => !Self::Every(*n).has(i),
+            Self::ExceptEveryAnd(n, one) => i != *one && Self::ExceptEvery(*n).has(i),
             Self::EveryBut(n, but) => Self::Every(*n).has(i) && !but.contains(&i),
             Self::Listed(on) => on.get(i).copied().unwrap_or(true),
         }
@@ -178,6 +182,14 @@ pub struct LayerSpec {
     pub embedding_multiplier: f64,
     /// What happens to the logits.
     pub logits: LogitCurve,
+    /// How the layers differ from one another, where they do.
+    pub kinds: LayerKinds,
+    /// Whether values are divided, head by head, by the root of their mean square.
+    pub value_norm: bool,
+    /// Whether a layer's output is multiplied by a number from the files, which is not trained.
+    pub output_factor: bool,
+    /// The layers' second input, where they have one.
+    pub per_layer: Option<PerLayerSpec>,
 }
 
 impl Default for LayerSpec {
@@ -208,6 +220,10 @@ impl Default for LayerSpec {
             residual_scale: 1.0,
             embedding_multiplier: 1.0,
             logits: LogitCurve::NONE,
+            kinds: LayerKinds::default(),
+            value_norm: false,
+            output_factor: false,
+            per_layer: None,
         }
     }
 }
@@ -307,6 +323,23 @@ pub trait LayerReader {
     /// # Errors
     /// When it cannot be read.
     fn norm(&mut self, spec: &NormSpec) -> Result<Self::Norm, Self::Error>;
+
+    /// The number of that name, a tensor of one element which is not trained.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn factor(&mut self, name: TensorName) -> Result<f64, Self::Error>;
+}
+
+/// The modules of a layer's second input.
+#[derive(Debug, Clone)]
+pub struct PerLayerParts<L, N> {
+    /// (width, H).
+    pub gate: L,
+    /// (H, width).
+    pub out: L,
+    /// After `out`.
+    pub norm: N,
 }
 
 /// The parameters of a layer, generic in the types of linear modules and norms.
@@ -314,7 +347,8 @@ pub trait LayerReader {
 pub struct LayerParts<L, N> {
     /// Before attention.
     pub attention_norm: Option<N>,
-    /// Queries, keys and values: three modules, or one whose outputs are all of them.
+    /// Queries, keys and values: three modules, or one whose outputs are all of them. Where the layer's
+    /// [`KeySource`](super::layer_kinds::KeySource) says so, no values, or queries alone.
     pub qkv: Vec<L>,
     /// The attention's output.
     pub o: L,
@@ -332,12 +366,17 @@ pub struct LayerParts<L, N> {
     pub mlp: FeedForward<L>,
     /// After the feed-forward.
     pub mlp_out_norm: Option<N>,
+    /// The second input.
+    pub per_layer: Option<PerLayerParts<L, N>>,
+    /// The factor on the layer's output.
+    pub factor: Option<f64>,
 }
 
 impl<L, N> LayerParts<L, N> {
     /// The linear modules that every token goes through, in the model's order; of experts none.
     pub fn linears(&self) -> Vec<&L> {
-        self.qkv.iter().chain([&self.o]).chain(self.mlp.whole()).collect()
+        let per_layer = self.per_layer.iter().flat_map(|parts| [&parts.gate, &parts.out]);
+        self.qkv.iter().chain([&self.o]).chain(self.mlp.whole()).chain(per_layer).collect()
     }
 
     /// Converts every part.
@@ -361,6 +400,13 @@ impl<L, N> LayerParts<L, N> {
             mlp_norm: some(&self.mlp_norm)?,
             mlp: self.mlp.map(&linear)?,
             mlp_out_norm: some(&self.mlp_out_norm)?,
+            per_layer: match &self.per_layer {
+                Some(PerLayerParts { gate, out, norm: after }) => {
+                    Some(PerLayerParts { gate: linear(gate)?, out: linear(out)?, norm: norm(after)? })
+                }
+                None => None,
+            },
+            factor: self.factor,
         })
     }
 }

@@ -187,8 +187,15 @@ pub fn to_peft(
         Some(rest) => format!("language_model.{rest}"),
         None => name.clone(),
     };
-    let targets: Vec<String> =
-        if spec.modules.is_empty() { adapted_modules(&trained, spec) } else { spec.modules.keys().map(full).collect() };
+    let targets: Value = match (spec.modules.is_empty(), inside) {
+        (false, _) => spec.modules.keys().map(full).collect(),
+        (true, false) => adapted_modules(&trained, spec).into(),
+        // Names alone would also select modules of the model's other parts, some of which peft cannot adapt.
+        (true, true) => {
+            let names = adapted_modules(&trained, spec).join("|");
+            format!(r"(.*language_model\.|model\.)layers\.\d+\.(.*\.)?({names})").into()
+        }
+    };
     let ranks: BTreeMap<String, usize> =
         spec.modules.iter().filter(|(_, m)| m.r != spec.r).map(|(name, m)| (full(name), m.r)).collect();
     let alphas: BTreeMap<String, f64> =
@@ -297,7 +304,11 @@ fn hf_config(model: &LanguageModel) -> Result<Value, Error> {
             rope = json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
                 "original_max_position_embeddings": original, "rope_theta": c.rope_theta});
         }
-        RopeScaling::Divided(_) | RopeScaling::Dynamic(_) | RopeScaling::Yarn { .. } | RopeScaling::LongRope { .. } => {
+        RopeScaling::Divided(_)
+        | RopeScaling::Dynamic(_)
+        | RopeScaling::Yarn { .. }
+        | RopeScaling::Proportional { .. }
+        | RopeScaling::LongRope { .. } => {
             let known = "merge from the model's Hugging Face folder instead";
             return Err(Error::unsupported(
                 &model.path,

@@ -95,7 +95,7 @@ impl PeftAdapter {
             let own =
                 own.strip_suffix(&format!("{MAGNITUDE}.weight")).map_or(own.to_owned(), |m| format!("{m}{MAGNITUDE}"));
             let tensor = if own.ends_with(MAGNITUDE) { tensor.flatten_all()? } else { tensor };
-            tensors.insert(own, tensor);
+            tensors.insert(in_text_model(&own), tensor);
         }
         let dora = flag(&fields, "use_dora");
         check_tensors(&tensors, &modules, config, dora).map_err(|why| Error::file(&weights, why))?;
@@ -141,8 +141,26 @@ impl LoraSpec {
 /// Every linear module of the layers: its name, its kind, its layer.
 fn all_modules(config: &Config) -> impl Iterator<Item = (String, &'static str, usize)> + '_ {
     (0..config.layers).flat_map(move |layer| {
-        config.linears().into_iter().map(move |spec| (config.layer_name(layer, spec.name), spec.target(), layer))
+        config
+            .linears_of(layer)
+            .into_iter()
+            .map(move |spec| (config.layer_name(layer, spec.name), spec.target(), layer))
     })
+}
+
+/// What stands before the names of a text model's modules within a whole model, as transformers 5 and 4 have it.
+const WITHIN: [&str; 2] = ["model.language_model.", "language_model.model."];
+
+/// The name of a tensor of a whole model as the text model has it.
+fn in_text_model(name: &str) -> String {
+    let rest = WITHIN.iter().find_map(|within| name.strip_prefix(within));
+    rest.map_or_else(|| name.to_owned(), |rest| format!("model.{rest}"))
+}
+
+/// The names of a module: its own, and those that it has within a whole model.
+fn names_of(name: &str) -> impl Iterator<Item = String> + '_ {
+    let within = name.strip_prefix("model.").map(|rest| WITHIN.map(|within| format!("{within}{rest}")));
+    std::iter::once(name.to_owned()).chain(within.into_iter().flatten())
 }
 
 fn flag(fields: &Value, key: &str) -> bool {
@@ -262,12 +280,13 @@ fn modules(fields: &Value, config: &Config) -> Result<BTreeMap<String, ModuleRan
     let (ranks, alphas) = (by_pattern(fields, "rank_pattern")?, by_pattern(fields, "alpha_pattern")?);
     let (r, alpha) = (number(fields, "r").unwrap_or(8.0), number(fields, "lora_alpha").unwrap_or(8.0));
     let of = |all: &[(Regex, f64)], name: &str, usual: f64| {
-        all.iter().find(|(pattern, _)| pattern.is_match(name)).map_or(usual, |(_, value)| *value)
+        let found = all.iter().find(|(pattern, _)| names_of(name).any(|name| pattern.is_match(&name)));
+        found.map_or(usual, |(_, value)| *value)
     };
     let mut out = BTreeMap::new();
     for (name, _, layer) in all_modules(config) {
-        let chosen = (every || wanted(&name))
-            && !excluded.as_ref().is_some_and(|excluded| excluded(&name))
+        let chosen = (every || names_of(&name).any(|name| wanted(&name)))
+            && !excluded.as_ref().is_some_and(|excluded| names_of(&name).any(|name| excluded(&name)))
             && layers.as_ref().is_none_or(|layers| layers.contains(&(layer as u64)));
         if chosen {
             let rank = ModuleRank { r: of(&ranks, &name, r) as usize, alpha: of(&alphas, &name, alpha) };
@@ -294,7 +313,7 @@ fn check_tensors(
 ) -> Result<(), String> {
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for layer in 0..config.layers {
-        for spec in config.linears() {
+        for spec in config.linears_of(layer) {
             let name = config.layer_name(layer, spec.name);
             let Some(rank) = modules.get(&name) else { continue };
             shapes.insert(format!("{name}{LORA_A}"), vec![rank.r, spec.width]);

@@ -46,6 +46,13 @@ pub enum RopeScaling {
         /// Factor on cosines and sines.
         attention: f64,
     },
+    /// The frequencies of whole heads, of which the last are 0, so that only a share of a head is rotated.
+    Proportional {
+        /// The share that is rotated.
+        share: f64,
+        /// Divides the frequencies.
+        factor: f64,
+    },
     /// LongRoPE (Ding et al. 2024): each frequency divided by its own factor, one list for rows within the original context
     /// and one for longer rows.
     LongRope {
@@ -76,6 +83,8 @@ pub(crate) struct RopeBounds {
     pub(crate) context: usize,
     /// Dimensions of a head that are rotated.
     pub(crate) rotary: usize,
+    /// The same in the layers with a window.
+    pub(crate) local: usize,
 }
 
 const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
@@ -92,8 +101,13 @@ pub(crate) fn read(f: &Fields<'_>, d: &Defaults, bounds: RopeBounds) -> Result<(
         }
         let mut full = part("full_attention").cloned().unwrap_or_default();
         full.extend(older.cloned().unwrap_or_default());
+        if let Some(share) = d.proportional.filter(|_| newer.is_none() && older.is_none()) {
+            full.insert("rope_type".into(), "proportional".into());
+            full.insert("partial_rotary_factor".into(), share.into());
+        }
         let own = part("sliding_attention").cloned().unwrap_or_default();
         let global = one(f, Some(&full), (d.theta_key, d.rope_theta), d, bounds)?;
+        let bounds = RopeBounds { rotary: bounds.local, ..bounds };
         return Ok((global, Some(one(f, Some(&own), ("rope_local_base_freq", local), d, bounds)?)));
     }
     // The older key wins, as in `transformers`: model cards tell people to add it.
@@ -143,6 +157,16 @@ fn scaling(f: &Fields<'_>, rope: &Map<String, Value>, d: &Defaults, bounds: Rope
         "linear" => Ok(RopeScaling::Linear(number("factor")?)),
         "dynamic" if bounds.context > 0 => Ok(RopeScaling::Dynamic(number("factor")?)),
         "dynamic" => Err(f.refuse("the rope scaling `dynamic` without `max_position_embeddings`", "add that field")),
+        "proportional" => {
+            let share = rope.get("partial_rotary_factor").map_or(Some(1.0), Value::as_f64);
+            let share = share.filter(|share| *share > 0.0 && *share <= 1.0).ok_or_else(|| {
+                let why =
+                    format!("the `partial_rotary_factor` of the rope scaling `{kind}` is not a share between 0 and 1");
+                Error::file(f.path, why)
+            })?;
+            let factor = if rope.contains_key("factor") { number("factor")? } else { 1.0 };
+            Ok(RopeScaling::Proportional { share, factor })
+        }
         "llama3" => Ok(RopeScaling::Llama3 {
             factor: number("factor")?,
             low: number("low_freq_factor")?,
@@ -182,7 +206,7 @@ fn scaling(f: &Fields<'_>, rope: &Map<String, Value>, d: &Defaults, bounds: Rope
         }
         other => Err(f.refuse(
             format!("the rope scaling `{other}`"),
-            "default, linear, dynamic, llama3, yarn and longrope are implemented",
+            "default, linear, dynamic, llama3, yarn, longrope and proportional are implemented",
         )),
     }
 }

@@ -4,12 +4,12 @@
 //! tokenizer_config.json, generation_config.json and config.json. Refuses a model without a tokenizer: guessing one gives wrong ids
 //! without an error.
 
-use super::channels::ChannelTokens;
 use super::config::Config;
 use super::error::Error;
 use super::fields::{ids, json};
 use super::sentencepiece::{FollowingDecoder, SentencePiece, SpacePrefix};
 use super::special_tokens::{SpecialTokens, TokenFiles, with_newer_spaces};
+use super::thought_form::ThoughtForm;
 use super::tokenizer_growth::Growth;
 use crate::foreign;
 use crate::foreign::contained;
@@ -95,8 +95,8 @@ pub struct Tokenizer {
     shared: Option<Value>,
     /// How much longer its steps may make a text.
     growth: Growth,
-    /// The control tokens of channels, where answers have some.
-    channels: Option<ChannelTokens>,
+    /// How answers hold thoughts, where control tokens say so.
+    thoughts: Option<ThoughtForm>,
 }
 
 impl Tokenizer {
@@ -175,8 +175,8 @@ impl Tokenizer {
         let following = FollowingDecoder::of(&inner);
         let shared = shared_numbers(bytes);
         let growth = Growth::of(bytes);
-        let channels = ChannelTokens::of(|text| inner.token_to_id(text));
-        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad, following, shared, growth, channels })
+        let thoughts = ThoughtForm::of(|text| inner.token_to_id(text));
+        Ok(Self { inner, model: model.to_owned(), special, end, stops, pad, following, shared, growth, thoughts })
     }
 
     /// The tokens of `text`. `add_special` adds the tokenizer's own special tokens (mostly a BOS);
@@ -190,13 +190,13 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of tokens without special ones, of answers in channels with their thoughts. Invalid UTF-8 becomes U+FFFD.
+    /// The text of tokens without special ones, with thoughts in a channel as `<think>…</think>`. Invalid UTF-8 becomes U+FFFD.
     ///
     /// # Errors
     /// When the tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
-        match self.channels.filter(|channels| channels.begin_in(ids)) {
-            Some(channels) => channels.text(ids, |part| self.plain(part)),
+        match self.thoughts.filter(|form| form.occurs_in(ids)) {
+            Some(form) => form.text(ids, |part| self.plain(part)),
             None => self.plain(ids),
         }
     }

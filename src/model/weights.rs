@@ -390,6 +390,14 @@ impl Weights {
         Ok(self.take(name, shape)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }
 
+    /// The value of a tensor of one element.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub(crate) fn number(&mut self, name: &str) -> Result<f64, Error> {
+        Ok(self.floats(name, &[1])?.first().copied().map_or(0.0, f64::from))
+    }
+
     /// Checks that no tensor was missing.
     ///
     /// # Errors

@@ -11,11 +11,14 @@
 //! (gradient checkpointing). The results are equal to the bit either way.
 
 mod context;
+mod embed;
 mod experts;
 mod gradients;
 mod layer;
 mod linear;
 mod logprobs;
+mod norm;
+mod shared;
 mod values;
 
 use super::backend::{Backend, Tape};
@@ -27,9 +30,11 @@ use super::pass::Mode;
 use crate::model::error::Error;
 use candle_core::Tensor;
 use context::Context;
+use embed::embed;
 use gradients::CpuGradients;
 use layer::CpuSavedLayer;
 use logprobs::CpuSavedLogprobs;
+use shared::{SharedGradients, SharedInputs};
 use tiebreak_kernels::arena::{self, Arena, Buffer};
 use tiebreak_kernels::leaf;
 pub(crate) use values::values;
@@ -47,6 +52,7 @@ struct SavedForward {
     layout: BatchLayout,
     mode: Mode,
     layers: Vec<CpuSavedLayer>,
+    shared: SharedInputs,
     logprobs: CpuSavedLogprobs,
     /// The last layer's output, (tokens, H).
     last: Buffer,
@@ -71,28 +77,31 @@ impl CpuBackend {
         let context = self.context(decoder, &layout, mode);
         let mut x = embed(&context)?;
         let mut layers = Vec::with_capacity(decoder.depth());
-        let one = layer::bytes(decoder, layout.tokens());
-        for layer in decoder.layers() {
-            let kept = self.arena.lent() + one <= self.budget;
+        let mut shared = SharedInputs::new(&context, &x)?;
+        for i in 0..decoder.depth() {
+            let kept = self.arena.lent() + layer::bytes(decoder, i, layout.tokens()) <= self.budget;
             let mut activations = None;
-            let y = layer::forward(&context, layer, &x, kept.then_some(&mut activations))?;
+            let made = layer::forward(&context, i, &x, &shared, kept.then_some(&mut activations))?;
+            shared.keep(i, made.keys);
             layers.push(CpuSavedLayer { x, activations });
-            x = y;
+            x = made.y;
         }
         let (scores, logprobs) = logprobs::forward(&context, &x, true)?;
         let counts = layout.counts().collect();
-        Ok((scores, Tape::new(counts, SavedForward { layout, mode, layers, logprobs, last: x })))
+        Ok((scores, Tape::new(counts, SavedForward { layout, mode, layers, shared, logprobs, last: x })))
     }
 
     fn backward_all(&mut self, decoder: &Decoder, kept: SavedForward, g: &[RowGradient]) -> Result<(), Error> {
-        let SavedForward { layout, mode, layers, logprobs, last } = kept;
+        let SavedForward { layout, mode, layers, shared, logprobs, last } = kept;
         let Self { arena, grads, .. } = self;
         let context = Context { arena, decoder, layout: &layout, mode };
         let mut upstream = logprobs::backward(&context, &last, logprobs, g, grads)?;
         drop(last);
-        for (layer, saved) in decoder.layers().iter().zip(layers).rev() {
-            layer::backward(&context, layer, saved, &mut upstream, grads)?;
+        let mut dshared = SharedGradients::new(&context);
+        for (i, saved) in layers.into_iter().enumerate().rev() {
+            layer::backward(&context, i, saved, &shared, (&mut upstream, &mut dshared), grads)?;
         }
+        dshared.backward(&context, &mut upstream, grads)?;
         let (hidden, scale) = (decoder.config().hidden, decoder.config().embedding_scale as f32);
         if let Some(sum) = decoder.embedding().trained().and_then(|var| grads.of(var)) {
             for (id, row) in layout.ids.iter().zip(upstream.chunks_exact(hidden)) {
@@ -177,29 +186,11 @@ impl Backend for CpuBackend {
 /// The last layer's output, (tokens, H).
 fn run_layers(context: &Context<'_>) -> Result<Buffer, Error> {
     let mut x = embed(context)?;
-    for layer in context.decoder.layers() {
-        x = layer::forward(context, layer, &x, None)?;
-    }
-    Ok(x)
-}
-
-/// The token embeddings with those of positions, (tokens, H).
-fn embed(context: &Context<'_>) -> Result<Buffer, Error> {
-    let hidden = context.decoder.config().hidden;
-    let table = values(context.decoder.embedding().stored())?;
-    let mut x = context.arena.take(context.layout.tokens() * hidden);
-    for (id, row) in context.layout.ids.iter().zip(x.chunks_exact_mut(hidden)) {
-        row.copy_from_slice(&table[*id as usize * hidden..(*id as usize + 1) * hidden]);
-    }
-    let scale = context.decoder.config().embedding_scale as f32;
-    if scale != 1.0 {
-        x.iter_mut().for_each(|x| *x *= scale);
-    }
-    if let Some(table) = context.decoder.positions() {
-        let table = values(table.stored())?;
-        for (position, row) in context.layout.positions.iter().zip(x.chunks_exact_mut(hidden)) {
-            leaf::add(row, &table[position * hidden..(position + 1) * hidden]);
-        }
+    let mut shared = SharedInputs::new(context, &x)?;
+    for i in 0..context.decoder.depth() {
+        let made = layer::forward(context, i, &x, &shared, None)?;
+        shared.keep(i, made.keys);
+        x = made.y;
     }
     Ok(x)
 }

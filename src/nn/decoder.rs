@@ -6,11 +6,13 @@
 
 use super::linear::{self, Linear, Lora, Weight};
 use super::norm::Norm;
+use super::per_layer::PerLayerInputs;
 use super::rotary::Rotary;
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::feed_forward::{FeedForward, Mlp};
-use crate::model::layer::{LayerParts, LayerReader, LinearSpec, LogitCurve, NormKind, NormSpec};
+use crate::model::layer::{LayerParts, LayerReader, LinearSpec, LogitCurve, NormKind, NormSpec, TensorName};
+use crate::model::layer_kinds::LayerShape;
 use crate::model::trained::{LORA_A, LORA_B, MAGNITUDE, SCORE};
 use crate::model::tune::Tune;
 use crate::model::weights::{Weights, trained_dtype};
@@ -20,6 +22,10 @@ use std::ops::Deref;
 /// The parameters of a layer.
 pub(crate) struct Layer {
     parts: LayerParts<Linear, Norm>,
+    /// Its sizes.
+    pub(crate) shape: LayerShape,
+    /// The norm on values, which has no parameters: its weight is 1.
+    pub(crate) value_norm: Option<Norm>,
     /// The RoPE table of queries and keys; none without RoPE.
     pub(crate) rope: Option<usize>,
     /// How many tokens a token attends to at most; none: all before it.
@@ -45,6 +51,8 @@ pub struct Decoder {
     embed: Weight,
     /// Learned position embeddings, (context, H), where the model has them.
     positions: Option<Weight>,
+    /// What makes the layers' second input, where they have one.
+    per_layer: Option<PerLayerInputs>,
     layers: Vec<Layer>,
     norm: Norm,
     /// None when the head is tied to the embedding.
@@ -115,6 +123,10 @@ impl LayerReader for DecoderBuilder<'_> {
     fn norm(&mut self, spec: &NormSpec) -> Result<Norm, Error> {
         self.norm_named(&self.config.layer_name(self.layer, spec.name), spec.width)
     }
+
+    fn factor(&mut self, name: TensorName) -> Result<f64, Error> {
+        self.weights.number(&self.config.layer_name(self.layer, name))
+    }
 }
 
 impl Decoder {
@@ -133,11 +145,29 @@ impl Decoder {
         let embed = m.weight(&format!("{}.weight", names.embedding.hf), &[c.vocab, c.hidden])?;
         let positions = format!("{}.weight", names.positions.hf);
         let positions = c.layer.positions.then(|| m.weight(&positions, &[c.context, c.hidden])).transpose()?;
+        let per_layer = match c.layer.per_layer {
+            Some(spec) => {
+                let (stacked, names) = (c.layers.saturating_mul(spec.width), &names.per_layer);
+                let weight = |name: TensorName| format!("{}.weight", name.hf);
+                let table = m.weight(&weight(names.table), &[spec.vocab, stacked])?;
+                let projection = m.weight(&weight(names.projection), &[stacked, c.hidden])?;
+                let norm = m.norm_named(names.projection_norm.hf, spec.width)?;
+                let projection = Linear { weight: projection, bias: None, lora: None };
+                Some(PerLayerInputs { width: spec.width, table, projection, norm })
+            }
+            None => None,
+        };
         let mut layers = Vec::new();
         for i in 0..c.layers {
             m.layer = i;
-            let parts = c.read_layer(i, &mut m)?;
-            layers.push(Layer { parts, rope: c.rope_of(i), window: c.window_of(i), fused: None });
+            let (parts, shape) = (c.read_layer(i, &mut m)?, c.shape_of(i));
+            let value_norm = if c.layer.value_norm && shape.source().is_none() {
+                Some(Norm::without_weight(shape.head_dim, c.rms_eps, dtype, &device)?)
+            } else {
+                None
+            };
+            let (rope, window) = (c.rope_of(i), c.window_of(i));
+            layers.push(Layer { parts, shape, value_norm, rope, window, fused: None });
             // A configuration with a huge layer count and no weights stops at its first missing layer.
             m.weights.finish()?;
         }
@@ -153,6 +183,7 @@ impl Decoder {
             dtype,
             embed,
             positions,
+            per_layer,
             layers,
             norm,
             head,
@@ -241,6 +272,11 @@ impl Decoder {
     /// Learned position embeddings, (context, H), where the model has them.
     pub(crate) fn positions(&self) -> Option<&Weight> {
         self.positions.as_ref()
+    }
+
+    /// What makes the layers' second input, where they have one.
+    pub(crate) fn per_layer(&self) -> Option<&PerLayerInputs> {
+        self.per_layer.as_ref()
     }
 
     /// Refuses a position beyond the learned ones.

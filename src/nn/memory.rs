@@ -25,13 +25,18 @@ pub(crate) fn logits_chunk(vocab: usize) -> usize {
     (DEVICE_LOGITS / vocab.max(1)).clamp(64, 2048)
 }
 
-/// Elements that the CPU backend saves per token and layer besides the layer's input; `low` is the sum of the adapters' ranks.
+/// Elements that the CPU backend saves per token of layer `i` besides the layer's input; `low` is the sum of the adapters' ranks.
 /// Queries and keys after RoPE, values, attention's output and log-sum-exp, the residual stream after attention, gate and up;
-/// the inputs of norms on queries and keys and of norms after a block.
-pub(crate) fn kept_on_cpu(c: &Config, low: usize) -> usize {
-    let (q, kv) = (c.q_width(), c.kv_width());
+/// the inputs of norms on queries, keys and values and of norms after a block; of the second input the stream before it, gate, part
+/// and the norm's input.
+pub(crate) fn kept_on_cpu(c: &Config, i: usize, low: usize) -> usize {
+    let shape = c.shape_of(i);
+    let (q, kv) = (shape.q_width(), if shape.source().is_none() { shape.kv_width() } else { 0 });
     let raw = if c.layer.qk_norm == QkNorm::No { 0 } else { q + kv };
-    2 * q + 2 * kv + raw + c.heads + c.hidden + after(c) + 2 * c.dense_ff() + low
+    let raw = raw + if c.layer.value_norm { kv } else { 0 };
+    let per_layer = c.layer.per_layer.map_or(0, |spec| 2 * c.hidden + 2 * spec.width);
+    let ff = if c.experts_of(i).is_some() { 0 } else { shape.ff };
+    2 * q + 2 * kv + raw + c.heads + c.hidden + after(c) + 2 * ff + per_layer + low
 }
 
 /// Bytes of the same on an accelerator, with `narrow` bytes per activation, but f32 for the residual stream and log-sum-exp.
@@ -46,10 +51,16 @@ fn after(c: &Config) -> usize {
     if c.layer.norms.after() { 2 * c.hidden } else { 0 }
 }
 
-/// The sum of the adapters' ranks in a layer.
-fn low(c: &Config, tune: &Tune) -> usize {
+/// Elements per token of the layers' second input, and of its gradient where its parameters are trained.
+fn second_input(c: &Config, tune: &Tune) -> u64 {
+    let all = c.layer.per_layer.map_or(0, |spec| c.layers.saturating_mul(spec.width) as u64);
+    if *tune == Tune::Full { 2 * all } else { all }
+}
+
+/// The sum of the adapters' ranks in layer `i`.
+fn low(c: &Config, i: usize, tune: &Tune) -> usize {
     let Tune::Lora(lora) = tune else { return 0 };
-    lora.largest_rank() * c.linears().iter().filter(|spec| lora.adapts(spec)).count()
+    lora.largest_rank() * c.linears_of(i).iter().filter(|spec| lora.adapts(spec)).count()
 }
 
 /// The size of one group of sequences that go through the decoder together.
@@ -75,7 +86,7 @@ pub(crate) fn trainable(c: &Config, tune: &Tune) -> u64 {
         let found = lora.adapter_of(&c.layer_name(layer, spec.name), &spec);
         found.map_or(0, |(r, _)| r * (spec.width + spec.out) + if lora.dora { spec.out } else { 0 })
     };
-    let layer = |layer: usize| c.linears().into_iter().map(|spec| adapter(layer, spec)).sum::<usize>();
+    let layer = |layer: usize| c.linears_of(layer).into_iter().map(|spec| adapter(layer, spec)).sum::<usize>();
     (0..c.layers).map(layer).sum::<usize>() as u64
 }
 
@@ -85,7 +96,8 @@ pub(crate) fn trainable(c: &Config, tune: &Tune) -> u64 {
 pub(crate) fn work_reference(c: &Config, tune: &Tune, groups: &[PassSize]) -> u64 {
     let (hidden, ff, heads) = (c.hidden as u64, c.token_ff() as u64, c.heads as u64);
     let (wide, narrow) = if matches!(tune, Tune::Lora(l) if l.dora) { (13, 40) } else { (9, 30) };
-    let kept: u64 = groups.iter().map(|g| g.rows * g.length * hidden * (c.layers as u64 + 1)).sum();
+    let second = second_input(c, tune);
+    let kept: u64 = groups.iter().map(|g| g.rows * g.length * (hidden * (c.layers as u64 + 1) + second)).sum();
     let at_once = |g: &PassSize| {
         let n = g.rows * g.length;
         let layer = 10 * heads * n * g.length + wide * n * ff + narrow * n * hidden;
@@ -98,8 +110,12 @@ pub(crate) fn work_reference(c: &Config, tune: &Tune, groups: &[PassSize]) -> u6
 /// and one state per scored token. Also returns the number of layers whose activations are all saved.
 pub(crate) fn work_cpu(c: &Config, tune: &Tune, groups: &[PassSize], room: u64) -> (u64, u64) {
     let (hidden, ff, q) = (c.hidden as u64, c.token_ff() as u64, c.q_width() as u64);
-    let rest = kept_on_cpu(c, low(c, tune)) as u64;
-    let inputs = |g: &PassSize| g.tokens * hidden * (c.layers as u64 + 1) + g.scored * hidden;
+    // Of a layer on average; a damaged file may name any number of layers.
+    let seen = c.layers.clamp(1, 4096);
+    let all: u64 = (0..seen).map(|i| kept_on_cpu(c, i, low(c, i, tune)) as u64).sum();
+    let rest = all.div_ceil(seen as u64);
+    let second = second_input(c, tune);
+    let inputs = |g: &PassSize| g.tokens * (hidden * (c.layers as u64 + 1) + second) + g.scored * hidden;
     let rest = groups.iter().map(|g| g.tokens * rest).sum::<u64>();
     let layers = kept_layers(c, rest * BYTES, room);
     let kept = groups.iter().map(inputs).sum::<u64>() + rest * layers;
@@ -119,7 +135,7 @@ fn kept_layers(c: &Config, bytes: u64, room: u64) -> u64 {
 /// at most `room` bytes, and a chunk's logits exist in f32 together with their softmax.
 pub(crate) fn work_cuda(c: &Config, tune: &Tune, groups: &[PassSize], narrow: u64, room: u64) -> (u64, u64) {
     let (hidden, ff, layers, q) = (c.hidden as u64, c.ff as u64, c.layers as u64, c.q_width() as u64);
-    let rest = kept_on_cuda(c, low(c, tune), narrow);
+    let rest = kept_on_cuda(c, low(c, 0, tune), narrow);
     let inputs: u64 = groups.iter().map(|g| BYTES * hidden * (g.tokens * (layers + 1) + g.scored)).sum();
     let rest = groups.iter().map(|g| g.tokens * rest).sum::<u64>();
     let whole = kept_layers(c, rest, room);

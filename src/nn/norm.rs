@@ -8,7 +8,7 @@ use super::linear::Weight;
 use super::pass::Pass;
 use crate::model::error::Error;
 use crate::model::weights::trained_dtype;
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 
 /// A norm's parameters, what is added to the weight, and its epsilon.
 pub(crate) struct Norm {
@@ -23,6 +23,12 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
+    /// RMSNorm over `width` numbers without a weight.
+    pub(super) fn without_weight(width: usize, eps: f64, dtype: DType, device: &Device) -> Result<Self, Error> {
+        let weight = Weight::Frozen(Tensor::ones(width, dtype, device)?);
+        Ok(Self { weight, offset: 0.0, eps, centred: false, bias: None })
+    }
+
     /// The factor after normalisation, (H), detached: weight + offset. Without an offset it is the weight itself; with one it is
     /// never in 16 bits.
     pub(crate) fn gamma(&self) -> Result<Tensor, Error> {

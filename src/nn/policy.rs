@@ -38,9 +38,9 @@ impl Policy {
         }
     }
 
-    /// Trains a decoder on the accelerator backend, whatever its device; one with experts on the reference.
+    /// Trains a decoder on the accelerator backend, whatever its device; one that it does not compute on the reference.
     pub(crate) fn gpu(mut decoder: Decoder) -> Result<Self, Error> {
-        if decoder.config().layer.experts.is_some() {
+        if decoder.config().needs_reference() {
             return Ok(Self::reference(decoder));
         }
         let backend = CudaBackend::new(&mut decoder)?;

@@ -32,7 +32,8 @@ impl Rotary {
     /// Those of `c`.
     pub(crate) fn new(c: &Config) -> Self {
         let own = RopeSpec { theta: c.rope_theta, scaling: c.rope_scaling.clone() };
-        Self(std::iter::once(&own).chain(&c.local_rope).map(|rope| Frequencies::new(rope, c.rotary)).collect())
+        let each = std::iter::once(&own).chain(&c.local_rope).enumerate();
+        Self(each.map(|(i, rope)| Frequencies::new(rope, c.rotary_of(i))).collect())
     }
 
     /// Tables.
@@ -40,9 +41,9 @@ impl Rotary {
         self.0.len()
     }
 
-    /// Pairs of a head that are rotated.
-    pub(crate) fn half(&self) -> usize {
-        self.0.first().map_or(0, |one| one.all.len())
+    /// Pairs of a head that table `i` rotates.
+    pub(crate) fn half(&self, i: usize) -> usize {
+        self.0.get(i).map_or(0, |one| one.all.len())
     }
 
     /// Whether a row of `len` tokens has the frequencies of long rows.
@@ -104,6 +105,10 @@ impl Frequencies {
                     f / factor as f32 * divided + f * (1.0 - divided)
                 };
                 (each(&scaled), None, attention)
+            }
+            &RopeScaling::Proportional { share, factor } => {
+                let pairs = (share * rotary as f64 / 2.0) as usize;
+                (each(&|i, f| if i < pairs { f / factor as f32 } else { 0.0 }), None, 1.0)
             }
             RopeScaling::LongRope { short, long, original, attention } => {
                 (divided(short), Some((*original, divided(long))), *attention)

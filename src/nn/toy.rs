@@ -2,6 +2,7 @@
 
 use crate::model::family::{Defaults, Family, GgufFamily, TensorNames};
 use crate::model::layer::{Activation, LayerPattern, LayerSpec, LogitCurve, NormKind, NormPlacement, QkNorm};
+use crate::model::layer_kinds::{GlobalHeads, KeySharing, LayerKinds, PerLayerSpec};
 use crate::model::{Config, LoraSpec, Tune, Weights};
 use crate::model::{RopeScaling, RopeSpec};
 use crate::nn::policy::{Batch, Policy, Row, RowGradient, TokenScores};
@@ -100,6 +101,31 @@ pub(crate) fn vary(rng: &mut ChaCha8Rng, config: &mut Config) {
     config.local_rope = [None, Some(RopeSpec { theta: 30.0, scaling: RopeScaling::None })][below(rng, 2)].clone();
 }
 
+/// Draws layers of several kinds, as Gemma 4 has them, for a model of four layers: the last reads the keys of an earlier one.
+fn vary_kinds(rng: &mut ChaCha8Rng, config: &mut Config) {
+    config.family = &PLAIN;
+    let layer = &mut config.layer;
+    (layer.gated, layer.by_head) = (true, false);
+    let first = [false, true][below(rng, 2)];
+    layer.windows = LayerPattern::Listed(vec![first, !first, first, !first]);
+    let kv_heads = [1, config.kv_heads][below(rng, 2)];
+    layer.kinds = LayerKinds {
+        global_heads: Some(GlobalHeads { head_dim: 2 * (1 + below(rng, 6)), kv_heads }),
+        keys_as_values: below(rng, 2) == 0,
+        sharing: (below(rng, 3) > 0).then(|| KeySharing {
+            first: 2 + below(rng, 2),
+            windowed: usize::from(!first),
+            full: usize::from(first),
+            double_ff: below(rng, 2) == 0,
+        }),
+    };
+    (layer.value_norm, layer.output_factor) = (below(rng, 2) == 0, below(rng, 2) == 0);
+    layer.per_layer =
+        (below(rng, 3) > 0).then(|| PerLayerSpec { width: 4 + below(rng, 9), vocab: config.vocab + below(rng, 4) });
+    config.window = Some(2 + below(rng, 60));
+    config.local_rope = Some(RopeSpec { theta: 30.0, scaling: RopeScaling::None });
+}
+
 /// Learned positions in some models.
 fn layer_positions(rng: &mut ChaCha8Rng, config: &mut Config) {
     config.layer.positions = below(rng, 4) == 0;
@@ -111,15 +137,22 @@ impl Toy {
     pub(crate) fn new(seed: u64) -> Self {
         let rng = &mut stream(seed, 1);
         let head_dim = 2 * (1 + below(rng, 6));
-        Self::with(rng, head_dim)
+        Self::with(rng, head_dim, None)
+    }
+
+    /// The model of that seed with layers of several kinds.
+    pub(crate) fn of_kinds(seed: u64) -> Self {
+        let rng = &mut stream(seed, 1);
+        let head_dim = 2 * (1 + below(rng, 6));
+        Self::with(rng, head_dim, Some(vary_kinds))
     }
 
     /// The model of that seed with heads of width `head_dim`.
     pub(super) fn with_heads(seed: u64, head_dim: usize) -> Self {
-        Self::with(&mut stream(seed, 1), head_dim)
+        Self::with(&mut stream(seed, 1), head_dim, None)
     }
 
-    fn with(rng: &mut ChaCha8Rng, head_dim: usize) -> Self {
+    fn with(rng: &mut ChaCha8Rng, head_dim: usize, more: Option<fn(&mut ChaCha8Rng, &mut Config)>) -> Self {
         let kind = ["llama", "qwen2", "qwen3"][below(rng, 3)];
         let kv = 1 + below(rng, 3);
         let heads = kv * (1 + below(rng, 3));
@@ -132,12 +165,20 @@ impl Toy {
         );
         let mut config = Config::parse(&text, Path::new("toy")).unwrap();
         vary(rng, &mut config);
+        if let Some(more) = more {
+            config.layers = 4;
+            more(rng, &mut config);
+        }
         let names: Vec<(String, Vec<usize>)> = config.tensors().collect();
         let offset = config.layer.norm_offset;
         let tensors = names.into_iter().map(|(name, shape)| {
             let t = noise(rng, &shape);
             // Norms multiply by nearly 1, as in models that learned something.
             let t = if name.contains("norm") { t.affine(0.2, 1.0 - offset).unwrap() } else { t };
+            // In twice the layers the same weights would blow rounding up.
+            let damped = more.is_some() && !name.contains("norm");
+            let t = if damped { t.affine(0.5, 0.0).unwrap() } else { t };
+            let t = if name.ends_with("layer_scalar") { t.affine(0.1, 0.8).unwrap() } else { t };
             (name, t)
         });
         let tensors = tensors.collect();

@@ -44,7 +44,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let longest = made.longest();
     let device = device(&spec.device)?;
     let (cpu, narrow) = (device.is_cpu(), weights_dtype(&device).size_in_bytes() as u64);
-    let reference = params.engine == EngineKind::Reference || (!cpu && model.config.layer.experts.is_some());
+    let reference = params.engine == EngineKind::Reference || (!cpu && model.config.needs_reference());
     let packs = cpu && !reference && params.lora_dropout == 0.0;
     let micro: Vec<Vec<PassSize>> = if let Some(rollout) = &prepared.rollout {
         // Answers are not sampled yet: assume the maximum length.

@@ -10,6 +10,7 @@ use crate::domain::{
 };
 use crate::model::discover::check;
 use crate::model::layer::ExpertSpec;
+use crate::model::layer_kinds::{GlobalHeads, KeySharing};
 use crate::model::{Config, LanguageModel, RopeScaling, Template, not_finite};
 use crate::protocol::{MaskedRow, ModelDescription, Rendering};
 use crate::storage::formats;
@@ -57,6 +58,10 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
             )
         }
         RopeScaling::Yarn { factor, .. } => format!("base {}, yarn, factor {factor}", c.rope_theta),
+        RopeScaling::Proportional { share, factor } => {
+            let by = if *factor == 1.0 { String::new() } else { format!(", divided by {factor}") };
+            format!("base {}, proportional: {share} of a head{by}", c.rope_theta)
+        }
         RopeScaling::LongRope { original, .. } => {
             format!("base {}, longrope, other factors for rows longer than {original} tokens", c.rope_theta)
         }
@@ -70,7 +75,7 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
         ("class", c.family.class.to_owned()),
         ("layers", c.layers.to_string()),
         ("hidden", c.hidden.to_string()),
-        ("heads", format!("{}, {} of keys and values, {} wide", c.heads, c.kv_heads, c.head_dim)),
+        ("heads", heads(c)),
         ("feed-forward", feed_forward(c)),
         ("vocabulary", format!("{}, the tokenizer has {} tokens", c.vocab, model.tokenizer.size())),
         ("embedding", stored(&format!("{}.weight", names.embedding.hf))),
@@ -88,6 +93,17 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
     if let Some(local) = &c.local_rope {
         facts.push(("local rope".into(), format!("base {}", local.theta)));
     }
+    if let Some(sharing) = c.layer.kinds.sharing {
+        let (last, KeySharing { windowed, full, .. }) = (c.layers - sharing.first, sharing);
+        facts.push((
+            "shared keys".into(),
+            format!("the last {last} layers read those of layers {windowed} and {full}, counted from 0"),
+        ));
+    }
+    if let Some(spec) = c.layer.per_layer {
+        let table = stored(&format!("{}.weight", names.per_layer.table.hf));
+        facts.push(("second input".into(), format!("{} wide in each layer, its table {table}", spec.width)));
+    }
     if let Some(window) = c.window {
         let windows = (0..c.layers).filter(|i| c.window_of(*i).is_some()).count();
         facts.push(("window".into(), format!("{window} tokens in {windows} of {} layers", c.layers)));
@@ -99,8 +115,23 @@ fn facts(model: &LanguageModel) -> Result<Vec<(String, String)>, Error> {
     Ok(facts)
 }
 
+/// The heads, and those of the layers without a window where they are others.
+fn heads(c: &Config) -> String {
+    let usual = format!("{}, {} of keys and values, {} wide", c.heads, c.kv_heads, c.head_dim);
+    let values = if c.layer.kinds.keys_as_values { ", whose values are the keys" } else { "" };
+    match c.layer.kinds.global_heads {
+        None => usual,
+        Some(GlobalHeads { kv_heads, head_dim }) => {
+            format!("{usual}; without a window {kv_heads} of keys and values, {head_dim} wide{values}")
+        }
+    }
+}
+
 /// The width of the feed-forward, and the experts of the layers that have some.
 fn feed_forward(c: &Config) -> String {
+    if let Some(KeySharing { first, double_ff: true, .. }) = c.layer.kinds.sharing {
+        return format!("{}, twice as much in the last {} layers", c.ff, c.layers - first);
+    }
     let Some(experts) = &c.layer.experts else { return c.ff.to_string() };
     let layers = (0..c.layers).filter(|i| c.experts_of(*i).is_some()).count();
     let shared = experts.shared.map_or_else(String::new, |width| format!(", and one of {width} for every token"));

@@ -406,7 +406,13 @@ fn model_config(bytes: &[u8]) {
     let Some(config) = answered(Config::parse(text, Path::new("config.json"))) else { return };
     let _ = (config.tensors().take(1000).count(), config.parameters(), config.linears().len(), config.norm_bias());
     for layer in [0, 1, 2, 1 << 20] {
-        let _ = (config.rope_of(layer), config.window_of(layer), config.q_width(), config.kv_width());
+        let _ = (
+            config.rope_of(layer),
+            config.shape_of(layer),
+            config.window_of(layer),
+            config.q_width(),
+            config.kv_width(),
+        );
     }
 }
 

@@ -1,11 +1,12 @@
 //! Packs a model from its files, or from a decoder in memory with its adapters.
 
 use super::linear::{PackedLinear, PackedLora};
-use super::{PackedDecoder, PackedNorm};
+use super::{PackedDecoder, PackedNorm, PackedPerLayer};
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
-use crate::model::layer::{LayerReader, LinearSpec, NormKind, NormSpec};
+use crate::model::layer::{LayerReader, LinearSpec, NormKind, NormSpec, TensorName};
+use crate::model::layer_kinds::PerLayerSpec;
 use crate::model::weights::Weights;
 use crate::nn::decoder::Decoder;
 use crate::nn::linear::{Linear, Weight};
@@ -57,6 +58,15 @@ impl PackedDecoder {
             config: c.clone(),
             embed: matrix(decoder.embedding().stored())?,
             positions: decoder.positions().map(|table| floats(table.stored())).transpose()?.unwrap_or_default(),
+            per_layer: match decoder.per_layer() {
+                Some(inputs) => Some(PackedPerLayer {
+                    width: inputs.width,
+                    table: matrix(inputs.table.stored())?,
+                    projection: matrix(inputs.projection.weight.stored())?,
+                    norm: norm(&inputs.norm)?,
+                }),
+                None => None,
+            },
             layers,
             norm: norm(decoder.last_norm())?,
             head: if c.tied { None } else { Some(head(decoder.head_weight())?) },
@@ -81,6 +91,18 @@ impl PackedDecoder {
         } else {
             Vec::new()
         };
+        let per_layer = match c.layer.per_layer {
+            Some(PerLayerSpec { width, vocab }) => {
+                let (stacked, names) = (c.layers.saturating_mul(width), &names.per_layer);
+                Some(PackedPerLayer {
+                    width,
+                    table: weights.pack(&weight(names.table.hf), vocab, stacked)?,
+                    projection: weights.pack(&weight(names.projection.hf), stacked, c.hidden)?,
+                    norm: norm_named(c, weights, names.projection_norm.hf, width)?,
+                })
+            }
+            None => None,
+        };
         let mut layers = Vec::new();
         for layer in 0..c.layers {
             layers.push(c.read_layer(layer, &mut Packer { config: c, weights, layer })?);
@@ -90,7 +112,7 @@ impl PackedDecoder {
         let norm = norm_named(c, weights, names.last_norm.hf, c.hidden)?;
         let head = if c.tied { None } else { Some(weights.pack(&weight(names.head.hf), c.vocab, c.hidden)?) };
         weights.finish()?;
-        Ok(Self { config: c.clone(), embed, positions, layers, norm, head, rotary: Rotary::new(c) })
+        Ok(Self { config: c.clone(), embed, positions, per_layer, layers, norm, head, rotary: Rotary::new(c) })
     }
 }
 
@@ -115,6 +137,10 @@ impl LayerReader for Packer<'_> {
 
     fn norm(&mut self, spec: &NormSpec) -> Result<PackedNorm, Error> {
         norm_named(self.config, self.weights, &self.config.layer_name(self.layer, spec.name), spec.width)
+    }
+
+    fn factor(&mut self, name: TensorName) -> Result<f64, Error> {
+        self.weights.number(&self.config.layer_name(self.layer, name))
     }
 }
 

@@ -133,17 +133,17 @@ fn adapter() -> Tune {
     Tune::Lora(LoraSpec::plain(2, 4.0))
 }
 
-/// Every path that computes in f32; on accelerators experts take the reference.
+/// Every path that computes in f32; on accelerators experts and layers of several kinds take the reference.
 fn paths(decoder: impl Fn() -> Decoder) -> [(&'static str, Policy); 3] {
     let all = [
         ("reference", Policy::reference(decoder())),
         ("fast", Policy::new(decoder()).unwrap()),
         ("accelerator", Policy::gpu(decoder()).unwrap()),
     ];
-    let experts = all[0].1.decoder().config().layer.experts.is_some();
+    let reference = all[0].1.decoder().config().needs_reference();
     assert_eq!(
         all.each_ref().map(|(_, p)| p.path()),
-        ["reference", "fast", if experts { "reference" } else { "fast" }]
+        ["reference", "fast", if reference { "reference" } else { "fast" }]
     );
     all
 }
@@ -325,6 +325,7 @@ fn what_a_gguf_file_of_the_family_cannot_say_is_refused() {
             "smollm3_listed" => "RoPE in these layers",
             "llama_yarn" => "yarn",
             "cohere" => "the family cohere",
+            "gemma4" => "the family gemma4_text",
             _ => continue,
         };
         let home = tempfile::tempdir().unwrap();
@@ -344,14 +345,21 @@ fn what_a_gguf_file_of_the_family_cannot_say_is_refused() {
     }
 }
 
-/// Gemma 3's whole model, as transformers 5 and 4 name the tensors of its text model.
+/// Gemma 3's whole model, as transformers 5 and 4 name the tensors of its text model, and Gemma 4's, whose files hold keys and values
+/// that its last layers do not read.
 #[test]
 fn the_text_part_of_a_whole_model_is_read_and_the_rest_is_said() {
-    let case = cases().into_iter().find(|case| case.name == "gemma3").unwrap();
+    for (name, kind) in [("gemma3", "gemma3"), ("gemma4_small", "gemma4")] {
+        let case = cases().into_iter().find(|case| case.name == name).unwrap();
+        whole_model_is_read(&case, kind);
+    }
+}
+
+fn whole_model_is_read(case: &Case, kind: &str) {
     let mut text = case.facts["config"].clone();
     let whole = text.as_object_mut().unwrap();
     let (eos, bos) = (whole.remove("eos_token_id").unwrap(), whole.remove("bos_token_id").unwrap());
-    let config = serde_json::json!({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"],
+    let config = serde_json::json!({"model_type": kind, "architectures": ["ForConditionalGeneration"],
         "text_config": text, "vision_config": {"hidden_size": 4}, "eos_token_id": eos, "bos_token_id": bos});
     let part = |name: &str| match name.strip_prefix("model.") {
         Some(rest) => format!("model.language_model.{rest}"),
@@ -369,9 +377,16 @@ fn the_text_part_of_a_whole_model_is_read_and_the_rest_is_said() {
         let file = base.join("model.safetensors");
         let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
         tensors.insert(vision.to_owned(), Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap());
+        let unread = case.config.unread_keys().into_iter().filter(|name| name.ends_with("proj.weight"));
+        let unread: Vec<String> = unread.map(|name| rename(&name)).collect();
+        for name in &unread {
+            tensors.insert(name.clone(), Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap());
+        }
         candle_core::safetensors::save(&tensors, &file).unwrap();
         let model = LanguageModel::open(&base).unwrap();
         assert!(model.notes.iter().any(|note| note.contains("1 tensors of its other parts")), "{:?}", model.notes);
+        let said = format!("{} tensors of keys and values are not read", unread.len());
+        assert_eq!(model.notes.iter().any(|note| note.contains(&said)), kind == "gemma4", "{:?}", model.notes);
         assert_eq!(model.config, Config { tied: model.config.tied, ..case.config.clone() });
         let policy = Policy::new(model.decoder(&Device::Cpu, &adapter()).unwrap()).unwrap();
         let want: Vec<Vec<f64>> = numbers(&case.facts["logps"]);
@@ -382,11 +397,20 @@ fn the_text_part_of_a_whole_model_is_read_and_the_rest_is_said() {
         let mut events: Vec<RunEvent> = Vec::new();
         merge::to_hf(&from, &ckpt, &out.join("hf"), merge::ExportPart::Policy, Precision::Exact, &mut events).unwrap();
         let merged = LanguageModel::open(&out.join("hf")).unwrap();
-        assert_eq!((&merged.config, merged.notes.len()), (&model.config, 0));
+        let unused = |note: &&String| note.contains("not read");
+        assert_eq!((&merged.config, merged.notes.iter().find(unused)), (&model.config, None));
         merge::to_peft(&from, &ckpt, &out.join("peft"), merge::ExportPart::Policy, &mut Vec::<RunEvent>::new())
             .unwrap();
         let held = candle_core::safetensors::load(out.join("peft/adapter_model.safetensors"), &Device::Cpu).unwrap();
         assert!(held.contains_key("base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight"));
+        // It selects modules of the text model alone, and is read here as it was written.
+        let made: Value =
+            serde_json::from_slice(&std::fs::read(out.join("peft/adapter_config.json")).unwrap()).unwrap();
+        let targets = regex::Regex::new(&format!("^(?:{})$", made["target_modules"].as_str().unwrap())).unwrap();
+        assert!(targets.is_match("model.language_model.layers.0.self_attn.q_proj"));
+        assert!(!targets.is_match("model.vision_tower.encoder.layers.0.self_attn.q_proj"));
+        let read = crate::model::PeftAdapter::read(&out.join("peft"), &model.config).unwrap();
+        assert_eq!(read.spec.modules.len(), 0);
     }
 }
 

@@ -121,7 +121,7 @@ fn the_older_rope_key_wins_over_the_newer() {
 fn unimplemented_features_are_refused_by_name() {
     for (rest, name) in [
         (r#""model_type":"gemma4""#, "gemma4"),
-        (r#""model_type":"llama","rope_scaling":{"rope_type":"proportional","factor":4}"#, "proportional"),
+        (r#""model_type":"llama","rope_scaling":{"rope_type":"axial","factor":4}"#, "axial"),
         (r#""model_type":"llama","partial_rotary_factor":0.5"#, "partial_rotary_factor=0.5"),
         (r#""model_type":"llama","attn_logit_softcapping":50"#, "attn_logit_softcapping"),
         (r#""model_type":"llama","hidden_act":"quick_gelu""#, "hidden_act=quick_gelu"),
@@ -186,6 +186,30 @@ fn a_familys_unread_and_contradictory_fields_are_refused_by_name() {
         (
             r#""model_type":"gpt2","num_key_value_heads":4,"scale_attn_by_inverse_layer_idx":true"#.into(),
             "scale_attn_by_inverse_layer_idx",
+        ),
+        (r#""model_type":"gemma4_text","enable_moe_block":true"#.into(), "enable_moe_block=true"),
+        (r#""model_type":"gemma4_text","use_bidirectional_attention":"all""#.into(), "use_bidirectional_attention"),
+        (r#""model_type":"gemma4_text","vocab_size_per_layer_input":9"#.into(), "`vocab_size_per_layer_input` is 9"),
+        (r#""model_type":"gemma4_text","hidden_size_per_layer_input":-1"#.into(), "`hidden_size_per_layer_input` is -1"),
+        (r#""model_type":"gemma4_text","global_head_dim":7"#.into(), "`global_head_dim` 7 is odd"),
+        (r#""model_type":"gemma4_text","num_kv_shared_layers":2"#.into(), "`num_kv_shared_layers=2`"),
+        (r#""model_type":"gemma4_text","num_kv_shared_layers":1"#.into(), "`num_kv_shared_layers=1`"),
+        (r#""model_type":"gemma4_text","layer_types":["full_attention"]"#.into(), "`layer_types` names 1 layers"),
+        (
+            r#""model_type":"gemma4_text","layer_types":["full_attention","sliding_attention"]"#.into(),
+            "end with sliding_attention",
+        ),
+        (r#""model_type":"gemma4_text","per_layer_config":{"0":{"head_dim":8}}"#.into(), "`per_layer_config` of layer 0"),
+        (r#""model_type":"gemma4_text","per_layer_config":{"1":{"window":8}}"#.into(), "`per_layer_config` of layer 1"),
+        (r#""model_type":"gemma4_text","per_layer_config":{"last":{}}"#.into(), "`per_layer_config` of layer last"),
+        (
+            r#""model_type":"gemma4_text","attention_k_eq_v":true,"num_global_key_value_heads":3"#.into(),
+            "cannot share 3 key heads",
+        ),
+        (
+            r#""model_type":"gemma4_text","rope_parameters":{"full_attention":{"rope_type":"proportional","partial_rotary_factor":0}}"#
+                .into(),
+            "`partial_rotary_factor`",
         ),
         (r#""model_type":"gpt2""#.into(), "`num_key_value_heads=2`"),
         (r#""model_type":"gpt2","num_key_value_heads":4,"n_layer":"two""#.into(), "`n_layer` is \"two\""),

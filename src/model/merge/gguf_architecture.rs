@@ -170,6 +170,7 @@ fn divisors(config: &Config) -> Option<Vec<f32>> {
         RopeScaling::None
         | RopeScaling::Linear(_)
         | RopeScaling::Dynamic(_)
+        | RopeScaling::Proportional { .. }
         | RopeScaling::Yarn { .. }
         | RopeScaling::LongRope { .. } => None,
         RopeScaling::Divided(divisors) => Some(divisors.clone()),

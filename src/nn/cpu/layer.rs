@@ -10,9 +10,12 @@ use super::context::Context;
 use super::experts;
 use super::gradients::CpuGradients;
 use super::linear::{self, Columns};
+use super::norm::{norm, norm_back};
+use super::shared::{self, CpuKeys, PerLayerActivations, SharedGradients, SharedInputs};
 use super::values::values;
 use crate::model::error::Error;
 use crate::model::feed_forward::FeedForward;
+use crate::model::layer_kinds::KeySource;
 use crate::nn::decoder::{Decoder, Layer};
 use crate::nn::linear::Linear;
 use crate::nn::memory::kept_on_cpu;
@@ -33,12 +36,12 @@ pub(super) struct CpuSavedLayer {
 
 /// A layer's activations that the backward reads, besides the input.
 pub(super) struct CpuActivations {
-    /// Rotated queries and keys, and values: (heads, tokens, head_dim) each.
+    /// Rotated queries and keys, and values: (heads, tokens, head_dim) each. Keys and values that are another layer's are empty.
     q: Buffer,
     k: Buffer,
     v: Buffer,
-    /// Queries and keys before their norms, where there are norms.
-    raw: Option<(Buffer, Buffer)>,
+    /// Queries, keys and values before their norms, where there are norms.
+    raw: [Option<Buffer>; 3],
     /// The attention's output, (tokens, heads·head_dim).
     out: Buffer,
     /// Log-sum-exp of each query's attention scores, (heads, tokens).
@@ -50,25 +53,26 @@ pub(super) struct CpuActivations {
     mid: Buffer,
     /// `[gate | up]`, (tokens, 2·ff).
     gate_up: Buffer,
-    /// x·Aᵀ of each module's adapter, in the order of `linears`.
+    /// x·Aᵀ of each module's adapter, in the order of `linears`, without those of the second input.
     low: Vec<Option<Buffer>>,
+    /// Those of the second input.
+    per_layer: Option<PerLayerActivations>,
 }
 
-/// Bytes of [`CpuActivations`] for a pass of `tokens` tokens.
-pub(super) fn bytes(decoder: &Decoder, tokens: usize) -> usize {
-    let low: usize = decoder.layers().first().map_or(0, |l| {
-        l.linears().iter().filter_map(|l| l.lora.as_ref()).map(|l| l.a.dims().first().copied().unwrap_or(0)).sum()
-    });
-    kept_on_cpu(decoder.config(), low) * tokens * size_of::<f32>()
+/// Bytes of [`CpuActivations`] of layer `i` for a pass of `tokens` tokens.
+pub(super) fn bytes(decoder: &Decoder, i: usize, tokens: usize) -> usize {
+    let linears = decoder.layers()[i].linears();
+    let ranks = linears.iter().filter_map(|l| l.lora.as_ref()).map(|l| l.a.dims().first().copied().unwrap_or(0));
+    kept_on_cpu(decoder.config(), i, ranks.sum()) * tokens * size_of::<f32>()
 }
 
 fn shape<'a>(context: &Context<'_>, layer: &Layer, sinks: Option<&'a [f32]>) -> AttentionShape<'a> {
     let c = context.decoder.config();
     AttentionShape {
         tokens: context.layout.tokens(),
-        heads: c.heads,
-        kv_heads: c.kv_heads,
-        width: c.head_dim,
+        heads: layer.shape.heads,
+        kv_heads: layer.shape.kv_heads,
+        width: layer.shape.head_dim,
         scale: c.attention_scale() as f32,
         cap: c.layer.attention_cap.map(|cap| cap as f32),
         window: layer.window,
@@ -88,52 +92,6 @@ fn columns(modules: &[Linear]) -> impl Iterator<Item = (&Linear, usize)> {
         *first += module.weight.stored().dims().first().copied().unwrap_or(0);
         Some((module, at))
     })
-}
-
-pub(super) fn norm(context: &Context<'_>, norm: &Norm, x: &[f32]) -> Result<Buffer, Error> {
-    let mut y = context.arena.take(x.len());
-    let (gamma, eps) = (norm.gamma()?, norm.eps as f32);
-    let gamma = values(&gamma)?;
-    if !norm.centred {
-        leaf::rms_norm(x, &gamma, eps, &mut y);
-        return Ok(y);
-    }
-    let mut centred = context.arena.take(x.len());
-    centred.copy_from_slice(x);
-    leaf::centre(&mut centred, gamma.len());
-    leaf::rms_norm(&centred, &gamma, eps, &mut y);
-    if let Some(bias) = &norm.bias {
-        leaf::add_bias(&mut y, gamma.len(), 0, &values(bias.stored())?);
-    }
-    Ok(y)
-}
-
-/// Adds dL/dx of a norm to `dx`, and dL/d of its weight and bias to the gradients if they are trained.
-pub(super) fn norm_back(
-    norm: &Norm,
-    x: &[f32],
-    dy: &[f32],
-    dx: &mut [f32],
-    grads: &mut CpuGradients,
-) -> Result<(), Error> {
-    let (gamma, eps) = (norm.gamma()?, norm.eps as f32);
-    let gamma = values(&gamma)?;
-    if let Some(sum) = norm.bias.as_ref().and_then(|b| b.trained()).and_then(|var| grads.of(var)) {
-        for dy in dy.chunks_exact(gamma.len()) {
-            leaf::add(sum, dy);
-        }
-    }
-    let dgamma = norm.weight.trained().and_then(|var| grads.of(var));
-    if !norm.centred {
-        leaf::rms_norm_back(x, &gamma, eps, dy, dx, dgamma);
-        return Ok(());
-    }
-    let (mut centred, mut back) = (x.to_vec(), vec![0.0; x.len()]);
-    leaf::centre(&mut centred, gamma.len());
-    leaf::rms_norm_back(&centred, &gamma, eps, dy, &mut back, dgamma);
-    leaf::centre(&mut back, gamma.len());
-    leaf::add(dx, &back);
-    Ok(())
 }
 
 /// The input of a block: norm(x), or x itself without a norm before the block.
@@ -241,16 +199,37 @@ fn residual_back(
     Ok(Some(d))
 }
 
-/// (tokens, H) to (tokens, H); with `save` also the activations for the backward.
+/// The columns of a layer's queries, keys and values side by side: those of its keys, of its values, and their count.
+fn side_by_side(layer: &Layer) -> (usize, usize, usize) {
+    let (q, kv) = (layer.shape.q_width(), layer.shape.kv_width());
+    match layer.shape.keys {
+        KeySource::Own => (q, q + kv, q + 2 * kv),
+        KeySource::KeysAlone => (q, q, q + kv),
+        KeySource::Layer(_) => (q, q, q),
+    }
+}
+
+/// What a layer makes.
+pub(super) struct CpuLayerOutput {
+    /// The stream, (tokens, H).
+    pub(super) y: Buffer,
+    /// Its keys and values, where other layers read them.
+    pub(super) keys: Option<CpuKeys>,
+}
+
+/// Layer `i` of the stream (tokens, H); with `save` also the activations for the backward.
 pub(super) fn forward(
     context: &Context<'_>,
-    layer: &Layer,
+    i: usize,
     x: &[f32],
+    shared: &SharedInputs,
     save: Option<&mut Option<CpuActivations>>,
-) -> Result<Buffer, Error> {
+) -> Result<CpuLayerOutput, Error> {
     let (c, n, arena) = (context.decoder.config(), context.layout.tokens(), context.arena);
-    let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-    let stride = q_width + 2 * kv_width;
+    let layer = &context.decoder.layers()[i];
+    let (q_width, hd, ff) = (layer.shape.q_width(), layer.shape.head_dim, layer.shape.ff);
+    let (key_at, value_at, stride) = side_by_side(layer);
+    let kv_width = if layer.shape.source().is_none() { layer.shape.kv_width() } else { 0 };
     let h = BlockInput::new(context, layer.attention_norm.as_ref(), x)?;
     let mut qkv = arena.take(n * stride);
     let mut low = Vec::new();
@@ -266,36 +245,32 @@ pub(super) fn forward(
         reorder_pairs(context, &mut qkv, true);
     }
     let tables = tables(context, layer);
-    let (mut q, mut k, mut v) = (arena.take(n * q_width), arena.take(n * kv_width), arena.take(n * kv_width));
-    leaf::split_heads(&qkv, stride, q_width + kv_width, c.head_dim, None, &mut v);
-    let mut raw = None;
-    if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
-        let (mut raw_q, mut raw_k) = (arena.take(n * q_width), arena.take(n * kv_width));
-        for (norm_of, raw, first, to) in [(q_norm, &mut raw_q, 0, &mut q), (k_norm, &mut raw_k, q_width, &mut k)] {
-            // The norm is over each head, or over all heads at once.
-            let width = norm_of.weight.stored().elem_count();
-            leaf::split_heads(&qkv, stride, first, width, None, raw);
-            rotate(&norm(context, norm_of, raw)?, n, (width, c.head_dim), tables, to);
-        }
-        raw = Some((raw_q, raw_k));
-    } else {
-        leaf::split_heads(&qkv, stride, 0, c.head_dim, tables, &mut q);
-        leaf::split_heads(&qkv, stride, q_width, c.head_dim, tables, &mut k);
-    }
+    // The heads of some columns, with norm and RoPE, and the norm's input.
+    let heads = |first: usize, width: usize, norm_of: Option<&Norm>, tables: Option<(&[f32], &[f32])>| {
+        let mut to = arena.take(n * width);
+        let Some(norm_of) = norm_of.filter(|_| width > 0) else {
+            if width > 0 {
+                leaf::split_heads(&qkv, stride, first, hd, tables, &mut to);
+            }
+            return Ok::<_, Error>((to, None));
+        };
+        // The norm is over each head, or over all heads at once.
+        let (mut raw, group) = (arena.take(n * width), norm_of.weight.stored().elem_count());
+        leaf::split_heads(&qkv, stride, first, group, None, &mut raw);
+        rotate(&norm(context, norm_of, &raw)?, n, (group, hd), tables, &mut to);
+        Ok((to, Some(raw)))
+    };
+    let (q, raw_q) = heads(0, q_width, layer.q_norm.as_ref(), tables)?;
+    let (k, raw_k) = heads(key_at, kv_width, layer.k_norm.as_ref(), tables)?;
+    let (v, raw_v) = heads(value_at, kv_width, layer.value_norm.as_ref(), None)?;
     drop(qkv);
-    let (mut apart, mut lse) = (arena.take(n * q_width), arena.take(c.heads * n));
+    let (mut apart, mut lse) = (arena.take(n * q_width), arena.take(layer.shape.heads * n));
+    let (keys, values) = attended(layer, shared, (&k, &v))?;
     let sinks = sinks(layer)?;
-    attention::forward(
-        &context.layout.segments,
-        shape(context, layer, sinks.as_deref()),
-        &q,
-        &k,
-        &v,
-        &mut apart,
-        &mut lse,
-    );
+    let shape = shape(context, layer, sinks.as_deref());
+    attention::forward(&context.layout.segments, shape, &q, keys, values, &mut apart, &mut lse);
     let mut out = arena.take(n * q_width);
-    leaf::merge_heads(&apart, q_width, 0, c.head_dim, None, &mut out);
+    leaf::merge_heads(&apart, q_width, 0, hd, None, &mut out);
     drop(apart);
     let (mid, low_o, o_raw) = residual(context, &layer.o, layer.attention_out_norm.as_ref(), &out, x)?;
     let before = layer.before_mlp(c.layer.shared_norm);
@@ -303,18 +278,18 @@ pub(super) fn forward(
     low.push(low_o);
     let (y, gate_up, down_raw) = match (&layer.mlp, &c.layer.experts) {
         (FeedForward::Dense(mlp), _) => {
-            let mut gate_up = arena.take(n * 2 * c.ff);
+            let mut gate_up = arena.take(n * 2 * ff);
             if !c.layer.gated {
                 // Without a gate the activation multiplies 1.
                 gate_up.fill(1.0);
             }
             for (module, first) in columns(&mlp.gate_up) {
-                let at = Columns { stride: 2 * c.ff, first };
+                let at = Columns { stride: 2 * ff, first };
                 low.push(linear::forward(context, module, &h, &mut gate_up, at, WriteMode::Overwrite)?);
             }
             drop(h);
-            let mut inner = arena.take(n * c.ff);
-            gate::gated(c.layer.activation, &gate_up, c.ff, &mut inner);
+            let mut inner = arena.take(n * ff);
+            gate::gated(c.layer.activation, &gate_up, ff, &mut inner);
             let after = layer.mlp_out_norm.as_ref();
             let (y, low_down, down_raw) = residual(context, &mlp.down, after, &inner, &mid)?;
             low.push(low_down);
@@ -328,10 +303,32 @@ pub(super) fn forward(
         }
         (FeedForward::Experts(_), None) => return Err(no_experts()),
     };
+    let (y, per_layer) = shared::close(context, i, layer, shared, y)?;
+    let keys = layer.shape.kept.then(|| (copied(context, &k), copied(context, &v)));
     if let Some(save) = save {
-        *save = Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low });
+        let raw = [raw_q, raw_k, raw_v];
+        *save = Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low, per_layer });
     }
-    Ok(y)
+    Ok(CpuLayerOutput { y, keys })
+}
+
+fn copied(context: &Context<'_>, x: &[f32]) -> Buffer {
+    let mut y = context.arena.take(x.len());
+    y.copy_from_slice(x);
+    y
+}
+
+/// The keys and values that the layer attends to: its own, or another's.
+fn attended<'a>(
+    layer: &Layer,
+    shared: &'a SharedInputs,
+    own: (&'a [f32], &'a [f32]),
+) -> Result<(&'a [f32], &'a [f32]), Error> {
+    if layer.shape.source().is_none() {
+        return Ok(own);
+    }
+    let (k, v) = shared.keys(layer).ok_or_else(|| Error::Invalid("shared keys are missing; this is a bug".into()))?;
+    Ok((k, v))
 }
 
 /// RoPE cosines and sines of the tokens' positions; none if the layer has no RoPE.
@@ -354,24 +351,29 @@ fn rotate_back(x: &[f32], n: usize, (width, head): (usize, usize), tables: Optio
         .for_each(|(y, x)| leaf::merge_heads(x, width, 0, head, tables, y));
 }
 
-/// Backward: `upstream` is dL/dy and becomes dL/dx; gradients of trainable parameters are added to `grads`.
+/// Backward of layer `i`: `upstream` is dL/dy and becomes dL/dx; gradients of trainable parameters are added to `grads`, those of
+/// what other layers read too to `dshared`.
 pub(super) fn backward(
     context: &Context<'_>,
-    layer: &Layer,
+    i: usize,
     saved: CpuSavedLayer,
-    upstream: &mut Buffer,
+    shared: &SharedInputs,
+    (upstream, dshared): (&mut Buffer, &mut SharedGradients),
     grads: &mut CpuGradients,
 ) -> Result<(), Error> {
     let (c, n, arena) = (context.decoder.config(), context.layout.tokens(), context.arena);
-    let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-    let stride = q_width + 2 * kv_width;
+    let layer = &context.decoder.layers()[i];
+    let (q_width, kv_width) = (layer.shape.q_width(), layer.shape.kv_width());
+    let (hd, ff) = (layer.shape.head_dim, layer.shape.ff);
     let CpuSavedLayer { x, mut activations } = saved;
     if activations.is_none() {
-        forward(context, layer, &x, Some(&mut activations))?;
+        forward(context, i, &x, shared, Some(&mut activations))?;
     }
-    let Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low }) = activations else {
+    let Some(activations) = activations else {
         return Err(Error::Invalid("a layer's activations were not saved; this is a bug".into()));
     };
+    let CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low, per_layer } = activations;
+    shared::close_back(context, i, layer, per_layer, (upstream, dshared), grads)?;
     let mut low = low.into_iter();
     let low_qkv: Vec<_> = low.by_ref().take(layer.qkv.len()).collect();
     let low_o = low.next().flatten();
@@ -387,17 +389,17 @@ pub(super) fn backward(
         (FeedForward::Dense(mlp), _) => {
             let low_gate_up: Vec<_> = low.by_ref().take(mlp.gate_up.len()).collect();
             let low_down = low.next().flatten();
-            let mut inner = arena.take(n * c.ff);
-            gate::gated(activation, &gate_up, c.ff, &mut inner);
-            let mut dinner = arena.take(n * c.ff);
+            let mut inner = arena.take(n * ff);
+            gate::gated(activation, &gate_up, ff, &mut inner);
+            let mut dinner = arena.take(n * ff);
             let through = (&inner[..], low_down.as_ref());
             let to = (&mut dinner[..], WriteMode::Overwrite);
             linear::backward(context, &mlp.down, through, (ddown.as_deref().unwrap_or(upstream), all), to, grads)?;
             drop((inner, ddown));
-            let mut dboth = arena.take(n * 2 * c.ff);
-            gate::gated_back(activation, &gate_up, c.ff, &dinner, &mut dboth);
+            let mut dboth = arena.take(n * 2 * ff);
+            gate::gated_back(activation, &gate_up, ff, &dinner, &mut dboth);
             drop((gate_up, dinner));
-            input_gradient(context, &mlp.gate_up, (&h, &low_gate_up), (&dboth, 2 * c.ff), &mut dh, grads)?;
+            input_gradient(context, &mlp.gate_up, (&h, &low_gate_up), (&dboth, 2 * ff), &mut dh, grads)?;
         }
         (FeedForward::Experts(all), Some(spec)) => {
             let upstream = ddown.as_deref().unwrap_or(upstream);
@@ -421,11 +423,12 @@ pub(super) fn backward(
     linear::backward(context, &layer.o, (&out, low_o.as_ref()), (d_o.as_deref().unwrap_or(upstream), all), to, grads)?;
     drop(d_o);
     let (mut out_heads, mut dout_heads) = (arena.take(n * q_width), arena.take(n * q_width));
-    leaf::split_heads(&out, q_width, 0, c.head_dim, None, &mut out_heads);
-    leaf::split_heads(&dout, q_width, 0, c.head_dim, None, &mut dout_heads);
+    leaf::split_heads(&out, q_width, 0, hd, None, &mut out_heads);
+    leaf::split_heads(&dout, q_width, 0, hd, None, &mut dout_heads);
     drop((out, dout));
     let (mut dq, mut dk, mut dv) = (arena.take(n * q_width), arena.take(n * q_width), arena.take(n * q_width));
-    let inputs = attention::BackwardInputs { q: &q, k: &k, v: &v, out: &out_heads, lse: &lse, dout: &dout_heads };
+    let (keys, values) = attended(layer, shared, (&k, &v))?;
+    let inputs = attention::BackwardInputs { q: &q, k: keys, v: values, out: &out_heads, lse: &lse, dout: &dout_heads };
     let sinks = sinks(layer)?;
     let shape = shape(context, layer, sinks.as_deref());
     attention::backward(&context.layout.segments, shape, inputs, &mut dq, &mut dk, &mut dv);
@@ -438,23 +441,45 @@ pub(super) fn backward(
     attention::fold(&dk, shape, &mut dk_all);
     attention::fold(&dv, shape, &mut dv_all);
     drop((dk, dv));
+    if let Some((more_k, more_v)) = dshared.take_keys(i) {
+        leaf::add(&mut dk_all, &more_k);
+        leaf::add(&mut dv_all, &more_v);
+    }
+    let (key_at, value_at, stride) = side_by_side(layer);
     let mut dqkv = arena.take(n * stride);
     let tables = tables(context, layer);
-    leaf::merge_heads(&dv_all, stride, q_width + kv_width, c.head_dim, None, &mut dqkv);
-    if let (Some(q_norm), Some(k_norm), Some((raw_q, raw_k))) = (&layer.q_norm, &layer.k_norm, &raw) {
-        for (d, raw, norm, first) in [(&dq, raw_q, q_norm, 0), (&dk_all, raw_k, k_norm, q_width)] {
-            let width = norm.weight.stored().elem_count();
-            let mut back = arena.take(d.len());
-            rotate_back(d, n, (width, c.head_dim), tables, &mut back);
-            let mut draw = arena.zeros(d.len());
-            norm_back(norm, raw, &back, &mut draw, grads)?;
-            leaf::merge_heads(&draw, stride, first, width, None, &mut dqkv);
+    let [raw_q, raw_k, raw_v] = raw;
+    // Backward of a part's RoPE and norm, into its columns.
+    let mut part = |d: &Buffer, through: Option<(&Norm, &Buffer)>, first: usize, tables, dqkv: &mut Buffer| {
+        let Some((norm, raw)) = through else {
+            leaf::merge_heads(d, stride, first, hd, tables, dqkv);
+            return Ok::<_, Error>(());
+        };
+        let group = norm.weight.stored().elem_count();
+        let mut back = arena.take(d.len());
+        rotate_back(d, n, (group, hd), tables, &mut back);
+        let mut draw = arena.zeros(d.len());
+        norm_back(norm, raw, &back, &mut draw, grads)?;
+        leaf::merge_heads(&draw, stride, first, group, None, dqkv);
+        Ok(())
+    };
+    part(&dq, layer.q_norm.as_ref().zip(raw_q.as_ref()), 0, tables, &mut dqkv)?;
+    let of_values = layer.value_norm.as_ref().zip(raw_v.as_ref());
+    match layer.shape.keys {
+        KeySource::Layer(_) => dshared.add_keys(layer, (dk_all, dv_all)),
+        source => {
+            part(&dk_all, layer.k_norm.as_ref().zip(raw_k.as_ref()), key_at, tables, &mut dqkv)?;
+            if source == KeySource::Own {
+                part(&dv_all, of_values, value_at, None, &mut dqkv)?;
+            } else {
+                // The keys' columns are the values' too.
+                let mut beside = arena.zeros(dqkv.len());
+                part(&dv_all, of_values, value_at, None, &mut beside)?;
+                leaf::add(&mut dqkv, &beside);
+            }
         }
-    } else {
-        leaf::merge_heads(&dq, stride, 0, c.head_dim, tables, &mut dqkv);
-        leaf::merge_heads(&dk_all, stride, q_width, c.head_dim, tables, &mut dqkv);
     }
-    drop((dq, dk_all, dv_all));
+    drop(dq);
     let h = BlockInput::new(context, layer.attention_norm.as_ref(), &x)?;
     if c.layer.rope_pairs {
         reorder_pairs(context, &mut dqkv, false);

@@ -8,7 +8,7 @@
 
 use super::context::Context;
 use super::gradients::CpuGradients;
-use super::layer::{norm, norm_back};
+use super::norm::{norm, norm_back};
 use super::values::values;
 use crate::model::error::Error;
 use crate::nn::contract::{RowGradient, RowScores, TokenScores, padded};

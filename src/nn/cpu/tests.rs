@@ -2,7 +2,7 @@
 
 use crate::model::Tune;
 use crate::nn::policy::{Batch, Policy, Row};
-use crate::nn::toy::{F32, Toy, flat, gradients, lora};
+use crate::nn::toy::{F32, Near, Toy, flat, gradients, lora};
 use candle_core::DType;
 
 fn equal(toy: &Toy, tune: &Tune, batch: &Batch, entropy: bool) {
@@ -22,6 +22,24 @@ fn every_shape_adapter_and_layout_equals_the_reference() {
 }
 
 #[test]
+fn layers_of_several_kinds_equal_the_reference() {
+    for seed in 60..76 {
+        let toy = Toy::of_kinds(seed);
+        for (k, tune) in [lora(false, 0.0), lora(true, 0.0), Tune::Full, lora(false, 0.3)].iter().enumerate() {
+            // Twice the layers round more: the reference in f32 is as far from f64.
+            let near = Near { scores: 1e-4, gradient: 1e-3, floor: 1e-2, whole: 1e-3 };
+            let compared = |batch: &Batch, entropy: bool| {
+                let exact = Policy::reference(toy.decoder(DType::F64, tune));
+                let fast = Policy::new(toy.decoder(DType::F32, tune)).unwrap();
+                crate::nn::toy::equal(exact, fast, batch, entropy, near);
+            };
+            compared(&toy.batch(seed), (seed as usize + k).is_multiple_of(2));
+            compared(&toy.packed(seed), false);
+        }
+    }
+}
+
+#[test]
 fn dropout_masks_are_the_references() {
     for seed in 20..24 {
         let toy = Toy::new(seed);
@@ -33,11 +51,18 @@ fn dropout_masks_are_the_references() {
 
 #[test]
 fn recomputed_activations_are_equal_to_the_bit() {
-    let toy = Toy::new(31);
+    for (toy, tune) in
+        [(Toy::new(31), lora(false, 0.1)), (Toy::of_kinds(61), lora(false, 0.1)), (Toy::of_kinds(62), Tune::Full)]
+    {
+        recomputed(&toy, &tune);
+    }
+}
+
+fn recomputed(toy: &Toy, tune: &Tune) {
     let batch = toy.batch(31);
     let g = gradients(&batch, false);
     let run = |room: Option<usize>| {
-        let mut policy = Policy::new(toy.decoder(DType::F32, &lora(false, 0.1))).unwrap();
+        let mut policy = Policy::new(toy.decoder(DType::F32, tune)).unwrap();
         if let Some(bytes) = room {
             policy.backend().limit_activations(bytes);
         }

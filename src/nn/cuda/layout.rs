@@ -57,8 +57,8 @@ impl DeviceLayout {
     pub(super) fn new(decoder: &Decoder, batch: &Batch, share: bool) -> Result<Self, Error> {
         let at = BatchLayout::new(decoder, batch, share)?;
         let device = decoder.device();
-        let (n, half) = (at.tokens(), decoder.rotary().half());
-        let table = |values: &[f32]| Tensor::from_slice(values, (n, half), device);
+        let n = at.tokens();
+        let table = |i: usize, values: &[f32]| Tensor::from_slice(values, (n, decoder.rotary().half(i)), device);
         let indices = |x: &[usize]| indices(x, device);
         let ends = at.families.iter().skip(1).copied().chain([n]);
         let whole = Part {
@@ -67,7 +67,12 @@ impl DeviceLayout {
             #[cfg(feature = "cuda")]
             blocks: Blocks::new(&at.segments, device)?,
             segments: at.segments.clone(),
-            rope: at.rope.iter().map(|(cos, sin)| Ok((table(cos)?, table(sin)?))).collect::<Result<_, Error>>()?,
+            rope: at
+                .rope
+                .iter()
+                .enumerate()
+                .map(|(i, (cos, sin))| Ok((table(i, cos)?, table(i, sin)?)))
+                .collect::<Result<_, Error>>()?,
             padded: at.padded.iter().map(|(start, end, at)| (*start..*end, *at)).collect(),
         };
         Ok(Self {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{Config, LoraSpec, Tune, Weights};
-use crate::nn::reference::PaddedBatch;
+use crate::nn::reference::{LayerInputs, PaddedBatch};
 use crate::nn::{Decoder, Pass, stream, uniform};
 use candle_core::{D, DType, Device};
 use std::path::Path;
@@ -256,7 +256,7 @@ fn recomputing_layers_equals_plain_backpropagation() {
         let rope = d.rope_and_mask(&[ids.dim(1).unwrap()], ids.dim(1).unwrap()).unwrap();
         let mut x = d.embed(&ids, (0, &[]), true).unwrap();
         for i in 0..d.depth() {
-            x = d.layer(i, &x, &rope, &pass).unwrap();
+            x = d.layer(i, &x, LayerInputs::default(), &rope, &pass).unwrap().y;
         }
         let from = Tensor::new(scored.from.as_slice(), &Device::Cpu).unwrap();
         let flat = x.reshape(((), 12)).unwrap().index_select(&from, 0).unwrap();
@@ -440,4 +440,57 @@ fn the_divergence_from_itself_is_0_and_grows() {
     let (now, _) = policy.states(&batch(), true).unwrap();
     let (kl, _) = policy.divergence(&base, &head, &now, &targets).unwrap();
     assert!(kl.iter().all(|x| *x > 0.0), "{kl:?}");
+}
+
+/// The same where layers read keys and inputs besides the stream.
+#[test]
+fn rows_go_apart_through_layers_of_several_kinds() {
+    use crate::nn::toy::{Toy, flat, gradients, lora};
+    for (seed, tune) in [(60, lora(false, 0.3)), (61, Tune::Full), (62, Tune::Full), (63, lora(true, 0.0))] {
+        let toy = Toy::of_kinds(seed);
+        let batch = toy.batch(seed);
+        let longest = batch.rows.iter().map(|row| row.ids.len()).max().unwrap();
+        let run = |there_is: usize| {
+            let mut policy = Policy::reference(toy.decoder(DType::F64, &tune));
+            policy.backend().limit_tokens(there_is);
+            let (scores, tape) = policy.score_train(&batch).unwrap();
+            policy.backward(tape, &gradients(&batch, false)).unwrap();
+            let made = policy.take_gradients().unwrap();
+            let made: Vec<Vec<f64>> = made.iter().map(|g| g.map_or_else(Vec::new, flat)).collect();
+            (scores, made, policy.token_limit())
+        };
+        let ((whole, sums, _), (parts, apart, limit)) = (run(usize::MAX), run(2 * longest));
+        assert!(limit.is_some_and(|limit| limit <= 2 * longest));
+        for (a, b) in whole.rows.iter().zip(&parts.rows) {
+            assert!(a.logp.iter().zip(&b.logp).all(|(x, y)| (x - y).abs() < 1e-10));
+        }
+        let size = sums.iter().flatten().map(|x| x * x).sum::<f64>().sqrt();
+        for (a, b) in sums.iter().zip(&apart) {
+            assert!(!a.is_empty() && a.len() == b.len());
+            assert!(a.iter().zip(b).all(|(x, y)| (x - y).abs() < 1e-9 * size), "{seed}");
+        }
+    }
+}
+
+#[test]
+fn a_cache_holds_what_layers_of_several_kinds_share() {
+    use crate::nn::toy::{Toy, lora};
+    for seed in 60..68 {
+        let toy = Toy::of_kinds(seed);
+        let policy = Policy::reference(toy.decoder(DType::F64, &lora(false, 0.0)));
+        let vocab = policy.decoder().config().vocab as u32;
+        let ids: Vec<u32> = (0..30).map(|i| (i * 7 + 3) % vocab).collect();
+        let whole = policy.score(&Batch::new(vec![Row::new(ids.clone(), (1..30).collect())]), true).unwrap();
+        let mut cache = policy.decoder().cache(1, ids.len()).unwrap();
+        // Some tokens at once, then one by one.
+        for (at, chunk) in std::iter::once((0, &ids[..9])).chain((9..29).map(|at| (at, &ids[at..=at]))) {
+            let chunk = Tensor::new(chunk, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+            let logits = policy.decoder().step(&chunk, &mut cache, true).unwrap().squeeze(0).unwrap();
+            let logits: Vec<f64> = logits.to_vec1().unwrap();
+            let next = at + chunk.dim(1).unwrap();
+            let logp = logits[ids[next] as usize] - logits.iter().map(|x| x.exp()).sum::<f64>().ln();
+            let want = whole.rows[0].logp[next - 1];
+            assert!((logp - want).abs() < 1e-8, "{seed}, token {next}: {logp} and not {want}");
+        }
+    }
 }

@@ -11,6 +11,8 @@ use super::experts;
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::feed_forward::{FeedForward, Mlp};
+use crate::model::layer::PerLayerParts;
+use crate::model::layer_kinds::KeySource;
 use crate::nn::decoder::{Decoder, Layer};
 use crate::nn::frozen;
 use crate::nn::inference;
@@ -18,8 +20,10 @@ use crate::nn::linear::Linear;
 use crate::nn::logit_curve::bent;
 use crate::nn::norm::Norm;
 use crate::nn::pass::Pass;
+use crate::nn::per_layer;
 use crate::nn::rotary::RowPosition;
-use candle_core::{D, Device, Shape, Tensor};
+use candle_core::{D, Device, Tensor};
+use std::collections::BTreeMap;
 
 /// RoPE tables and the causal masks of a range of positions.
 pub(in crate::nn) struct RopeAndMask {
@@ -45,6 +49,29 @@ impl RopeAndMask {
     }
 }
 
+/// Keys and values, (B, kv_heads, S, head_dim) each.
+pub(in crate::nn) type LayerKeys = (Tensor, Tensor);
+
+/// Keys and values that later layers read, by the layer that made them.
+pub(super) type KeptKeys = BTreeMap<usize, LayerKeys>;
+
+/// What a layer reads besides the stream.
+#[derive(Clone, Copy, Default)]
+pub(in crate::nn) struct LayerInputs<'a> {
+    /// Its part of the layers' second input, (B, T, width).
+    pub(in crate::nn) per_layer: Option<&'a Tensor>,
+    /// The keys and values of the layer that it shares them with.
+    pub(in crate::nn) keys: Option<&'a LayerKeys>,
+}
+
+/// What a layer makes.
+pub(in crate::nn) struct LayerOutput {
+    /// The stream, (B, T, H).
+    pub(in crate::nn) y: Tensor,
+    /// The keys and values that it attended to.
+    pub(in crate::nn) keys: LayerKeys,
+}
+
 /// The KV cache of the tokens so far, with DoRA's factors, which do not change from token to token.
 pub struct Cache {
     layers: Vec<LayerCache>,
@@ -53,10 +80,8 @@ pub struct Cache {
 
 /// The cache of one layer.
 struct LayerCache {
-    /// (rows, kv_heads, capacity, head_dim).
-    keys: Tensor,
-    /// As the keys.
-    values: Tensor,
+    /// (rows, kv_heads, capacity, head_dim) each; none of a layer that reads those of another.
+    keys: Option<LayerKeys>,
     /// DoRA's factors of the linear modules, as the adapter was when the cache was made.
     dora_scales: Vec<Option<Tensor>>,
 }
@@ -80,9 +105,9 @@ impl Cache {
     /// When a row does not exist.
     pub fn select(&mut self, rows: &[u32]) -> Result<(), Error> {
         for layer_cache in &mut self.layers {
-            let index = Tensor::new(rows, layer_cache.keys.device())?;
-            layer_cache.keys = layer_cache.keys.index_select(&index, 0)?;
-            layer_cache.values = layer_cache.values.index_select(&index, 0)?;
+            let Some((keys, values)) = &mut layer_cache.keys else { continue };
+            let index = Tensor::new(rows, keys.device())?;
+            (*keys, *values) = (keys.index_select(&index, 0)?, values.index_select(&index, 0)?);
         }
         Ok(())
     }
@@ -110,9 +135,21 @@ impl Decoder {
         Ok(rows.broadcast_add(&table.tensor(grad).index_select(&places, 0)?.to_dtype(self.dtype())?)?)
     }
 
-    /// One layer: (B, T, H) to (B, T, H).
-    pub(in crate::nn) fn layer(&self, i: usize, x: &Tensor, rope: &RopeAndMask, pass: &Pass) -> Result<Tensor, Error> {
-        self.layers()[i].forward(x, rope, pass, self.config(), None)
+    /// One layer of the stream (B, T, H).
+    pub(in crate::nn) fn layer(
+        &self,
+        i: usize,
+        x: &Tensor,
+        inputs: LayerInputs<'_>,
+        rope: &RopeAndMask,
+        pass: &Pass,
+    ) -> Result<LayerOutput, Error> {
+        self.layers()[i].forward(x, inputs, rope, pass, self.config(), None)
+    }
+
+    /// The layers' second input, (B, T, layers, width), from token ids (B, T) and their embeddings; none where they have none.
+    pub(super) fn per_layer_inputs(&self, ids: &Tensor, x: &Tensor, pass: &Pass) -> Result<Option<Tensor>, Error> {
+        self.per_layer().map(|inputs| inputs.forward(ids, x, pass)).transpose()
     }
 
     /// The final norm: (N, H) to (N, H).
@@ -125,11 +162,10 @@ impl Decoder {
         let rotary = self.rotary();
         let long: Vec<bool> = lengths.iter().map(|n| rotary.is_long(*n)).collect();
         let row = |long: bool| (0..len).map(move |at| RowPosition { at, long });
-        let half = rotary.half();
         let tables = if long.windows(2).all(|pair| pair[0] == pair[1]) {
-            self.tables(|| row(long.first().copied().unwrap_or(false)), (len, half))?
+            self.tables(|| row(long.first().copied().unwrap_or(false)), &[len])?
         } else {
-            self.tables(|| long.iter().flat_map(|long| row(*long)), (long.len(), 1, len, half))?
+            self.tables(|| long.iter().flat_map(|long| row(*long)), &[long.len(), 1, len])?
         };
         Ok(RopeAndMask { tables, masks: self.masks(len, len, |i, j| j <= i, |i, j| i - j)? })
     }
@@ -143,7 +179,7 @@ impl Decoder {
             )));
         }
         let positions = || (start..start + len).map(move |at| RowPosition { at, long });
-        let tables = self.tables(positions, (len, self.rotary().half()))?;
+        let tables = self.tables(positions, &[len])?;
         let mut masks = self.masks(len, start + len, |i, j| j <= start + i, |i, j| start + i - j)?;
         if len == 1 {
             masks.full = None;
@@ -157,23 +193,23 @@ impl Decoder {
         let first = |i: usize| starts.iter().rev().find(|s| **s <= i).copied().unwrap_or(0);
         let end = |i: usize| starts.iter().find(|s| **s > i).copied().unwrap_or(len);
         let position = |i: usize| RowPosition { at: i - first(i), long: self.rotary().is_long(end(i) - first(i)) };
-        let tables = self.tables(|| (0..len).map(position), (len, self.rotary().half()))?;
+        let tables = self.tables(|| (0..len).map(position), &[len])?;
         Ok(RopeAndMask { tables, masks: self.masks(len, len, |i, j| j <= i && j >= first(i), |i, j| i - j)? })
     }
 
-    /// Cosines and sines of these positions from each RoPE table.
+    /// Cosines and sines of these positions from each RoPE table, (…, rotary/2) with the dimensions `lead` before.
     fn tables<I: Iterator<Item = RowPosition>>(
         &self,
         positions: impl Fn() -> I,
-        shape: impl Into<Shape>,
+        lead: &[usize],
     ) -> Result<Vec<(Tensor, Tensor)>, Error> {
-        let shape = shape.into();
-        let tensor = |values: Vec<f64>| -> Result<Tensor, Error> {
-            Ok(Tensor::from_vec(values, &shape, &Device::Cpu)?.to_dtype(self.dtype())?.to_device(self.device())?)
+        let tensor = |values: Vec<f64>, half: usize| -> Result<Tensor, Error> {
+            let shape = [lead, &[half]].concat();
+            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype())?.to_device(self.device())?)
         };
         let table = |i: usize| {
-            let (cos, sin) = self.rotary().table(i, positions(), |x| x);
-            Ok((tensor(cos)?, tensor(sin)?))
+            let ((cos, sin), half) = (self.rotary().table(i, positions(), |x| x), self.rotary().half(i));
+            Ok((tensor(cos, half)?, tensor(sin, half)?))
         };
         (0..self.rotary().count()).map(table).collect()
     }
@@ -204,10 +240,17 @@ impl Decoder {
     /// # Errors
     /// When memory runs out.
     pub fn cache(&self, rows: usize, capacity: usize) -> Result<Cache, Error> {
-        let shape = (rows, self.config().kv_heads, capacity, self.config().head_dim);
-        let zeros = || Tensor::zeros(shape, self.dtype(), self.device());
-        let layer_cache =
-            |layer: &Layer| Ok(LayerCache { keys: zeros()?, values: zeros()?, dora_scales: layer.dora_scales()? });
+        let zeros = |layer: &Layer| {
+            let shape = (rows, layer.shape.kv_heads, capacity, layer.shape.head_dim);
+            Ok::<_, Error>(Tensor::zeros(shape, self.dtype(), self.device())?)
+        };
+        let layer_cache = |layer: &Layer| {
+            let keys = match layer.shape.source() {
+                None => Some((zeros(layer)?, zeros(layer)?)),
+                Some(_) => None,
+            };
+            Ok(LayerCache { keys, dora_scales: layer.dora_scales()? })
+        };
         let layers = self.layers().iter().map(layer_cache).collect::<Result<_, Error>>()?;
         Ok(Cache { layers, len: 0 })
     }
@@ -221,8 +264,18 @@ impl Decoder {
         let pass = Pass::plain(adapter);
         let rope = self.rope_and_mask_after(cache.len, t)?;
         let mut x = self.embed(ids, (cache.len, &[]), false)?;
-        for (layer, layer_cache) in self.layers().iter().zip(&cache.layers) {
-            x = layer.forward(&x, &rope, &pass, self.config(), Some((layer_cache, cache.len)))?;
+        let (per_layer, mut kept) = (self.per_layer_inputs(ids, &x, &pass)?, KeptKeys::new());
+        for (i, (layer, layer_cache)) in self.layers().iter().zip(&cache.layers).enumerate() {
+            let part = per_layer.as_ref().map(|all| per_layer::part(all, i)).transpose()?;
+            let inputs = LayerInputs {
+                per_layer: part.as_ref(),
+                keys: layer.shape.source().and_then(|source| kept.get(&source)),
+            };
+            let made = layer.forward(&x, inputs, &rope, &pass, self.config(), Some((layer_cache, cache.len)))?;
+            if layer.shape.kept {
+                kept.insert(i, made.keys);
+            }
+            x = made.y;
         }
         cache.len += t;
         let last = x.narrow(1, t - 1, 1)?.squeeze(1)?.contiguous()?;
@@ -235,12 +288,13 @@ impl Layer {
     fn forward(
         &self,
         x: &Tensor,
+        inputs: LayerInputs<'_>,
         rope: &RopeAndMask,
         pass: &Pass,
         c: &Config,
         cached: Option<(&LayerCache, usize)>,
-    ) -> Result<Tensor, Error> {
-        let (b, t, _) = x.dims3()?;
+    ) -> Result<LayerOutput, Error> {
+        let ((b, t, _), shape) = (x.dims3()?, &self.shape);
         let dora_scale = |i: usize| cached.and_then(|(layer_cache, _)| layer_cache.dora_scales[i].as_ref());
         let normed = |norm: &Option<Norm>, x: Tensor| match norm {
             Some(norm) => norm.forward(&x, pass),
@@ -253,7 +307,7 @@ impl Layer {
                 Some(norm) => norm.forward(&y.reshape((b, t, (), norm.weight.stored().elem_count()))?, pass)?,
                 None => y,
             };
-            Ok(y.reshape((b, t, heads, c.head_dim))?.transpose(1, 2)?.contiguous()?)
+            Ok(y.reshape((b, t, heads, shape.head_dim))?.transpose(1, 2)?.contiguous()?)
         };
         // Outputs of modules that read one input, in parts of these widths; module `i` is the first.
         let through = |modules: &[Linear], i: usize, h: &Tensor, widths: &[usize]| -> Result<Vec<Tensor>, Error> {
@@ -274,34 +328,44 @@ impl Layer {
             Some(table) => rotate(&y, table, pass),
             None => Ok(y),
         };
-        let widths = [c.q_width(), c.kv_width(), c.kv_width()];
-        let [query, key, value] = if c.layer.by_head {
+        let widths = [shape.q_width(), shape.kv_width(), shape.kv_width()];
+        let parts = if c.layer.by_head {
             // Head by head its query, key and value.
-            let all = self.qkv[0].forward(&h, pass, dora_scale(0))?.reshape((b, t, c.heads, 3, c.head_dim))?;
-            let part = |i: usize| Ok(all.narrow(3, i, 1)?.contiguous()?.reshape((b, t, c.q_width()))?);
-            three((0..3).map(part).collect::<Result<_, Error>>()?)?
+            let all = self.qkv[0].forward(&h, pass, dora_scale(0))?.reshape((b, t, shape.heads, 3, shape.head_dim))?;
+            let part = |i: usize| Ok(all.narrow(3, i, 1)?.contiguous()?.reshape((b, t, shape.q_width()))?);
+            (0..3).map(part).collect::<Result<_, Error>>()?
         } else {
-            three(through(&self.qkv, 0, &h, &widths)?)?
+            through(&self.qkv, 0, &h, if shape.source().is_some() { &widths[..1] } else { &widths })?
         };
+        let mut parts = parts.into_iter();
+        let mut next = || parts.next().ok_or_else(missing);
         // Pairs (2i, 2i + 1) of each head as (i, i + half): scores are sums over pairs, in whatever order.
         let in_order = |y: Tensor| {
             if !c.layer.rope_pairs {
                 return Ok::<_, Error>(y);
             }
             let width = y.dim(D::Minus1)?;
-            let pairs = y.reshape((b, t, width / c.head_dim, c.head_dim / 2, 2))?.transpose(3, 4)?.contiguous()?;
+            let pairs =
+                y.reshape((b, t, width / shape.head_dim, shape.head_dim / 2, 2))?.transpose(3, 4)?.contiguous()?;
             Ok(pairs.reshape((b, t, width))?)
         };
-        let (query, key) = (in_order(query)?, in_order(key)?);
-        let q = turned(split(query, c.heads, self.q_norm.as_ref())?)?;
-        let k = turned(split(key, c.kv_heads, self.k_norm.as_ref())?)?;
-        let v = split(value, c.kv_heads, None)?;
-        let (k, v) = match cached {
-            None => (k, v),
-            Some((layer_cache, filled)) => {
-                layer_cache.keys.slice_set(&k, 2, filled)?;
-                layer_cache.values.slice_set(&v, 2, filled)?;
-                (layer_cache.keys.narrow(2, 0, filled + t)?, layer_cache.values.narrow(2, 0, filled + t)?)
+        let q = turned(split(in_order(next()?)?, shape.heads, self.q_norm.as_ref())?)?;
+        let keys = match (shape.source(), inputs.keys) {
+            (Some(_), Some(shared)) => shared.clone(),
+            (Some(_), None) => return Err(missing()),
+            (None, _) => {
+                let key = next()?;
+                let value = if shape.keys == KeySource::KeysAlone { key.clone() } else { next()? };
+                let k = turned(split(in_order(key)?, shape.kv_heads, self.k_norm.as_ref())?)?;
+                let v = split(value, shape.kv_heads, self.value_norm.as_ref())?;
+                match cached.and_then(|(layer_cache, filled)| Some((layer_cache.keys.as_ref()?, filled))) {
+                    None => (k, v),
+                    Some(((keys, values), filled)) => {
+                        keys.slice_set(&k, 2, filled)?;
+                        values.slice_set(&v, 2, filled)?;
+                        (keys.narrow(2, 0, filled + t)?, values.narrow(2, 0, filled + t)?)
+                    }
+                }
             }
         };
         let mask = if self.window.is_some() { &rope.masks.windowed } else { &rope.masks.full };
@@ -309,8 +373,8 @@ impl Layer {
             Some(sinks) => Some(sinks.weight.cast(pass.grad, q.dtype())?),
             None => None,
         };
-        let a = attend(&q, &k, &v, (mask.as_ref(), sinks.as_ref()), c, pass)?;
-        let a = a.transpose(1, 2)?.reshape((b, t, c.heads * c.head_dim))?;
+        let a = attend(&q, &keys.0, &keys.1, (mask.as_ref(), sinks.as_ref()), c, pass)?;
+        let a = a.transpose(1, 2)?.reshape((b, t, shape.q_width()))?;
         let o = self.qkv.len();
         let scaled = |y: Tensor| match c.layer.residual_scale {
             1.0 => Ok(y),
@@ -323,7 +387,7 @@ impl Layer {
         let h = before.map_or(Ok(h.clone()), |norm| norm.forward(&h, pass))?;
         let more = match (&self.mlp, &c.layer.experts) {
             (FeedForward::Dense(Mlp { gate_up, down }), _) => {
-                let widths = if c.layer.gated { &[c.ff, c.ff][..] } else { &[c.ff] };
+                let widths = if c.layer.gated { &[shape.ff, shape.ff][..] } else { &[shape.ff] };
                 let inner = match &through(gate_up, o + 1, &h, widths)?[..] {
                     [gate, up] => gated(gate, up, c.layer.activation)?,
                     [only] => activated(only, c.layer.activation)?,
@@ -334,13 +398,20 @@ impl Layer {
             (FeedForward::Experts(all), Some(spec)) => experts::forward(all, spec, c.layer.activation, &h, pass)?,
             _ => return Err(Error::Invalid("the model names no experts; this is a bug".into())),
         };
-        Ok((&mid + scaled(normed(&self.mlp_out_norm, more)?)?)?)
+        let mut y = (&mid + scaled(normed(&self.mlp_out_norm, more)?)?)?;
+        if let (Some(PerLayerParts { gate, out, norm }), Some(part)) = (&self.per_layer, inputs.per_layer) {
+            let inner = (activated(&gate.forward(&y, pass, None)?, c.layer.activation)? * part)?;
+            y = (&y + norm.forward(&out.forward(&inner, pass, None)?, pass)?)?;
+        }
+        if let Some(factor) = self.factor {
+            y = y.affine(factor, 0.0)?;
+        }
+        Ok(LayerOutput { y, keys })
     }
 }
 
-/// Queries, keys and values.
-fn three(parts: Vec<Tensor>) -> Result<[Tensor; 3], Error> {
-    parts.try_into().map_err(|_| Error::Invalid("queries, keys or values are missing; this is a bug".into()))
+fn missing() -> Error {
+    Error::Invalid("queries, keys or values are missing; this is a bug".into())
 }
 
 /// Rotary positions (Su et al. 2021) in the half-split order of Hugging Face: x (B, heads, T, hd), of which the first numbers

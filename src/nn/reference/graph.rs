@@ -55,18 +55,25 @@ impl Graph {
         }
     }
 
-    /// Runs backward from `y` with the gradient `upstream` and adds the trainables' gradients.
-    pub(super) fn seed(&mut self, y: &Tensor, upstream: &Tensor) -> Result<(), Error> {
-        let grads = seeded(y, upstream)?.backward()?;
+    /// Runs backward from tensors, each with its gradient, and adds the trainables' gradients.
+    pub(super) fn seed(&mut self, outputs: &[(&Tensor, &Tensor)]) -> Result<(), Error> {
+        let grads = seeded(outputs)?.backward()?;
         self.collect(&grads)
     }
 
-    /// As [`Graph::seed`], and returns the gradient of `x`.
+    /// As [`Graph::seed`] from one tensor, and returns the gradient of `x`.
     pub(super) fn chain(&mut self, y: &Tensor, upstream: &Tensor, x: &Var) -> Result<Tensor, Error> {
-        let mut grads = seeded(y, upstream)?.backward()?;
-        let dx = grads.remove(x.as_tensor());
+        let mut all = self.chain_all(&[(y, upstream)], &[x])?;
+        all.pop().ok_or_else(|| Error::Invalid("no gradient reached a layer's input".into()))
+    }
+
+    /// As [`Graph::seed`], and returns the gradient of each of `inputs`.
+    pub(super) fn chain_all(&mut self, outputs: &[(&Tensor, &Tensor)], inputs: &[&Var]) -> Result<Vec<Tensor>, Error> {
+        let mut grads = seeded(outputs)?.backward()?;
+        let taken: Vec<Option<Tensor>> = inputs.iter().map(|x| grads.remove(x.as_tensor())).collect();
         self.collect(&grads)?;
-        dx.ok_or_else(|| Error::Invalid("no gradient reached a layer's input".into()))
+        let none = || Error::Invalid("no gradient reached a layer's input".into());
+        taken.into_iter().map(|dx| dx.ok_or_else(none)).collect()
     }
 
     fn collect(&mut self, grads: &GradStore) -> Result<(), Error> {
@@ -76,8 +83,13 @@ impl Graph {
     }
 }
 
-/// `Σ y ⊙ upstream`, whose gradient with respect to y is `upstream`.
-fn seeded(y: &Tensor, upstream: &Tensor) -> Result<Tensor, Error> {
-    let constant = upstream.detach();
-    Ok(y.contiguous()?.apply_op1(frozen::Times { constant })?.sum_all()?)
+/// The sum of `Σ y ⊙ upstream`, whose gradient with respect to each y is its `upstream`.
+fn seeded(outputs: &[(&Tensor, &Tensor)]) -> Result<Tensor, Error> {
+    let one = |(y, upstream): &(&Tensor, &Tensor)| -> Result<Tensor, Error> {
+        let constant = upstream.detach();
+        Ok(y.contiguous()?.apply_op1(frozen::Times { constant })?.sum_all()?)
+    };
+    let mut sums = outputs.iter().map(one);
+    let first = sums.next().ok_or_else(|| Error::Invalid("a backward pass from nothing; this is a bug".into()))??;
+    sums.try_fold(first, |all, more| Ok((all + more?)?))
 }

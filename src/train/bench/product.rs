@@ -32,7 +32,7 @@ pub(super) fn flops(c: &Config, tune: &Tune, examples: &[&Example]) -> Flops {
     Flops {
         linear: passes * 2.0 * linear as f64 * tokens as f64,
         head: passes * 2.0 * (c.hidden * c.vocab) as f64 * scored as f64,
-        attention: 3.0 * 2.0 * (c.layers * c.heads * c.head_dim) as f64 * squares,
+        attention: 3.0 * 2.0 * (0..c.layers).map(|i| c.shape_of(i).q_width()).sum::<usize>() as f64 * squares,
     }
 }
 

@@ -2,11 +2,10 @@
 //!
 //! Owns the end of an answer: the template's output, or the EOS token's text. Refuses masks.
 
-use crate::domain::{Conversation, Message, PromptBody, ReplyRef};
-use crate::model::channels;
+use crate::domain::{Conversation, PromptBody, ReplyRef};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
-use crate::model::template::Template;
+use crate::model::thought_form;
 
 /// Tokenises rows' texts with a model's tokenizer and chat template.
 pub trait Encode {
@@ -75,8 +74,7 @@ impl Encode for LanguageModel {
     fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error> {
         match prompt {
             PromptBody::Chat(talk) => {
-                let channels = self.template.as_ref().is_some_and(Template::has_channels);
-                let turn = if channels { channels::turn(answer) } else { Message::assistant(answer) };
+                let turn = thought_form::turn(self.template.as_ref(), answer);
                 self.conversation(&talk.followed_by(&[turn]), false)
             }
             PromptBody::Text(text) => self.text(&format!("{text}{answer}")),
