@@ -3,6 +3,9 @@
 //! Owns the packed model, built from a `Decoder` (with its current adapters) or directly from a model's
 //! files without an f32 copy. Refuses gradients and other devices; `Decoder` is its oracle.
 //!
+//! **Quantised weights.** Where a file's matrices are quantised, the arithmetic is llama.cpp's on a CPU: a product's inputs
+//! are rounded to 8 bits as it rounds them, and queries, keys, values and attention weights to f16.
+//!
 //! **Invariant.** A token's results depend only on its row's tokens, to the bit: not on other rows, on
 //! prefill or single step, on the length of the row's shared prefix, or on the number of threads.
 
@@ -20,7 +23,7 @@ use linear::{PackedLinear, apart, linear, multiply};
 pub use queue::{PromptRequest, Queue};
 use rayon::prelude::*;
 use std::sync::Arc;
-use tiebreak_kernels::cached::{CachedShape, KvSpan, LayerCache, SeenPositions, attend};
+use tiebreak_kernels::cached::{CachedShape, KvSpan, LayerCache, SeenPositions, attend, round_halves};
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::packed::Matrix;
 
@@ -45,6 +48,8 @@ pub struct PackedDecoder {
     /// None when the head is tied to the embedding.
     head: Option<Matrix>,
     rotary: Rotary,
+    /// Whether the layers' matrices are quantised.
+    quantised: bool,
 }
 
 /// Keys and values of consecutive positions.
@@ -266,6 +271,10 @@ impl PackedDecoder {
             rotate(&mut q, c.heads * hd, hd, cos, sin);
             rotate(&mut k, stride, hd, cos, sin);
         }
+        let mut v = v;
+        if self.quantised {
+            [&mut q, &mut k, &mut v].into_iter().for_each(|x| round_halves(x));
+        }
         for ((r, k), v) in of.iter().zip(k.chunks_exact(stride)).zip(v.chunks_exact(stride)) {
             rows[*r].own.layers[i].push(k, v);
         }
@@ -278,6 +287,7 @@ impl PackedDecoder {
             width: hd,
             scale: c.attention_scale() as f32,
             cap: c.layer.attention_cap.map(|cap| cap as f32),
+            halves: self.quantised,
         };
         attend(&seen, &q, shape, &mut out);
         residual(&layer.attention_out_norm, x, linear(&[&layer.o], &out).concat());

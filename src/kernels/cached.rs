@@ -7,7 +7,7 @@
 //! **Invariant.** A query's result depends only on its own inputs; every sum has one order, however the cache is split.
 
 use crate::attention::soft_cap;
-use crate::lanes::{exp, max, simd};
+use crate::lanes::{exp, half, max, simd};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -100,13 +100,15 @@ pub struct CachedShape {
     pub scale: f32,
     /// Soft cap on the scores.
     pub cap: Option<f32>,
+    /// Whether the weights are rounded to f16, as llama.cpp does where keys and values are f16.
+    pub halves: bool,
 }
 
 impl CachedShape {
     /// Heads of this width, scaled by its root.
     #[must_use]
     pub fn full(heads: usize, kv_heads: usize, width: usize) -> Self {
-        Self { heads, kv_heads, width, scale: 1.0 / (width as f32).sqrt(), cap: None }
+        Self { heads, kv_heads, width, scale: 1.0 / (width as f32).sqrt(), cap: None, halves: false }
     }
 }
 
@@ -222,6 +224,13 @@ fn softmax(row: &mut [f32]) -> f32 {
 }
 
 simd! {
+    /// Rounds to the nearest f16.
+    pub fn round_halves(x: &mut [f32]) {
+        for x in x {
+            *x = half(*x);
+        }
+    }
+
     /// The queries of one key head.
     fn one(
         seen: &SeenPositions<'_>,
@@ -231,7 +240,7 @@ simd! {
         weights: &mut Vec<f32>,
         out: &mut [f32],
     ) {
-        let CachedShape { kv_heads, width, scale, cap, .. } = shape;
+        let CachedShape { kv_heads, width, scale, cap, halves, .. } = shape;
         let stride = kv_heads * width;
         let total: usize = seen.spans.iter().map(|span| span.values.len() / stride).sum();
         // A last block may reach beyond the positions.
@@ -255,7 +264,13 @@ simd! {
             if let Some(cap) = cap {
                 soft_cap(window, cap);
             }
-            let inverse = softmax(window);
+            let mut inverse = softmax(window);
+            if halves {
+                for w in window.iter_mut() {
+                    *w = half(*w * inverse);
+                }
+                inverse = 1.0;
+            }
             let weights = &weights[..total];
             let mut at = 0;
             while at + 4 * BLOCK <= width {
@@ -332,6 +347,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn weights_are_rounded_to_f16_where_asked() {
+        // Two keys, of which the second has e^-1 of the first's weight: 0.73106 and 0.26894.
+        let mut cache = LayerCache::default();
+        for (key, value) in [(1.0, [1.0, 0.0]), (0.0, [0.0, 1.0])] {
+            cache.push(&[key, 0.0], &value);
+        }
+        let run = |halves: bool| {
+            let (mut out, shape) = ([0.0; 2], CachedShape { scale: 1.0, halves, ..CachedShape::full(1, 1, 2) });
+            attend(
+                &[SeenPositions { spans: [KvSpan::NONE, cache.first(2, 2)], skipped: 0 }],
+                &[1.0, 0.0],
+                shape,
+                &mut out,
+            );
+            out
+        };
+        let exact = run(false);
+        assert!((exact[0] - 0.731_058_6).abs() < 1e-6);
+        assert_eq!(run(true), exact.map(half));
+        assert_ne!(run(true), exact);
+        let mut rounded = exact;
+        round_halves(&mut rounded);
+        assert_eq!(run(true), rounded);
     }
 
     #[test]
