@@ -10,18 +10,18 @@ use std::ops::Range;
 const TOGETHER: usize = 4;
 
 /// N quantised rows.
-pub(super) type Rows<'a, const N: usize> = [Row<'a>; N];
+pub(super) type QuantRows<'a, const N: usize> = [QuantRow<'a>; N];
 
 /// The blocks of a quantised row.
 #[derive(Clone, Copy)]
-pub(super) struct Row<'a> {
+pub(super) struct QuantRow<'a> {
     pub(super) q: &'a [[i8; BLOCK]],
     pub(super) factor: &'a [f32],
     pub(super) whole: &'a [i32],
     pub(super) sum: &'a [f32],
 }
 
-impl<'a> Row<'a> {
+impl<'a> QuantRow<'a> {
     fn of(x: &'a Quantised, n: usize, blocks: usize) -> Self {
         let at = n * blocks..(n + 1) * blocks;
         Self { q: &x.q[at.clone()], factor: &x.factor[at.clone()], whole: &x.whole[at.clone()], sum: &x.sum[at] }
@@ -58,7 +58,7 @@ fn blocks(m: &Matrix, t: usize, x: &PackedInput<'_>, rows: Range<usize>, y: &mut
     let blocks = m.width / BLOCK;
     let (Some(tile), Some(rounding)) = (tile(m, t), m.rounding) else { return };
     let x = x.quantised(rounding);
-    let row = |n: usize| Row::of(x, n, blocks);
+    let row = |n: usize| QuantRow::of(x, n, blocks);
     let fast = Instructions::here();
     let (mut n, mut y) = (rows.start, y);
     while n < rows.end {
@@ -120,7 +120,7 @@ impl Instructions {
     }
 }
 
-fn some<const N: usize>(with: Instructions, tile: Tile<'_>, rows: Rows<'_, N>, y: &mut [f32]) {
+fn some<const N: usize>(with: Instructions, tile: Tile<'_>, rows: QuantRows<'_, N>, y: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     #[expect(unsafe_code, reason = "the features were detected")]
     match (with, tile) {
@@ -157,7 +157,7 @@ fn some<const N: usize>(with: Instructions, tile: Tile<'_>, rows: Rows<'_, N>, y
 /// block has `parts` factors. Same order of sums as the SIMD versions, so the results are equal.
 fn plain<const N: usize>(
     blocks: usize,
-    rows: Rows<'_, N>,
+    rows: QuantRows<'_, N>,
     y: &mut [f32],
     cell: impl Fn(usize, usize, usize) -> (i32, f32, Option<f32>),
     parts: usize,
@@ -195,7 +195,7 @@ pub(super) mod tests {
         n: usize,
     ) -> [f32; TILE] {
         let mut y = [0.0; TILE];
-        let rows = [Row::of(x.quantised(m.rounding.unwrap()), n, m.width / BLOCK)];
+        let rows = [QuantRow::of(x.quantised(m.rounding.unwrap()), n, m.width / BLOCK)];
         some(instructions, tile(m, t).unwrap(), rows, &mut y);
         y
     }

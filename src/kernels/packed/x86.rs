@@ -3,7 +3,7 @@
 //! Two versions with the same results: AVX2, and AVX-512's VNNI on vectors of 256 bits, which multiplies and adds four
 //! bytes in one instruction.
 
-use super::tile::Rows;
+use super::tile::QuantRows;
 use super::{BLOCK, TILE};
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_cvtepi32_ps,
@@ -84,7 +84,7 @@ macro_rules! products {
         pub(in crate::packed) fn nibbles<const N: usize>(
             q: &[[u8; 128]],
             s: &[[f32; 16]],
-            rows: Rows<'_, N>,
+            rows: QuantRows<'_, N>,
             y: &mut [f32],
         ) {
             let mut sums = [_mm256_setzero_ps(); N];
@@ -106,7 +106,7 @@ macro_rules! products {
         pub(in crate::packed) fn centred<const N: usize>(
             q: &[[u8; 128]],
             s: &[[f32; 8]],
-            rows: Rows<'_, N>,
+            rows: QuantRows<'_, N>,
             y: &mut [f32],
         ) {
             let mut sums = [_mm256_setzero_ps(); N];
@@ -130,7 +130,7 @@ macro_rules! products {
         pub(in crate::packed) fn bytes<const N: usize, const S: usize, const P: usize>(
             q: &[[i8; 256]],
             s: &[[f32; S]],
-            rows: Rows<'_, N>,
+            rows: QuantRows<'_, N>,
             y: &mut [f32],
         ) {
             let mut sums = [_mm256_setzero_ps(); N];
