@@ -273,7 +273,9 @@ impl PackedDecoder {
         }
         let mut v = v;
         if self.quantised {
-            [&mut q, &mut k, &mut v].into_iter().for_each(|x| round_halves(x));
+            for x in [&mut q, &mut k, &mut v] {
+                round_halves(x);
+            }
         }
         for ((r, k), v) in of.iter().zip(k.chunks_exact(stride)).zip(v.chunks_exact(stride)) {
             rows[*r].own.layers[i].push(k, v);

@@ -195,7 +195,7 @@ mod tests {
         };
         for bits in 0..0x7bffu16 {
             let (low, high) = (value(bits), value(bits + 1));
-            let middle = (low + high) / 2.0;
+            let middle = f32::midpoint(low, high);
             let even = if bits % 2 == 0 { low } else { high };
             let just = |x: f32, by: i32| f32::from_bits((x.to_bits() as i32 + by) as u32);
             assert_eq!((half(low), half(-low), half(middle)), (low, -low, even), "{bits}");

@@ -324,7 +324,8 @@ fn what_a_gguf_file_of_the_family_cannot_say_is_refused() {
             "llama_yarn_untruncated" => "yarn with truncate=false",
             "qwen2_moe" | "qwen3_moe_mixed" => "experts in some of its layers",
             "olmoe" => "fewer key heads than query heads",
-            "cohere" => "the family cohere",
+            "cohere" => "its biases",
+            "gpt_neox" => "the family gpt_neox",
             _ => continue,
         };
         let home = tempfile::tempdir().unwrap();

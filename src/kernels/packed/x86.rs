@@ -162,6 +162,7 @@ macro_rules! products {
 pub(super) mod avx2 {
     //! With AVX2 and FMA.
 
+    #[allow(clippy::wildcard_imports, reason = "the macro's body needs all of it; the lint is silent in tests")]
     use super::*;
 
     /// The products of a block's nibbles with an input.
@@ -189,6 +190,7 @@ pub(super) mod avx2 {
 pub(super) mod vnni {
     //! With AVX-512's VNNI.
 
+    #[allow(clippy::wildcard_imports, reason = "the macro's body needs all of it; the lint is silent in tests")]
     use super::*;
 
     /// The products of a block's nibbles with an input: two sums, which hide the latency of the instruction.

@@ -72,10 +72,12 @@ fn of(c: &Config) -> Vec<(String, MetaValue)> {
         ("attention.key_length", size(c.head_dim)),
         ("attention.value_length", size(c.head_dim)),
         (epsilon_key(&c.layer), real(c.rms_eps)),
-        ("rope.dimension_count", size(c.rotary)),
-        ("rope.freq_base", real(c.rope_theta)),
         ("vocab_size", size(c.vocab)),
     ];
+    if c.layer.rope != LayerPattern::None {
+        keys.push(("rope.dimension_count", size(c.rotary)));
+        keys.push(("rope.freq_base", real(c.rope_theta)));
+    }
     match c.rope_scaling {
         RopeScaling::Linear(factor) => {
             keys.push(("rope.scaling.type", MetaValue::Text("linear".into())));
@@ -156,8 +158,8 @@ fn unsaid(own: &Config, read: &Config) -> Option<&'static str> {
         (of_experts(own) == of_experts(read), "the widths of its experts, or their factors (norm_topk_prob)"),
         (sizes(own) == sizes(read), "its sizes"),
         (near(own.rms_eps, read.rms_eps), "the epsilon of its norms"),
-        (own.rotary == read.rotary, "RoPE on a part of each head"),
-        (near(own.rope_theta, read.rope_theta), "the base of its RoPE"),
+        (own.rotary == read.rotary || a.rope == LayerPattern::None, "RoPE on a part of each head"),
+        (near(own.rope_theta, read.rope_theta) || a.rope == LayerPattern::None, "the base of its RoPE"),
         (same_yarn(&own.rope_scaling, &read.rope_scaling), "RoPE scaled by yarn with these numbers"),
         (local, "the RoPE of its layers with a window"),
         (on(own, &a.rope) == on(read, &b.rope), "RoPE in these layers"),
