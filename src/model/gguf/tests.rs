@@ -187,7 +187,7 @@ fn yarn_is_read_as_llama_cpp_computes_it_and_refused_where_it_would_not() {
         let attention = own * (0.1 * 4f64.ln() + 1.0);
         RopeScaling::Yarn { factor: 4.0, fast: 32.0, slow: 1.0, original, truncate: true, attention }
     };
-    assert_eq!(scaling(&[factor.clone()]).unwrap(), read(64.0, 1.0));
+    assert_eq!(scaling(std::slice::from_ref(&factor)).unwrap(), read(64.0, 1.0));
     let more = [factor.clone(), ("llama.rope.scaling.original_context_length", 16.into())];
     assert_eq!(scaling(&more).unwrap(), read(16.0, 1.0));
     assert_eq!(scaling(&[factor.clone(), ("llama.rope.scaling.attn_factor", 0.5.into())]).unwrap(), read(64.0, 0.5));
@@ -253,7 +253,7 @@ fn experts_that_a_file_cannot_have_are_refused_by_name() {
         gguf.unwrap().config().unwrap_err().to_string()
     };
     let count = ("llama.expert_count", Value::from(4));
-    assert!(said(&[count.clone()]).contains("`llama.expert_used_count` is missing"));
+    assert!(said(std::slice::from_ref(&count)).contains("`llama.expert_used_count` is missing"));
     let message = said(&[count, ("llama.expert_used_count", 5.into())]);
     assert!(message.contains("`llama.expert_used_count` is 5 of 4 experts"), "{message}");
     let sizes =
