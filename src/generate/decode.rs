@@ -3,6 +3,9 @@
 //! Owns the packed model, built from a `Decoder` (with its current adapters) or directly from a model's
 //! files without an f32 copy. Refuses gradients and other devices; `Decoder` is its oracle.
 //!
+//! **Quantised weights.** Where a file's matrices are quantised, the arithmetic is llama.cpp's on a CPU: a product's inputs
+//! are rounded to 8 bits as it rounds them, and queries, keys, values and attention weights to f16.
+//!
 //! **Invariant.** A token's results depend only on its row's tokens, to the bit: not on other rows, on
 //! prefill or single step, on the length of the row's shared prefix, or on the number of threads.
 
@@ -25,7 +28,7 @@ use per_layer::{PackedPerLayer, close_layer};
 pub use queue::{PromptRequest, Queue};
 use rayon::prelude::*;
 use std::sync::Arc;
-use tiebreak_kernels::cached::{CachedShape, KvSpan, LayerCache, SeenPositions, attend};
+use tiebreak_kernels::cached::{CachedShape, KvSpan, LayerCache, SeenPositions, attend, round_halves};
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::packed::Matrix;
 
@@ -44,6 +47,8 @@ pub struct PackedDecoder {
     /// None when the head is tied to the embedding.
     head: Option<Matrix>,
     rotary: Rotary,
+    /// Whether the layers' matrices are quantised.
+    quantised: bool,
 }
 
 /// Keys and values of consecutive positions.
@@ -272,6 +277,12 @@ impl PackedDecoder {
                 rotate(&mut k, stride, hd, cos, sin);
             }
         }
+        let mut v = v;
+        if self.quantised {
+            for x in [&mut q, &mut k, &mut v] {
+                round_halves(x);
+            }
+        }
         for ((r, k), v) in of.iter().zip(k.chunks_exact(stride)).zip(v.chunks_exact(stride)) {
             rows[*r].own.layers[i].push(k, v);
         }
@@ -286,6 +297,7 @@ impl PackedDecoder {
             scale: c.attention_scale() as f32,
             cap: c.layer.attention_cap.map(|cap| cap as f32),
             sinks: layer.sinks.as_ref().map(|sinks| &sinks.gamma[..]),
+            halves: self.quantised,
         };
         attend(&seen, &q, shape, &mut out);
         residual(&layer.attention_out_norm, x, linear(&[&layer.o], &out).concat());

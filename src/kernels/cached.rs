@@ -7,7 +7,7 @@
 //! **Invariant.** A query's result depends only on its own inputs; every sum has one order, however the cache is split.
 
 use crate::attention::soft_cap;
-use crate::lanes::{exp, max, simd};
+use crate::lanes::{exp, half, max, simd};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -102,13 +102,15 @@ pub struct CachedShape<'a> {
     pub cap: Option<f32>,
     /// The sink of each query head, (heads): a logit more in the softmax, whose weight meets no value.
     pub sinks: Option<&'a [f32]>,
+    /// Whether the weights are rounded to f16, as llama.cpp does where keys and values are f16.
+    pub halves: bool,
 }
 
 impl CachedShape<'_> {
     /// Heads of this width, scaled by its root.
     #[must_use]
     pub fn full(heads: usize, kv_heads: usize, width: usize) -> Self {
-        Self { heads, kv_heads, width, scale: 1.0 / (width as f32).sqrt(), cap: None, sinks: None }
+        Self { heads, kv_heads, width, scale: 1.0 / (width as f32).sqrt(), cap: None, sinks: None, halves: false }
     }
 }
 
@@ -226,6 +228,13 @@ fn softmax(row: &mut [f32], sink: Option<f32>) -> f32 {
 }
 
 simd! {
+    /// Rounds to the nearest f16.
+    pub fn round_halves(x: &mut [f32]) {
+        for x in x {
+            *x = half(*x);
+        }
+    }
+
     /// The queries of one key head.
     fn one(
         seen: &SeenPositions<'_>,
@@ -235,7 +244,7 @@ simd! {
         weights: &mut Vec<f32>,
         out: &mut [f32],
     ) {
-        let CachedShape { kv_heads, width, scale, cap, .. } = shape;
+        let CachedShape { kv_heads, width, scale, cap, halves, .. } = shape;
         let stride = kv_heads * width;
         let total: usize = seen.spans.iter().map(|span| span.values.len() / stride).sum();
         // A last block may reach beyond the positions.
@@ -260,7 +269,13 @@ simd! {
             if let Some(cap) = cap {
                 soft_cap(window, cap);
             }
-            let inverse = softmax(window, shape.sinks.map(|sinks| sinks[first + i]));
+            let mut inverse = softmax(window, shape.sinks.map(|sinks| sinks[first + i]));
+            if halves {
+                for w in window.iter_mut() {
+                    *w = half(*w * inverse);
+                }
+                inverse = 1.0;
+            }
             let weights = &weights[..total];
             let mut at = 0;
             while at + 4 * BLOCK <= width {
@@ -367,6 +382,32 @@ mod tests {
                 assert!((f64::from(sunk[i]) - want).abs() < 1e-6, "{h} {i}: {} and not {want}", sunk[i]);
             }
         }
+    }
+
+    #[test]
+    fn weights_are_rounded_to_f16_where_asked() {
+        // Two keys, of which the second has e^-1 of the first's weight: 0.73106 and 0.26894.
+        let mut cache = LayerCache::default();
+        for (key, value) in [(1.0, [1.0, 0.0]), (0.0, [0.0, 1.0])] {
+            cache.push(&[key, 0.0], &value);
+        }
+        let run = |halves: bool| {
+            let (mut out, shape) = ([0.0; 2], CachedShape { scale: 1.0, halves, ..CachedShape::full(1, 1, 2) });
+            attend(
+                &[SeenPositions { spans: [KvSpan::NONE, cache.first(2, 2)], skipped: 0 }],
+                &[1.0, 0.0],
+                shape,
+                &mut out,
+            );
+            out
+        };
+        let exact = run(false);
+        assert!((exact[0] - 0.731_058_6).abs() < 1e-6);
+        assert_eq!(run(true), exact.map(half));
+        assert_ne!(run(true), exact);
+        let mut rounded = exact;
+        round_halves(&mut rounded);
+        assert_eq!(run(true), rounded);
     }
 
     #[test]

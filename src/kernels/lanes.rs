@@ -77,6 +77,20 @@ pub fn exp(x: f32) -> f32 {
     y * f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3f80_0000))
 }
 
+/// The nearest f16, half to even, as f32. From 65 520 on it is infinite, and NaN stays NaN.
+#[inline(always)]
+pub(crate) fn half(x: f32) -> f32 {
+    let (sign, bits) = (x.to_bits() & 0x8000_0000, x.to_bits() & 0x7fff_ffff);
+    // 13 bits of the fraction are lost.
+    let normal = (bits + 0xfff + (bits >> 13 & 1)) & !0x1fff;
+    // Below 2^−14 f16 are multiples of 2^−24, as f32 between 1/2 and 1 are.
+    let small = ((f32::from_bits(bits) + 0.5) - 0.5).to_bits();
+    let size = if bits < 0x3880_0000 { small } else { normal };
+    let size = if size >= 0x4780_0000 { 0x7f80_0000 } else { size };
+    let size = if bits > 0x7f80_0000 { bits } else { size };
+    f32::from_bits(sign | size)
+}
+
 /// tanh x: Cephes' polynomial near 0, `1 − 2/(e^2x + 1)` elsewhere.
 #[inline(always)]
 #[must_use]
@@ -169,6 +183,26 @@ mod tests {
         }
         assert!(worst < 2.4e-7, "{worst}");
         assert!(exp(-1e30) > 0.0 && exp(-1e30) < 2e-38 && exp(0.0) == 1.0);
+    }
+
+    #[test]
+    fn half_is_the_nearest_f16() {
+        // Every f16 is itself, and between neighbours the nearer one is chosen, the even one in the middle.
+        let value = |bits: u16| {
+            let (exponent, fraction) = (i32::from(bits >> 10), f64::from(bits & 0x3ff));
+            let size = if exponent == 0 { fraction } else { (1024.0 + fraction) * f64::from(exponent - 1).exp2() };
+            (size * (-24f64).exp2()) as f32
+        };
+        for bits in 0..0x7bffu16 {
+            let (low, high) = (value(bits), value(bits + 1));
+            let middle = f32::midpoint(low, high);
+            let even = if bits % 2 == 0 { low } else { high };
+            let just = |x: f32, by: i32| f32::from_bits((x.to_bits() as i32 + by) as u32);
+            assert_eq!((half(low), half(-low), half(middle)), (low, -low, even), "{bits}");
+            assert_eq!((half(just(middle, -1)), half(just(middle, 1))), (low, high), "{bits}");
+        }
+        assert_eq!((half(65_519.9), half(65_520.0), half(-1e30)), (65_504.0, f32::INFINITY, f32::NEG_INFINITY));
+        assert!(half(f32::NAN).is_nan() && half(f32::INFINITY) == f32::INFINITY);
     }
 
     #[test]

@@ -4,18 +4,23 @@
 //! so that a SIMD lane is an output and nothing is summed across lanes. Weights keep their size: blocks of 4 and 8
 //! bits with their scales, bf16 if no precision is lost, else f32. Refuses to know where weights come from.
 //!
-//! Quantised weights meet inputs quantised to 8 bits in blocks of 32 (`x ≈ d·q`, `d = max|x|/127`), in integers:
-//! `Σ w·x = d_w·d·Σ q_w·q + m_w·d·Σ q` for a block of weights `w = d_w·q_w + m_w`. A block with an infinity or NaN
-//! has d = NaN, and so do all products with it.
+//! Quantised weights meet inputs quantised to 8 bits (`x ≈ d·q`), in integers: `Σ w·x = d_w·d·Σ q_w·q + m_w·d·Σ q` for
+//! a block of weights `w = d_w·q_w + m_w`. The inputs are rounded as llama.cpp rounds them for the weights' format
+//! (`InputRounding`), so that only the order of sums differs. A block with an infinity or NaN has d = NaN, and so do all
+//! products with it.
 //!
 //! **Invariant.** An output's sum has one order, whatever the number of rows and threads and the instruction set.
 
 mod blocks;
 mod floats;
+mod input;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
-use crate::lanes::simd;
 pub use blocks::QuantFormat;
+use input::InputRounding;
+pub use input::PackedInput;
 use rayon::prelude::*;
 
 /// Outputs of a tile.
@@ -38,6 +43,8 @@ enum Cells {
     Halves(Vec<u16>),
     /// Blocks: 4 × 8 outputs × 4 bytes, low half-bytes inputs 0 to 15, high ones 16 to 31. Scales: 8 factors, 8 offsets.
     Nibbles(Vec<[u8; 128]>, Vec<[f32; 16]>),
+    /// As [`Cells::Nibbles`], each less 8. Scales: 8 factors.
+    Centred(Vec<[u8; 128]>, Vec<[f32; 8]>),
     /// Blocks: 8 × 8 outputs × 4 bytes. Scales: 8 factors.
     Bytes(Vec<[i8; 256]>, Vec<[f32; 8]>),
     /// As [`Cells::Bytes`] with factors for each half of a block.
@@ -49,6 +56,8 @@ pub struct Matrix {
     out: usize,
     width: usize,
     cells: Cells,
+    /// How its inputs are quantised; none for floats.
+    rounding: Option<InputRounding>,
 }
 
 impl Matrix {
@@ -65,7 +74,7 @@ impl Matrix {
         } else {
             Cells::Floats(floats::tiled(rows, out, width, |x| x))
         };
-        Self { out, width, cells }
+        Self { out, width, cells, rounding: None }
     }
 
     /// From the blocks of a file; output `o` is the row `from(o)` of `bytes`. None when the lengths do not fit.
@@ -77,7 +86,8 @@ impl Matrix {
         width: usize,
         from: impl Fn(usize) -> usize + Sync,
     ) -> Option<Self> {
-        blocks::packed(format, bytes, out, width, from).map(|cells| Self { out, width, cells })
+        let cells = blocks::packed(format, bytes, out, width, from)?;
+        Some(Self { out, width, cells, rounding: Some(format.rounding()) })
     }
 
     /// Outputs.
@@ -101,7 +111,7 @@ impl Matrix {
     /// Whether its inputs must be quantised.
     #[must_use]
     pub fn is_quantised(&self) -> bool {
-        !matches!(self.cells, Cells::Floats(_) | Cells::Halves(_))
+        self.rounding.is_some()
     }
 
     /// Memory of its weights in bytes.
@@ -111,6 +121,7 @@ impl Matrix {
             Cells::Floats(x) => size_of_val(x.as_slice()),
             Cells::Halves(x) => size_of_val(x.as_slice()),
             Cells::Nibbles(q, s) => size_of_val(q.as_slice()) + size_of_val(s.as_slice()),
+            Cells::Centred(q, s) => size_of_val(q.as_slice()) + size_of_val(s.as_slice()),
             Cells::Bytes(q, s) => size_of_val(q.as_slice()) + size_of_val(s.as_slice()),
             Cells::Halved(q, s) => size_of_val(q.as_slice()) + size_of_val(s.as_slice()),
         }
@@ -127,85 +138,18 @@ impl Matrix {
         let blocks = self.width / BLOCK;
         for (k, x) in row.iter_mut().enumerate() {
             let (b, g, j) = (tile * blocks + k / BLOCK, k % BLOCK / 4, k % 4);
+            let nibble = |q: &[[u8; 128]]| {
+                let pair = q[b][g % 4 * 32 + lane * 4 + j];
+                if g < 4 { pair & 15 } else { pair >> 4 }
+            };
             *x = match &self.cells {
                 Cells::Floats(w) => w[first + k * floats::PAIR],
                 Cells::Halves(w) => f32::from_bits(u32::from(w[first + k * floats::PAIR]) << 16),
-                Cells::Nibbles(q, s) => {
-                    let pair = q[b][g % 4 * 32 + lane * 4 + j];
-                    let n = if g < 4 { pair & 15 } else { pair >> 4 };
-                    f32::from(n).mul_add(s[b][lane], s[b][8 + lane])
-                }
+                Cells::Nibbles(q, s) => f32::from(nibble(q)).mul_add(s[b][lane], s[b][8 + lane]),
+                Cells::Centred(q, s) => (f32::from(nibble(q)) - 8.0) * s[b][lane],
                 Cells::Bytes(q, s) => f32::from(q[b][g * 32 + lane * 4 + j]) * s[b][lane],
                 Cells::Halved(q, s) => f32::from(q[b][g * 32 + lane * 4 + j]) * s[b][g / 4 * 8 + lane],
             };
-        }
-    }
-}
-
-/// Input rows of products, (n, width).
-pub struct PackedInput<'a> {
-    rows: &'a [f32],
-    width: usize,
-    quantised: Quantised,
-}
-
-/// The rows quantised to 8 bits; empty if no matrix needs them.
-#[derive(Default)]
-struct Quantised {
-    q: Vec<[i8; BLOCK]>,
-    /// Scale of each block.
-    factor: Vec<f32>,
-    /// Sum of each block's dequantised elements.
-    sum: Vec<f32>,
-}
-
-impl<'a> PackedInput<'a> {
-    /// Rows of `width` elements, to be multiplied with `parts`.
-    ///
-    /// # Panics
-    /// When the rows or a matrix have another width.
-    #[must_use]
-    pub fn new(rows: &'a [f32], width: usize, parts: &[&Matrix]) -> Self {
-        assert!(rows.len().is_multiple_of(width) && parts.iter().all(|m| m.width == width), "rows of another width");
-        let mut quantised = Quantised::default();
-        if parts.iter().any(|m| m.is_quantised()) {
-            let n = rows.len() / BLOCK;
-            quantised = Quantised { q: vec![[0; BLOCK]; n], factor: vec![0.0; n], sum: vec![0.0; n] };
-            quantise(rows, &mut quantised.q, &mut quantised.factor, &mut quantised.sum);
-        }
-        Self { rows, width, quantised }
-    }
-
-    fn len(&self) -> usize {
-        self.rows.len() / self.width
-    }
-}
-
-simd! {
-    fn quantise(rows: &[f32], q: &mut [[i8; BLOCK]], factor: &mut [f32], sum: &mut [f32]) {
-        for (((x, q), d), s) in rows.as_chunks::<BLOCK>().0.iter().zip(q).zip(factor).zip(sum) {
-            // Bits of non-negative floats are ordered like the floats, and NaN is above all.
-            let mut top = [0u32; 8];
-            for part in x.as_chunks::<8>().0 {
-                for i in 0..8 {
-                    top[i] = top[i].max(part[i].to_bits() & 0x7fff_ffff);
-                }
-            }
-            let top = f32::from_bits(top.iter().fold(0, |m, x| m.max(*x)));
-            if !top.is_finite() {
-                (*q, *d, *s) = ([0; BLOCK], f32::NAN, f32::NAN);
-                continue;
-            }
-            let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
-            *d = top / 127.0;
-            let mut whole = 0i32;
-            for (q, x) in q.iter_mut().zip(x) {
-                // The sum's last bits are the nearest integer.
-                let n = x.mul_add(inverse, 12_582_912.0).to_bits() as i32 - 0x4b40_0000;
-                whole += n;
-                *q = n as i8;
-            }
-            *s = *d * whole as f32;
         }
     }
 }

@@ -7,7 +7,7 @@ use super::layer::{LayerPattern, LayerSpec};
 use serde_json::Value;
 
 /// Experts in a layer at most: a larger number is damage, and costs memory before the first tensor is missing.
-const MOST: usize = 4096;
+pub(crate) const MOST: usize = 4096;
 
 /// The fields that only some classes read.
 pub(crate) struct ExpertFields {

@@ -6,7 +6,7 @@
 use super::layer::TensorName;
 use std::fmt::Write as _;
 
-pub use super::family_spec::{Defaults, ExpertNames, Family, GgufFamily, PerLayerNames, TensorNames};
+pub use super::family_spec::{Defaults, ExpertNames, Family, GgufExperts, GgufFamily, PerLayerNames, TensorNames};
 
 // Declares the modules, and `FAMILIES: &[&Family]`.
 include!(concat!(env!("OUT_DIR"), "/family.rs"));
@@ -17,11 +17,12 @@ pub fn by_model_type(name: &str) -> Option<&'static Family> {
     FAMILIES.iter().copied().find(|family| family.model_types.contains(&name))
 }
 
-/// The family of a `general.architecture` in GGUF metadata; the first where several share one.
+/// The family of a `general.architecture` in GGUF metadata; where several share one, the first with or without experts.
 #[must_use]
-pub fn by_gguf(architecture: &str) -> Option<&'static Family> {
+pub fn by_gguf(architecture: &str, experts: bool) -> Option<&'static Family> {
     let named = |family: &&Family| !architecture.is_empty() && family.gguf.architecture == architecture;
-    FAMILIES.iter().copied().find(named)
+    let all = || FAMILIES.iter().copied().filter(named);
+    all().find(|family| family.gguf.experts.is_some() == experts).or_else(|| all().next())
 }
 
 /// The architectures that config.json may name, for messages.

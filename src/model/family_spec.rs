@@ -126,14 +126,27 @@ pub struct GgufFamily {
     pub window: Option<usize>,
     /// Whether the head must be tied to the embedding, or must not; none: both are read.
     pub tied: Option<bool>,
+    /// Whether there may be fewer key heads than query heads.
+    pub grouped: bool,
     /// Whether biases of the attention's output and of the feed-forward are read.
     pub biases: bool,
     /// Whether LongRoPE's factors are read.
     pub long_factors: bool,
+    /// Its experts; none where its files have none.
+    pub experts: Option<GgufExperts>,
     /// Reads from the metadata what its layers compute, except what all architectures name alike.
     pub read: fn(&GgufFields<'_>, &mut LayerSpec),
     /// The keys, without the architecture's name, that [`GgufFamily::read`] reads.
     pub write: fn(&LayerSpec) -> Vec<(&'static str, f64)>,
+}
+
+/// The experts of an architecture, which all its layers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GgufExperts {
+    /// Whether llama.cpp divides the factors of the chosen ones by their sum; files do not say it.
+    pub normalised: bool,
+    /// Whether their widths have keys of their own; else an expert is as wide as `feed_forward_length`.
+    pub own_width: bool,
 }
 
 impl GgufFamily {
@@ -144,8 +157,10 @@ impl GgufFamily {
         windows: false,
         window: None,
         tied: None,
+        grouped: true,
         biases: false,
         long_factors: false,
+        experts: None,
         read: |_, _| (),
         write: |_| Vec::new(),
     };

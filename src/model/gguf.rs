@@ -32,6 +32,15 @@ pub struct Gguf {
     tensors: HashMap<String, Entry>,
 }
 
+/// Where a tensor of the model lies in the file.
+struct TensorPlace<'a> {
+    /// Its name there, or that of the tensor of all experts.
+    name: String,
+    shape: Vec<usize>,
+    kind: u32,
+    bytes: &'a [u8],
+}
+
 struct Entry {
     /// Outermost dimension first, as in Hugging Face.
     shape: Vec<usize>,
@@ -163,19 +172,38 @@ impl Gguf {
     /// Whether there is a tensor of that Hugging Face name.
     #[must_use]
     pub fn has(&self, name: &str, config: &Config) -> bool {
-        gguf_name(name, config).is_some_and(|n| self.tensors.contains_key(&n))
+        self.place(name, config).is_some()
     }
 
     /// The name of the type in which the tensor of that Hugging Face name is stored.
     #[must_use]
     pub fn stored_type(&self, name: &str, config: &Config) -> Option<&'static str> {
-        self.tensors.get(&gguf_name(name, config)?).and_then(|t| TensorType::name_of(t.kind))
+        TensorType::name_of(self.place(name, config)?.kind)
     }
 
     /// The shape of the tensor of that Hugging Face name.
     #[must_use]
-    pub fn shape(&self, name: &str, config: &Config) -> Option<&[usize]> {
-        self.tensors.get(&gguf_name(name, config)?).map(|t| t.shape.as_slice())
+    pub fn shape(&self, name: &str, config: &Config) -> Option<Vec<usize>> {
+        self.place(name, config).map(|place| place.shape)
+    }
+
+    /// Where the tensor of that Hugging Face name lies: an expert's is a part of the tensor of all, (experts, out, in), and the
+    /// one row of a shared expert's gate lies there as a vector.
+    fn place(&self, name: &str, config: &Config) -> Option<TensorPlace<'_>> {
+        let (found, expert) = (gguf_name(name, config)?, expert_of(name, config));
+        let entry = self.tensors.get(&found)?;
+        let bytes = &self.bytes[entry.start..entry.start + entry.len];
+        let (shape, bytes) = match (expert, entry.shape.as_slice()) {
+            (None, [width]) if is_shared_gate(name, config) => (vec![1, *width], bytes),
+            (None, _) => (entry.shape.clone(), bytes),
+            // Rows are whole blocks.
+            (Some(expert), [count, rest @ ..]) if expert < *count => {
+                let size = bytes.len() / count;
+                (rest.to_vec(), &bytes[expert * size..(expert + 1) * size])
+            }
+            (Some(_), _) => return None,
+        };
+        Some(TensorPlace { name: found, shape, kind: entry.kind, bytes })
     }
 
     /// The tensor of that Hugging Face name in f32 and in Hugging Face's rotary order.
@@ -183,8 +211,8 @@ impl Gguf {
     /// # Errors
     /// When it is missing or its bytes cannot be decoded.
     pub fn load(&self, name: &str, config: &Config) -> Result<Tensor, Error> {
-        let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
-        let tensor = self.read(&gguf_name(name, config).ok_or_else(missing)?)?;
+        let place = self.place(name, config).ok_or_else(|| self.missing(name))?;
+        let tensor = self.decoded(place.kind, place.bytes, place.shape)?;
         // If the model adds an offset to its norms, the file stores the sums.
         if config.layer.norm_offset != 0.0 && config.is_norm(name) {
             return Ok((tensor - config.layer.norm_offset)?);
@@ -208,9 +236,8 @@ impl Gguf {
     /// # Errors
     /// When it is missing or does not fit.
     pub(crate) fn packed(&self, name: &str, config: &Config) -> Result<Option<Matrix>, Error> {
-        let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
-        let entry = gguf_name(name, config).and_then(|n| self.tensors.get(&n)).ok_or_else(missing)?;
-        let format = match entry.kind {
+        let place = self.place(name, config).ok_or_else(|| self.missing(name))?;
+        let format = match place.kind {
             2 => QuantFormat::Q4_0,
             3 => QuantFormat::Q4_1,
             8 => QuantFormat::Q8_0,
@@ -219,7 +246,7 @@ impl Gguf {
             _ => return Ok(None),
         };
         let damaged = || Error::file(&self.path, format!("the tensor {name} does not fit its shape"));
-        let [out, width] = *entry.shape.as_slice() else { return Err(damaged()) };
+        let [out, width] = *place.shape.as_slice() else { return Err(damaged()) };
         let heads = interleaved_heads(name, config);
         if heads.is_some_and(|heads| out % (2 * heads) != 0) {
             return Err(damaged());
@@ -230,29 +257,33 @@ impl Gguf {
             let (rows, half) = (out / heads, out / heads / 2);
             o / rows * rows + o % half * 2 + o % rows / half
         };
-        let bytes = &self.bytes[entry.start..entry.start + entry.len];
-        Matrix::blocks(format, bytes, out, width, from).map(Some).ok_or_else(damaged)
+        Matrix::blocks(format, place.bytes, out, width, from).map(Some).ok_or_else(damaged)
     }
 
     /// How the tensor of that Hugging Face name lies in the file: its name there, the form of its values, and their bytes.
     pub(super) fn stored(&self, name: &str, config: &Config) -> Option<(String, Stored, &[u8])> {
-        let name = gguf_name(name, config)?;
-        let entry = self.tensors.get(&name)?;
-        let form = TensorType::of(entry.kind).ok()?.stored();
-        Some((name, form, &self.bytes[entry.start..entry.start + entry.len]))
+        let place = self.place(name, config)?;
+        Some((place.name, TensorType::of(place.kind).ok()?.stored(), place.bytes))
     }
 
     fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {
         Ok(self.read(name)?.flatten_all()?.to_vec1()?)
     }
 
+    fn missing(&self, name: &str) -> Error {
+        Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() }
+    }
+
     fn read(&self, name: &str) -> Result<Tensor, Error> {
-        let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
-        let entry = self.tensors.get(name).ok_or_else(missing)?;
-        let tensor_type = TensorType::of(entry.kind).map_err(|why| Error::file(&self.path, why))?;
+        let entry = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
+        self.decoded(entry.kind, &self.bytes[entry.start..entry.start + entry.len], entry.shape.clone())
+    }
+
+    fn decoded(&self, kind: u32, bytes: &[u8], shape: Vec<usize>) -> Result<Tensor, Error> {
+        let tensor_type = TensorType::of(kind).map_err(|why| Error::file(&self.path, why))?;
         // Copied, since the file's offsets may not be aligned for the block types.
-        let raw = self.bytes[entry.start..entry.start + entry.len].to_vec();
-        Ok(tensor_type.decode(&raw, entry.shape.clone())?)
+        let raw = bytes.to_vec();
+        Ok(tensor_type.decode(&raw, shape)?)
     }
 
     /// Checks that the tokenizer is supported, without building it.
@@ -359,7 +390,35 @@ pub(super) fn interleaved_heads(name: &str, config: &Config) -> Option<usize> {
     if part == q { Some(config.heads) } else { (part == k).then_some(config.kv_heads) }
 }
 
-/// The GGUF name of a Hugging Face tensor.
+/// The number of the expert whose tensor it is; none where its tensor lies in the file by itself.
+pub(super) fn expert_of(name: &str, config: &Config) -> Option<usize> {
+    let (_, part) = config.named(name).filter(|(_, part)| config.family.names.experts.each.contains(part))?;
+    // The expert's number stands behind the layer's.
+    let number = name.split('.').rev().find_map(|word| word.parse().ok());
+    number.filter(|_| part.hf.contains("{}"))
+}
+
+/// Whether the tensor is the gate of a shared expert: one row, which files hold as a vector.
+pub(super) fn is_shared_gate(name: &str, config: &Config) -> bool {
+    config.named(name).is_some_and(|(_, part)| part == config.family.names.experts.shared_gate)
+}
+
+/// The shape in a file of a tensor of that Hugging Face name and shape, the last of `experts` that share one.
+pub(super) fn gguf_shape(name: &str, shape: &[usize], experts: usize, config: &Config) -> Vec<usize> {
+    if expert_of(name, config).is_some() {
+        return [&[experts], shape].concat();
+    }
+    let row = is_shared_gate(name, config);
+    shape.iter().skip(usize::from(row)).copied().collect()
+}
+
+/// Whether the tensor is a router or the gate of a shared expert, which llama.cpp keeps in f32.
+pub(super) fn is_router(name: &str, config: &Config) -> bool {
+    is_shared_gate(name, config)
+        || config.named(name).is_some_and(|(_, part)| part == config.family.names.experts.router)
+}
+
+/// The GGUF name of a Hugging Face tensor; that of the tensor of all experts for an expert's.
 pub(super) fn gguf_name(name: &str, config: &Config) -> Option<String> {
     let (_, end) = name.rsplit_once('.')?;
     Some(match config.named(name)? {

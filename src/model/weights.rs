@@ -348,7 +348,7 @@ impl Weights {
             }
             (Source::Gguf(g, config), _) => match g.shape(name, config) {
                 None => None,
-                Some(found) if found != shape => return Err(self.wrong(name, shape, found)),
+                Some(found) if found != shape => return Err(self.wrong(name, shape, &found)),
                 Some(_) if self.shapes_only => return self.zero(shape, dtype),
                 Some(_) => Some(g.load(name, config)?),
             },
@@ -374,7 +374,7 @@ impl Weights {
     /// As [`Weights::take`].
     pub(crate) fn pack(&mut self, name: &str, out: usize, width: usize) -> Result<Matrix, Error> {
         if let Source::Gguf(g, config) = &self.source
-            && g.shape(name, config) == Some(&[out, width])
+            && g.shape(name, config).as_deref() == Some(&[out, width])
             && let Some(packed) = g.packed(name, config)?
         {
             return Ok(packed);

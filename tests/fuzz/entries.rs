@@ -287,7 +287,7 @@ fn gguf(bytes: &[u8]) {
     }
     for (name, _) in config.tensors().take(TENSORS) {
         let _ = (file.has(&name, &config), file.stored_type(&name, &config));
-        if file.shape(&name, &config).is_some_and(is_small) {
+        if file.shape(&name, &config).as_deref().is_some_and(is_small) {
             let _ = answered(file.load(&name, &config));
         }
     }

@@ -1,7 +1,7 @@
 //! Packs a model from its files, or from a decoder in memory with its adapters.
 
 use super::linear::{PackedLinear, PackedLora};
-use super::{PackedDecoder, PackedNorm, PackedPerLayer};
+use super::{PackedDecoder, PackedLayer, PackedNorm, PackedPerLayer};
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -71,6 +71,7 @@ impl PackedDecoder {
             norm: norm(decoder.last_norm())?,
             head: if c.tied { None } else { Some(head(decoder.head_weight())?) },
             rotary: Rotary::new(c),
+            quantised: false,
         })
     }
 
@@ -103,16 +104,18 @@ impl PackedDecoder {
             }
             None => None,
         };
-        let mut layers = Vec::new();
+        let mut layers: Vec<PackedLayer> = Vec::new();
         for layer in 0..c.layers {
             layers.push(c.read_layer(layer, &mut Packer { config: c, weights, layer })?);
             // A configuration with a huge layer count and no weights stops at its first missing layer.
             weights.finish()?;
         }
         let norm = norm_named(c, weights, names.last_norm.hf, c.hidden)?;
+        let quantised = layers.iter().any(|layer| layer.linears().into_iter().any(|l| l.weight.is_quantised()));
         let head = if c.tied { None } else { Some(weights.pack(&weight(names.head.hf), c.vocab, c.hidden)?) };
         weights.finish()?;
-        Ok(Self { config: c.clone(), embed, positions, per_layer, layers, norm, head, rotary: Rotary::new(c) })
+        let rotary = Rotary::new(c);
+        Ok(Self { config: c.clone(), embed, positions, per_layer, layers, norm, head, rotary, quantised })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::nn::random::{stream, uniform};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use tiebreak_kernels::packed::QuantFormat;
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -201,4 +202,35 @@ fn kl(a: &[f32], b: &[f32]) -> f64 {
     let (la, lb) = (lse(a), lse(b));
     let each = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - la, f64::from(*b) - lb));
     each.map(|(p, q)| p.exp() * (p - q)).sum()
+}
+
+/// The products that llama.cpp's kernels made (`tests/fixtures/packed/make.py`).
+#[test]
+fn products_with_quantised_weights_are_those_of_llama_cpp() {
+    let rows: Vec<serde_json::Value> =
+        serde_json::from_str(include_str!("../../../tests/fixtures/packed/products.json")).unwrap();
+    for row in &rows {
+        let (name, seed) = (row["format"].as_str().unwrap(), row["seed"].as_f64().unwrap());
+        let format = match name {
+            "q4_0" => QuantFormat::Q4_0,
+            "q4_1" => QuantFormat::Q4_1,
+            "q8_0" => QuantFormat::Q8_0,
+            "q4_K" => QuantFormat::Q4K,
+            "q6_K" => QuantFormat::Q6K,
+            other => panic!("{other}"),
+        };
+        let hex = row["row"].as_str().unwrap();
+        let byte = |i: usize| u8::from_str_radix(&hex[i..i + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        let input = |i: usize| {
+            let at = i as f64;
+            ((at * 0.7 + seed).sin() * (1.0 + 30.0 * (at * 0.011 + seed).sin().powi(2))) as f32
+        };
+        let x: Vec<f32> = (0..512).map(input).collect();
+        let matrix = Matrix::blocks(format, &bytes, 1, x.len(), |o| o).unwrap();
+        let got = f64::from(multiply(&[&matrix], &x)[0][0]);
+        // The order of sums differs; inputs rounded in another way are off by 1e-3 and more.
+        assert!((got - row["product"].as_f64().unwrap()).abs() < 1e-5, "{name} {seed}: {got}");
+    }
+    assert_eq!(rows.len(), 10);
 }

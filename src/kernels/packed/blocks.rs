@@ -2,7 +2,7 @@
 //!
 //! The formats are those of ggml (`ggml-common.h`, `ggml-quants.c`): a block has one or more scales and integers.
 
-use super::{BLOCK, Cells, TILE};
+use super::{BLOCK, Cells, InputRounding, TILE};
 use rayon::prelude::*;
 
 /// The quantisation format of a block of weights.
@@ -29,6 +29,15 @@ impl QuantFormat {
             Self::Q8_0 => (32, 34),
             Self::Q4K => (256, 144),
             Self::Q6K => (256, 210),
+        }
+    }
+
+    /// How llama.cpp rounds the inputs of its products.
+    pub(super) fn rounding(self) -> InputRounding {
+        match self {
+            Self::Q4_0 | Self::Q8_0 => InputRounding::Narrow,
+            Self::Q4_1 => InputRounding::Summed,
+            Self::Q4K | Self::Q6K => InputRounding::Wide,
         }
     }
 }
@@ -60,10 +69,8 @@ fn nibbles(bytes: &[u8]) -> [i8; BLOCK] {
 /// Part `at` (32 weights) of a block in the file.
 fn read(format: QuantFormat, block: &[u8], at: usize) -> Block {
     match format {
-        QuantFormat::Q4_0 => {
-            let d = f16(block);
-            Block { q: nibbles(&block[2..]), factor: [d; 2], offset: -8.0 * d }
-        }
+        // Less 8, which the products subtract.
+        QuantFormat::Q4_0 => Block { q: nibbles(&block[2..]), factor: [f16(block); 2], offset: 0.0 },
         QuantFormat::Q4_1 => Block { q: nibbles(&block[4..]), factor: [f16(block); 2], offset: f16(&block[2..]) },
         QuantFormat::Q8_0 => {
             Block { q: std::array::from_fn(|i| block[2 + i] as i8), factor: [f16(block); 2], offset: 0.0 }
@@ -127,14 +134,27 @@ pub(super) fn packed(
             q[i / 4 * 32 + lane * 4 + i % 4] = *x;
         }
     };
+    let halves = |q: &mut [u8; 128], lane: usize, block: &Block| {
+        for i in 0..16 {
+            q[i / 4 * 32 + lane * 4 + i % 4] = block.q[i] as u8 | (block.q[i + 16] as u8) << 4;
+        }
+    };
     Some(match format {
-        QuantFormat::Q4_0 | QuantFormat::Q4_1 | QuantFormat::Q4K => {
+        QuantFormat::Q4_0 => {
+            let (mut q, mut s) = (vec![[0u8; 128]; tiles * blocks], vec![[0f32; 8]; tiles * blocks]);
+            q.par_chunks_mut(blocks).zip(s.par_chunks_mut(blocks)).enumerate().for_each(|(t, (q, s))| {
+                each(t, &mut |b, lane, block| {
+                    halves(&mut q[b], lane, &block);
+                    s[b][lane] = block.factor[0];
+                });
+            });
+            Cells::Centred(q, s)
+        }
+        QuantFormat::Q4_1 | QuantFormat::Q4K => {
             let (mut q, mut s) = (vec![[0u8; 128]; tiles * blocks], vec![[0f32; 16]; tiles * blocks]);
             q.par_chunks_mut(blocks).zip(s.par_chunks_mut(blocks)).enumerate().for_each(|(t, (q, s))| {
                 each(t, &mut |b, lane, block| {
-                    for i in 0..16 {
-                        q[b][i / 4 * 32 + lane * 4 + i % 4] = block.q[i] as u8 | (block.q[i + 16] as u8) << 4;
-                    }
+                    halves(&mut q[b], lane, &block);
                     (s[b][lane], s[b][8 + lane]) = (block.factor[0], block.offset);
                 });
             });

@@ -51,7 +51,7 @@ pub(super) fn product<T: Cell>(cells: &[T], x: &[f32], width: usize, y: [&mut [f
             // SAFETY: the processor has the features that the function is compiled for.
             return unsafe { avx512::all(cells, x, width, y) };
         }
-        if super::tile::fast() {
+        if super::x86::has_avx2() {
             #[expect(unsafe_code, reason = "the features were detected")]
             // SAFETY: as above.
             return unsafe { avx2(cells, x, width, y) };

@@ -93,10 +93,11 @@ fn products_equal_their_definition_and_do_not_depend_on_other_rows_or_instructio
         if m.is_quantised() {
             let input = PackedInput::new(&x, width, &[&m]);
             for (t, r) in [(0, 0), (1, 4), (3, 8)] {
-                let mut plain = [0.0; TILE];
-                tile::tests::portable(&m, t, &input, r, &mut plain);
-                let outs = (out - t * TILE).min(TILE);
-                assert_eq!(plain[..outs], y[r * out + t * TILE..][..outs]);
+                for instructions in tile::Instructions::all() {
+                    let got = tile::tests::with(*instructions, &m, t, &input, r);
+                    let outs = (out - t * TILE).min(TILE);
+                    assert_eq!(got[..outs], y[r * out + t * TILE..][..outs], "{instructions:?}");
+                }
             }
         } else {
             let (cells, pair) = (m.portable(&x, n), n * TILE);

@@ -35,5 +35,11 @@ pub static FAMILY: Family = Family {
     },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily {
+        architecture: "command-r",
+        tied: Some(true),
+        read: |f, layer| layer.logits.scale = f.real("logit_scale").unwrap_or(1.0),
+        write: |layer| vec![("logit_scale", layer.logits.scale)],
+        ..GgufFamily::NONE
+    },
 };

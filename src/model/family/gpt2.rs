@@ -62,5 +62,5 @@ pub static FAMILY: Family = Family {
     },
     embedding_scale: |_| 1.0,
     names: TensorNames::GPT2,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily { architecture: "gpt2", grouped: false, biases: true, ..GgufFamily::NONE },
 };

@@ -1,7 +1,7 @@
 //! Mixtral: Mistral with experts, whose window its own models do not have.
 
 use crate::model::expert_fields::{self, ExpertFields};
-use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::family_spec::{Defaults, Family, GgufExperts, GgufFamily, TensorNames};
 use crate::model::layer::{ExpertSpec, LayerPattern, LayerSpec};
 
 pub static FAMILY: Family = Family {
@@ -35,5 +35,10 @@ pub static FAMILY: Family = Family {
     },
     embedding_scale: |_| 1.0,
     names: TensorNames::MIXTRAL,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily {
+        architecture: "llama",
+        experts: Some(GgufExperts { normalised: true, own_width: false }),
+        interleaved: true,
+        ..GgufFamily::NONE
+    },
 };

@@ -1,7 +1,7 @@
 //! OLMoE: experts, and norms over all queries and all keys.
 
 use crate::model::expert_fields::{self, ExpertFields};
-use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::family_spec::{Defaults, Family, GgufExperts, GgufFamily, TensorNames};
 use crate::model::layer::{ExpertSpec, LayerPattern, LayerSpec, QkNorm};
 
 pub static FAMILY: Family = Family {
@@ -36,5 +36,11 @@ pub static FAMILY: Family = Family {
     defaults: Defaults { context: 4096, rms_eps: 1e-5, ..Defaults::LLAMA },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily {
+        architecture: "olmoe",
+        experts: Some(GgufExperts { normalised: false, own_width: false }),
+        tied: Some(false),
+        grouped: false,
+        ..GgufFamily::NONE
+    },
 };

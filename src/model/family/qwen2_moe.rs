@@ -1,7 +1,7 @@
 //! Qwen2 with experts, beside one that every token goes through.
 
 use crate::model::expert_fields::{self, ExpertFields};
-use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::family_spec::{Defaults, Family, GgufExperts, GgufFamily, TensorNames};
 use crate::model::layer::{ExpertSpec, LayerPattern, LayerSpec};
 
 pub static FAMILY: Family = Family {
@@ -33,5 +33,10 @@ pub static FAMILY: Family = Family {
     defaults: Defaults { kv_heads: Some(16), context: 32_768, ..Defaults::LLAMA },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily {
+        architecture: "qwen2moe",
+        experts: Some(GgufExperts { normalised: false, own_width: true }),
+        tied: Some(false),
+        ..GgufFamily::NONE
+    },
 };

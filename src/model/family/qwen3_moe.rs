@@ -1,7 +1,7 @@
 //! Qwen3 with experts, in all layers or in some.
 
 use crate::model::expert_fields::{self, ExpertFields};
-use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::family_spec::{Defaults, Family, GgufExperts, GgufFamily, TensorNames};
 use crate::model::layer::{ExpertSpec, LayerPattern, LayerSpec, QkNorm};
 
 pub static FAMILY: Family = Family {
@@ -35,5 +35,9 @@ pub static FAMILY: Family = Family {
     defaults: Defaults { kv_heads: Some(4), context: 32_768, sliding_window: Some(4096), ..Defaults::LLAMA },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily {
+        architecture: "qwen3moe",
+        experts: Some(GgufExperts { normalised: true, own_width: true }),
+        ..GgufFamily::NONE
+    },
 };

@@ -30,5 +30,5 @@ pub static FAMILY: Family = Family {
     },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily { architecture: "stablelm", tied: Some(false), ..GgufFamily::NONE },
 };

@@ -1,19 +1,32 @@
 //! The configuration that a GGUF file's metadata describe.
 //!
 //! Owns the keys below the architecture's name, with the defaults of llama.cpp where a file is silent. The exporter reads its own
-//! metadata back through it before it writes. Refuses architectures, RoPE scalings and mixtures of experts that are not implemented.
+//! metadata back through it before it writes. Refuses architectures and RoPE scalings that are not implemented.
 
 use crate::model::config::{Config, RopeScaling, RopeSpec};
 use crate::model::error::Error;
+use crate::model::expert_fields::MOST as MOST_EXPERTS;
 use crate::model::family::{self, Family};
 use crate::model::gguf_fields::GgufFields;
-use crate::model::layer::{LayerPattern, LayerSpec, NormKind};
+use crate::model::layer::{ExpertSpec, LayerPattern, LayerSpec, NormKind};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 
 /// The base of RoPE's frequencies in llama.cpp where a file names none, of all layers and of those with a window.
 const ROPE_BASE: f64 = 10_000.0;
+
+/// YaRN's `beta_fast` and `beta_slow` in llama.cpp.
+const YARN_BETAS: (f64, f64) = (32.0, 1.0);
+
+/// Keys of YaRN that llama.cpp does not read for the architectures here, and what it computes instead.
+const YARN_KEYS: [(&str, f64); 5] = [
+    ("ext_factor", 1.0),
+    ("attn_factor", 1.0),
+    ("log_multiplier", 0.0),
+    ("beta_fast", YARN_BETAS.0),
+    ("beta_slow", YARN_BETAS.1),
+];
 
 /// The divisors of RoPE's frequencies (Llama 3).
 pub(in crate::model) const ROPE_FREQS: &str = "rope_freqs.weight";
@@ -60,7 +73,8 @@ pub(in crate::model) fn config(of: &Description<'_>) -> Result<Config, Error> {
         ));
     }
     let arch = of.meta.get("general.architecture").and_then(Value::as_str).unwrap_or("");
-    let Some(family) = family::by_gguf(arch) else {
+    let has_experts = GgufFields::new(of.meta, arch).size("expert_count").is_some();
+    let Some(family) = family::by_gguf(arch, has_experts) else {
         let known = format!("the supported ones are {}", family::known_gguf());
         return Err(Error::unsupported(of.path, format!("the architecture `{arch}`"), known));
     };
@@ -69,13 +83,6 @@ pub(in crate::model) fn config(of: &Description<'_>) -> Result<Config, Error> {
         let missing = || Error::file(of.path, format!("the metadata `{arch}.{key}` is missing or not a number"));
         f.size(key).ok_or_else(missing)
     };
-    if let Some(experts) = f.size("expert_count") {
-        return Err(Error::unsupported(
-            of.path,
-            format!("a mixture of {experts} experts in GGUF"),
-            "use the model's Hugging Face folder",
-        ));
-    }
     let positions = f.size("context_length").unwrap_or(0);
     let (hidden, heads) = (size("embedding_length")?, size("attention.head_count")?);
     let kv_heads = f.size("attention.head_count_kv").unwrap_or(heads);
@@ -100,6 +107,7 @@ pub(in crate::model) fn config(of: &Description<'_>) -> Result<Config, Error> {
     let names = &family.names;
     let bias = |i: usize| of.has(&format!("{}0.{}.bias", names.layer.gguf, names.linears[i].gguf));
     (layer.qkv_bias, layer.o_bias, layer.mlp_bias) = (bias(0), bias(3), bias(5));
+    layer.experts = experts(of, &f, family, layer.experts.take(), size("feed_forward_length")?)?;
     layer.windows = match window {
         Some(_) => windows(&f, family, layer.windows),
         None => LayerPattern::None,
@@ -152,6 +160,44 @@ fn windows(f: &GgufFields<'_>, family: &Family, own: LayerPattern) -> LayerPatte
     }
 }
 
+/// The experts: by the metadata, with llama.cpp's widths where these are silent.
+fn experts(
+    of: &Description<'_>,
+    f: &GgufFields<'_>,
+    family: &Family,
+    own: Option<ExpertSpec>,
+    ff: usize,
+) -> Result<Option<ExpertSpec>, Error> {
+    let arch = family.gguf.architecture;
+    let count = f.size("expert_count");
+    let (Some(read), Some(own)) = (family.gguf.experts, own) else {
+        let Some(count) = count else { return Ok(None) };
+        let what = format!("a mixture of {count} experts of the architecture `{arch}`");
+        return Err(Error::unsupported(of.path, what, "use the model's Hugging Face folder"));
+    };
+    let number = |key: &str, found: Option<usize>| {
+        found.ok_or_else(|| Error::file(of.path, format!("the metadata `{arch}.{key}` is missing or not a number")))
+    };
+    let (count, chosen) = (number("expert_count", count)?, number("expert_used_count", f.size("expert_used_count"))?);
+    if count > MOST_EXPERTS || chosen > count {
+        let why = format!(
+            "`{arch}.expert_used_count` is {chosen} of {count} experts (`{arch}.expert_count`): expected at most as many as \
+             there are, and at most {MOST_EXPERTS} experts"
+        );
+        return Err(Error::file(of.path, why));
+    }
+    let width = f.size("expert_feed_forward_length").filter(|_| read.own_width);
+    let shared = || f.size("expert_shared_feed_forward_length").unwrap_or(ff);
+    Ok(Some(ExpertSpec {
+        count,
+        chosen,
+        width: width.unwrap_or(if read.own_width { ff / chosen } else { ff }),
+        normalised: read.normalised,
+        shared: own.shared.map(|_| shared()),
+        layers: LayerPattern::All,
+    }))
+}
+
 fn rope_scaling(of: &Description<'_>, f: &GgufFields<'_>, family: &Family) -> Result<RopeScaling, Error> {
     // A factor without a type is linear, in llama.cpp too; old files call it `rope.scale_linear`.
     let factor = f.real("rope.scaling.factor").or_else(|| f.real("rope.scale_linear"));
@@ -174,9 +220,48 @@ fn rope_scaling(of: &Description<'_>, f: &GgufFields<'_>, family: &Family) -> Re
         ("none", false) => Ok(RopeScaling::None),
         ("none", true) => Ok(RopeScaling::Divided((of.floats)(ROPE_FREQS)?)),
         ("linear", false) => Ok(RopeScaling::Linear(factor.unwrap_or(1.0))),
+        ("yarn", false) => yarn(of, f, family, factor.unwrap_or(1.0)),
         (other, _) => {
-            let known = "none and linear are implemented";
+            let known = "none, linear and yarn are implemented";
             Err(Error::unsupported(of.path, format!("the rope scaling `{other}`"), known))
         }
     }
+}
+
+/// YaRN as llama.cpp computes it: the bounds of the ramp are whole dimensions, and cosines and sines have the factor
+/// 0.1·ln(factor) + 1 beside the file's own.
+fn yarn(of: &Description<'_>, f: &GgufFields<'_>, family: &Family, factor: f64) -> Result<RopeScaling, Error> {
+    for (key, computed) in YARN_KEYS {
+        let key = format!("rope.scaling.yarn_{key}");
+        if let Some(other) = f.get(&key).and_then(Value::as_f64).filter(|x| *x != computed) {
+            let what = format!("`{}.{key}` {other}", family.gguf.architecture);
+            return Err(Error::unsupported(
+                of.path,
+                what,
+                format!("llama.cpp computes {computed} for this architecture"),
+            ));
+        }
+    }
+    if factor < 1.0 {
+        let key = format!("{}.rope.scaling.factor", family.gguf.architecture);
+        return Err(Error::file(of.path, format!("the metadata `{key}` is {factor}: YaRN needs a number from 1 on")));
+    }
+    let original = f.size("rope.scaling.original_context_length").or_else(|| f.size("context_length"));
+    let original = original.ok_or_else(|| {
+        let key = format!("{}.rope.scaling.original_context_length", family.gguf.architecture);
+        Error::file(of.path, format!("has RoPE scaled by yarn, but no `{key}`"))
+    })?;
+    Ok(RopeScaling::Yarn {
+        factor,
+        fast: YARN_BETAS.0,
+        slow: YARN_BETAS.1,
+        original: original as f64,
+        truncate: true,
+        attention: f.real("rope.scaling.attn_factor").unwrap_or(1.0) * yarn_attention(factor),
+    })
+}
+
+/// The factor on cosines and sines that llama.cpp gives YaRN.
+pub(in crate::model) fn yarn_attention(factor: f64) -> f64 {
+    0.1 * factor.ln() + 1.0
 }

@@ -1,6 +1,7 @@
 //! A hand-written GGUF file: its values, its RoPE order, and damaged copies.
 
 use super::vocabulary::pre_tokenizer;
+use super::write::{MetaValue, TensorPlan, WrittenType};
 use super::*;
 use crate::model::config::RopeScaling;
 use crate::model::{LanguageModel, Tune};
@@ -171,6 +172,97 @@ fn a_stretching_factor_without_a_type_is_linear() {
     assert_eq!(scaling(&[kind("none"), ("llama.rope.scaling.factor", 4.5.into())]).unwrap(), RopeScaling::None);
     let refused = scaling(&[kind("yarn"), ("llama.rope.scaling.factor", 4.5.into())]).unwrap_err().to_string();
     assert!(refused.contains("yarn"), "{refused}");
+}
+
+#[test]
+fn yarn_is_read_as_llama_cpp_computes_it_and_refused_where_it_would_not() {
+    let scaling = |more: &[(&str, Value)]| {
+        let yarn = ("llama.rope.scaling.type", Value::from("yarn"));
+        let all = [&[yarn, ("llama.context_length", 64.into())], more].concat();
+        let (_dir, gguf) = opened(&file_with("smollm", &all));
+        gguf.unwrap().config().map(|config| config.rope_scaling)
+    };
+    let factor = ("llama.rope.scaling.factor", Value::from(4.0));
+    let read = |original: f64, own: f64| {
+        let attention = own * (0.1 * 4f64.ln() + 1.0);
+        RopeScaling::Yarn { factor: 4.0, fast: 32.0, slow: 1.0, original, truncate: true, attention }
+    };
+    assert_eq!(scaling(std::slice::from_ref(&factor)).unwrap(), read(64.0, 1.0));
+    let more = [factor.clone(), ("llama.rope.scaling.original_context_length", 16.into())];
+    assert_eq!(scaling(&more).unwrap(), read(16.0, 1.0));
+    assert_eq!(scaling(&[factor.clone(), ("llama.rope.scaling.attn_factor", 0.5.into())]).unwrap(), read(64.0, 0.5));
+    let beta = |x: f64| ("llama.rope.scaling.yarn_beta_fast", Value::from(x));
+    assert_eq!(scaling(&[factor.clone(), beta(32.0)]).unwrap(), read(64.0, 1.0));
+    let refused = scaling(&[factor, beta(8.0)]).unwrap_err().to_string();
+    assert!(refused.contains("`llama.rope.scaling.yarn_beta_fast` 8") && refused.contains("32"), "{refused}");
+    let refused = scaling(&[("llama.rope.scaling.factor", 0.5.into())]).unwrap_err().to_string();
+    assert!(refused.contains("`llama.rope.scaling.factor` is 0.5"), "{refused}");
+}
+
+#[test]
+fn an_expert_is_a_part_of_the_tensor_of_all() {
+    let number = |key: &str, n: u32| (format!("llama.{key}"), MetaValue::U32(n));
+    let meta = [
+        ("general.architecture".to_owned(), MetaValue::Text("llama".into())),
+        number("block_count", 1),
+        number("embedding_length", 32),
+        number("feed_forward_length", 64),
+        number("attention.head_count", 4),
+        number("expert_count", 3),
+        number("expert_used_count", 2),
+    ];
+    let of = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+    let tensors = [
+        ("token_embd.weight", of(&[8, 32]), WrittenType::F32),
+        ("blk.0.ffn_gate_exps.weight", of(&[3, 64, 32]), WrittenType::Q8_0),
+        ("blk.0.ffn_down_exps.weight", of(&[3, 32, 64]), WrittenType::F16),
+    ];
+    let plans: Vec<_> = tensors.iter().map(|(name, t, kind)| TensorPlan::new(*name, t.dims(), *kind)).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    write::write(&path, &meta, &plans, |i| tensors[i].2.encode(tensors[i].0, &tensors[i].1)).unwrap();
+    let gguf = Gguf::open(&path).unwrap();
+    let config = gguf.config().unwrap();
+    let spec = config.layer.experts.clone().unwrap();
+    assert_eq!((config.family.name(), spec.count, spec.chosen, spec.width), ("mixtral", 3, 2, 64));
+    let values = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for expert in 0..3 {
+        let name = |module: &str| format!("model.layers.0.block_sparse_moe.experts.{expert}.{module}.weight");
+        assert_eq!(gguf.shape(&name("w1"), &config), Some(vec![64, 32]));
+        for (module, all, most) in [("w1", &tensors[1].1, 0.02), ("w2", &tensors[2].1, 2e-3)] {
+            let read = values(gguf.load(&name(module), &config).unwrap());
+            let want = values(all.get(expert).unwrap());
+            assert!(read.len() == want.len() && read.iter().zip(&want).all(|(a, b)| (a - b).abs() < most), "{expert}");
+        }
+        // The packed matrix has the same numbers.
+        let packed = gguf.packed(&name("w1"), &config).unwrap().unwrap();
+        let mut row = vec![0.0; 32];
+        packed.row(63, &mut row);
+        assert_eq!(row, values(gguf.load(&name("w1"), &config).unwrap())[63 * 32..]);
+        assert!(gguf.packed(&name("w2"), &config).unwrap().is_none());
+    }
+    let beyond = "model.layers.0.block_sparse_moe.experts.3.w1.weight";
+    assert!(!gguf.has(beyond, &config) && gguf.load(beyond, &config).is_err());
+    assert!(gguf.others(&config).is_empty());
+}
+
+#[test]
+fn experts_that_a_file_cannot_have_are_refused_by_name() {
+    let said = |more: &[(&str, Value)]| {
+        let (_dir, gguf) = opened(&file_with("smollm", more));
+        gguf.unwrap().config().unwrap_err().to_string()
+    };
+    let count = ("llama.expert_count", Value::from(4));
+    assert!(said(std::slice::from_ref(&count)).contains("`llama.expert_used_count` is missing"));
+    let message = said(&[count, ("llama.expert_used_count", 5.into())]);
+    assert!(message.contains("`llama.expert_used_count` is 5 of 4 experts"), "{message}");
+    let sizes =
+        ["gemma.block_count", "gemma.embedding_length", "gemma.feed_forward_length", "gemma.attention.head_count"];
+    let mut more: Vec<(&str, Value)> =
+        sizes.iter().map(|key| (*key, if key.contains("head") { 4 } else { 32 }.into())).collect();
+    more.extend([("general.architecture", "gemma".into()), ("gemma.expert_count", 8.into())]);
+    let message = said(&more);
+    assert!(message.contains("a mixture of 8 experts of the architecture `gemma`"), "{message}");
 }
 
 #[test]

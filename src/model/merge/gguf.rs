@@ -11,7 +11,7 @@ use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::family;
 use crate::model::gguf::write::{MetaValue, TensorPlan, WrittenType, write};
-use crate::model::gguf::{Gguf, gguf_name, interleaved_heads};
+use crate::model::gguf::{Gguf, gguf_name, gguf_shape, interleaved_heads, is_router};
 use crate::model::language_model::LanguageModel;
 use crate::model::merge::{ExportPart, merge};
 use crate::model::sink::Sink;
@@ -20,7 +20,7 @@ use crate::model::trained::{LORA_A, LORA_B, MAGNITUDE, Trained};
 use crate::model::tune::Tune;
 use crate::protocol::{ModelRef, RunEvent};
 use candle_core::{DType, Device, Tensor};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 /// Writes the model at `base` with the checkpoint `trained` merged in, as `OUT/model-TYPE.gguf` and `OUT/Modelfile`. `written` is the
@@ -59,26 +59,31 @@ pub fn to_gguf(base: &ModelRef, trained: &Path, out: &Path, written: &str, sink:
         }
     }
     let extra = plans.len();
+    let stacks = stacks(&names, &model.config)?;
     let mut types = Vec::new();
     let mut narrow = 0;
-    for (name, shape) in &names {
+    for stack in &stacks {
+        let (name, shape) = stack.first(&names)?;
         let kind = type_of(name, shape, &model.config, written);
         narrow += usize::from(shape.len() == 2 && kind == WrittenType::F16 && written.is_quantised());
         types.push(kind);
-        let gguf = gguf_name(name, &model.config);
-        let gguf = gguf.ok_or_else(|| Error::Invalid(format!("the tensor {name} has no name in GGUF files")))?;
-        plans.push(TensorPlan::new(gguf, shape, kind));
+        plans.push(TensorPlan::new(stack.name.clone(), &stack.shape, kind));
     }
     let mut weights = model.weights(&Device::Cpu, DType::F32)?;
     let file = format!("model-{}.gguf", written.label());
+    let mut done = 0;
     write(&folder.file(&file), &meta, &plans, |i| {
         let Some(i) = i.checked_sub(extra) else { return Ok(std::mem::take(&mut ready[i])) };
-        let (name, shape) = &names[i];
-        sink.emit(RunEvent::Progressed { stage: format!("merging {name}"), done: i as u64, total })?;
-        let mut one = BTreeMap::from([(name.clone(), weights.take(name, shape)?)]);
-        merge(&part(&trained, name), &mut one)?;
-        let tensor = one.remove(name).ok_or_else(|| Error::Invalid(format!("the tensor {name} is lost")))?;
-        types[i].encode(name, &stored(name, &tensor, &model.config)?)
+        let mut bytes = Vec::new();
+        for (name, shape) in stacks[i].members.iter().filter_map(|member| names.get(*member)) {
+            sink.emit(RunEvent::Progressed { stage: format!("merging {name}"), done, total })?;
+            done += 1;
+            let mut one = BTreeMap::from([(name.clone(), weights.take(name, shape)?)]);
+            merge(&part(&trained, name), &mut one)?;
+            let tensor = one.remove(name).ok_or_else(|| Error::Invalid(format!("the tensor {name} is lost")))?;
+            bytes.extend(types[i].encode(name, &stored(name, &tensor, &model.config)?)?);
+        }
+        Ok(bytes)
     })?;
     weights.finish()?;
     let made = modelfile(&model, &file, adds_bos(source.as_ref(), vocabulary.as_ref()));
@@ -101,6 +106,38 @@ pub fn to_gguf(base: &ModelRef, trained: &Path, out: &Path, written: &str, sink:
     }
     notes.into_iter().try_for_each(|text| note(text, sink))?;
     sink.emit(RunEvent::Progressed { stage: "written".into(), done: total, total })
+}
+
+/// A tensor of the file, and the model's tensors in it: one, or those of all experts.
+struct TensorStack {
+    name: String,
+    shape: Vec<usize>,
+    /// Their numbers among the model's.
+    members: Vec<usize>,
+}
+
+impl TensorStack {
+    fn first<'a>(&self, names: &'a [(String, Vec<usize>)]) -> Result<&'a (String, Vec<usize>), Error> {
+        let first = self.members.first().and_then(|member| names.get(*member));
+        first.ok_or_else(|| Error::Invalid(format!("the tensor {} has no parts", self.name)))
+    }
+}
+
+/// The tensors of the file in the model's order; experts are in the order of their numbers.
+fn stacks(names: &[(String, Vec<usize>)], config: &Config) -> Result<Vec<TensorStack>, Error> {
+    let (mut all, mut known): (Vec<TensorStack>, HashMap<String, usize>) = (Vec::new(), HashMap::new());
+    for (i, (name, shape)) in names.iter().enumerate() {
+        let gguf = gguf_name(name, config);
+        let gguf = gguf.ok_or_else(|| Error::Invalid(format!("the tensor {name} has no name in GGUF files")))?;
+        let at = *known.entry(gguf.clone()).or_insert(all.len());
+        match all.get_mut(at) {
+            Some(stack) => stack.members.push(i),
+            None => all.push(TensorStack { name: gguf, shape: shape.clone(), members: vec![i] }),
+        }
+        let Some(stack) = all.get_mut(at) else { continue };
+        stack.shape = gguf_shape(name, shape, stack.members.len(), config);
+    }
+    Ok(all)
 }
 
 /// Tells the person something about the file.
@@ -159,10 +196,13 @@ fn part(trained: &Trained, weight: &str) -> Trained {
     Trained { tune: trained.tune.clone(), tensors: tensors.map(|(name, t)| (name.clone(), t.clone())).collect() }
 }
 
-/// The type of a tensor: vectors stay f32, rows that are not whole blocks f16; with 4 bits, the matrix of the output is finer, as
+/// The type of a tensor: vectors and routers stay f32, rows that are not whole blocks f16; with 4 bits, the matrix of the output is finer, as
 /// llama.cpp's own quantiser chooses.
 fn type_of(name: &str, shape: &[usize], config: &Config, written: WrittenType) -> WrittenType {
     let [_, width] = *shape else { return WrittenType::F32 };
+    if is_router(name, config) {
+        return WrittenType::F32;
+    }
     let names = &config.family.names;
     let output = if config.tied { names.embedding } else { names.head };
     let is_output = name.strip_suffix(".weight") == Some(output.hf);

@@ -5,7 +5,7 @@
 
 use crate::model::config::{Config, RopeScaling};
 use crate::model::error::Error;
-use crate::model::gguf::architecture::{self, Description, ROPE_FACTORS, ROPE_FREQS, epsilon_key};
+use crate::model::gguf::architecture::{self, Description, ROPE_FACTORS, ROPE_FREQS, epsilon_key, yarn_attention};
 use crate::model::gguf::gguf_name;
 use crate::model::gguf::write::{MetaValue, as_read};
 use crate::model::language_model::LanguageModel;
@@ -51,7 +51,7 @@ fn refused(model: &LanguageModel, what: &str) -> Error {
 /// Refuses a scaling of RoPE that is not written.
 fn check_rope(model: &LanguageModel) -> Result<(), Error> {
     match model.config.rope_scaling {
-        RopeScaling::Yarn { .. } => Err(refused(model, "RoPE scaled by yarn")),
+        RopeScaling::Yarn { truncate: false, .. } => Err(refused(model, "RoPE scaled by yarn with truncate=false")),
         RopeScaling::LongRope { .. } if !model.config.family.gguf.long_factors => {
             Err(refused(model, "RoPE scaled by longrope"))
         }
@@ -72,14 +72,22 @@ fn of(c: &Config) -> Vec<(String, MetaValue)> {
         ("attention.key_length", size(c.head_dim)),
         ("attention.value_length", size(c.head_dim)),
         (epsilon_key(&c.layer), real(c.rms_eps)),
-        ("rope.dimension_count", size(c.rotary)),
-        ("rope.freq_base", real(c.rope_theta)),
         ("vocab_size", size(c.vocab)),
     ];
+    if c.layer.rope != LayerPattern::None {
+        keys.push(("rope.dimension_count", size(c.rotary)));
+        keys.push(("rope.freq_base", real(c.rope_theta)));
+    }
     match c.rope_scaling {
         RopeScaling::Linear(factor) => {
             keys.push(("rope.scaling.type", MetaValue::Text("linear".into())));
             keys.push(("rope.scaling.factor", real(factor)));
+        }
+        RopeScaling::Yarn { factor, original, attention, .. } => {
+            keys.push(("rope.scaling.type", MetaValue::Text("yarn".into())));
+            keys.push(("rope.scaling.factor", real(factor)));
+            keys.push(("rope.scaling.original_context_length", size(original as usize)));
+            keys.push(("rope.scaling.attn_factor", real(attention / yarn_attention(factor))));
         }
         RopeScaling::LongRope { original, attention, .. } => {
             keys.push(("rope.scaling.original_context_length", size(original)));
@@ -97,6 +105,14 @@ fn of(c: &Config) -> Vec<(String, MetaValue)> {
         if list != on(&(c.family.layer)().windows) {
             keys.push(("attention.sliding_window_pattern", MetaValue::Bools(list)));
         }
+    }
+    if let (Some(spec), Some(read)) = (&c.layer.experts, c.family.gguf.experts) {
+        keys.push(("expert_count", size(spec.count)));
+        keys.push(("expert_used_count", size(spec.chosen)));
+        if read.own_width {
+            keys.push(("expert_feed_forward_length", size(spec.width)));
+        }
+        keys.extend(spec.shared.map(|width| ("expert_shared_feed_forward_length", size(width))));
     }
     keys.extend((c.family.gguf.write)(&c.layer).into_iter().map(|(key, x)| (key, real(x))));
     let prefix = c.family.gguf.architecture;
@@ -122,6 +138,7 @@ fn unsaid(own: &Config, read: &Config) -> Option<&'static str> {
     // What is left of a layer when everything above is taken from the model.
     let rest = LayerSpec {
         rope: a.rope.clone(),
+        experts: a.experts.clone(),
         windows: a.windows.clone(),
         rotary_share: a.rotary_share,
         attention_scale: a.attention_scale,
@@ -131,11 +148,19 @@ fn unsaid(own: &Config, read: &Config) -> Option<&'static str> {
         logits: a.logits,
         ..b.clone()
     };
+    let of_experts =
+        |c: &Config| c.layer.experts.as_ref().map(|e| (e.normalised, e.shared, e.count, e.chosen, e.width));
+    let sparse = |c: &Config| {
+        (0..c.layers).map(|i| c.layer.experts.as_ref().is_some_and(|e| e.layers.has(i))).collect::<Vec<_>>()
+    };
     let checks = [
+        (sparse(own) == sparse(read), "experts in some of its layers"),
+        (of_experts(own) == of_experts(read), "the widths of its experts, or their factors (norm_topk_prob)"),
         (sizes(own) == sizes(read), "its sizes"),
         (near(own.rms_eps, read.rms_eps), "the epsilon of its norms"),
-        (own.rotary == read.rotary, "RoPE on a part of each head"),
-        (near(own.rope_theta, read.rope_theta), "the base of its RoPE"),
+        (own.rotary == read.rotary || a.rope == LayerPattern::None, "RoPE on a part of each head"),
+        (near(own.rope_theta, read.rope_theta) || a.rope == LayerPattern::None, "the base of its RoPE"),
+        (same_yarn(&own.rope_scaling, &read.rope_scaling), "RoPE scaled by yarn with these numbers"),
         (local, "the RoPE of its layers with a window"),
         (on(own, &a.rope) == on(read, &b.rope), "RoPE in these layers"),
         (!gguf.windows || windows(own) == windows(read), "its attention windows"),
@@ -148,10 +173,25 @@ fn unsaid(own: &Config, read: &Config) -> Option<&'static str> {
             "its factors on embeddings, residuals or logits",
         ),
         (gguf.biases || !(a.o_bias || a.mlp_bias), "its biases"),
+        (gguf.grouped || own.heads == own.kv_heads, "fewer key heads than query heads"),
         (gguf.tied.is_none_or(|tied| tied == own.tied), if own.tied { "a tied head" } else { "a head of its own" }),
         (*a == rest, "its activation or biases"),
     ];
     checks.into_iter().find(|(said, _)| !said).map(|(_, what)| what)
+}
+
+/// Whether a YaRN that was read back is the model's. Other scalings are checked before they are written.
+fn same_yarn(own: &RopeScaling, read: &RopeScaling) -> bool {
+    let numbers = |scaling: &RopeScaling| match scaling {
+        &RopeScaling::Yarn { factor, fast, slow, original, attention, .. } => {
+            Some([factor, fast, slow, original, attention])
+        }
+        _ => None,
+    };
+    match (numbers(own), numbers(read)) {
+        (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6 * a.abs()),
+        (a, b) => a.is_none() && b.is_none(),
+    }
 }
 
 /// The factors of RoPE's frequencies that are tensors of a file, by their names.

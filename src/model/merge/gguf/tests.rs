@@ -101,8 +101,7 @@ fn vectors_stay_f32_and_a_tied_head_is_left_out() {
 
 #[test]
 fn what_the_file_cannot_say_is_refused_or_noted() {
-    let yarn =
-        json!({"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0, "original_max_position_embeddings": 64});
+    let yarn = json!({"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0, "original_max_position_embeddings": 64, "beta_fast": 8.0});
     let long = json!({"rope_type": "longrope", "short_factor": vec![1.0; 4], "long_factor": vec![2.0; 4], "factor": 2.0, "rope_theta": 10000.0,
         "original_max_position_embeddings": 64});
     for (name, scaling) in [("yarn", yarn), ("longrope", long)] {
