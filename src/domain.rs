@@ -99,6 +99,7 @@ pub use metric::{Metrics, Num};
 pub use model_vote::{DISTANCES, GAPS, TIE_GAP, TIE_PROBABILITY, vote_by_gap, vote_by_probability};
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
+pub use part_list::PartList;
 pub use partial::{PartialCounts, PartialFate, PartialView, ShownPart};
 pub use people::with_people;
 pub use posed::{BlindSet, EVALUATION, HUMAN, PosedPair, Revealed, giveaways};

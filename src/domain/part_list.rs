@@ -11,7 +11,7 @@ const PART: usize = 1024;
 
 /// A list that only grows.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct PartList<T> {
+pub struct PartList<T> {
     /// Parts of [`PART`] items each.
     full: Vec<Arc<[T]>>,
     /// What follows; fewer than that.
@@ -25,43 +25,53 @@ impl<T> Default for PartList<T> {
 }
 
 impl<T: Clone> PartList<T> {
-    pub(super) fn len(&self) -> usize {
+    /// How many items it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.full.len() * PART + self.rest.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.full.is_empty() && self.rest.is_empty()
     }
 
-    pub(super) fn push(&mut self, item: T) {
+    /// Adds an item at its end.
+    pub fn push(&mut self, item: T) {
         self.rest.push(item);
         if self.rest.len() == PART {
             self.full.push(self.rest.drain(..).collect());
         }
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<&T> {
+    /// The item at that place.
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<&T> {
         match self.full.get(at / PART) {
             Some(part) => Some(&part[at % PART]),
             None => self.rest.get(at.checked_sub(self.full.len() * PART)?),
         }
     }
 
-    pub(super) fn last(&self) -> Option<&T> {
+    /// The last item.
+    #[must_use]
+    pub fn last(&self) -> Option<&T> {
         self.get(self.len().checked_sub(1)?)
     }
 
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
+    /// Its items in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
         self.full.iter().flat_map(|part| part.iter()).chain(&self.rest)
     }
 
     /// The items from one place to another, which ends it.
-    pub(super) fn range(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = &T> {
+    pub fn range(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = &T> {
         range.filter_map(|at| self.get(at))
     }
 
     /// Changes one item, in a part of this list's own.
-    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
+    pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         let before = self.full.len() * PART;
         match self.full.get_mut(at / PART) {
             Some(part) => Arc::make_mut(part).get_mut(at % PART),
@@ -70,13 +80,13 @@ impl<T: Clone> PartList<T> {
     }
 
     /// The last `n` items of a list whose length is a multiple of `n`, where a part is too.
-    pub(super) fn last_group(&self, n: usize) -> &[T] {
+    pub fn last_group(&self, n: usize) -> &[T] {
         let part = if self.rest.is_empty() { self.full.last().map_or(&[][..], |part| part) } else { &self.rest };
         &part[part.len().saturating_sub(n)..]
     }
 
     /// How many items at the beginning hold, where all that hold come first.
-    pub(super) fn partition_point(&self, holds: impl Fn(&T) -> bool) -> usize {
+    pub fn partition_point(&self, holds: impl Fn(&T) -> bool) -> usize {
         let before = self.full.partition_point(|part| part.last().is_some_and(&holds));
         let part = self.full.get(before).map_or(&self.rest[..], |part| part);
         before * PART + part.partition_point(holds)

@@ -162,6 +162,19 @@ impl Session {
         }
     }
 
+    /// This session without its prompts, answers and pairs, which no hash of the state covers. The rest is shared.
+    #[must_use]
+    pub fn without_texts(&self) -> Self {
+        Self {
+            prompts: Arrivals::default(),
+            completions: Arrivals::default(),
+            pairs: Arrivals::default(),
+            lacking: LackingSides::default(),
+            imported_tags: HashMap::new(),
+            ..self.clone()
+        }
+    }
+
     /// A prompt of this session in place of an equal one that was read again, so that its texts are held once.
     #[must_use]
     pub fn shared_prompt(&self, read: Arc<Prompt>) -> Arc<Prompt> {

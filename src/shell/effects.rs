@@ -64,10 +64,13 @@ impl Effects {
         let replies = Replies::new(sender);
         let io = |source| Error::Io { doing: "start the workbench's threads".into(), source };
         let started = Arc::new(OnceLock::<WriterHandle>::new());
-        let adopt = Arc::clone(&started);
-        let tails = tails::spawn(replies.clone(), move |opening, specs| {
-            if let Some(writer) = adopt.get() {
-                writer.send(WriterRequest::RecordLaunches { opening, specs });
+        let later_writer = Arc::clone(&started);
+        let tails = tails::spawn(replies.clone(), move |opening, found| {
+            if let Some(writer) = later_writer.get() {
+                writer.send(match found {
+                    tails::ForWriter::Log(read) => WriterRequest::TakeFold { opening, read },
+                    tails::ForWriter::Runs(specs) => WriterRequest::RecordLaunches { opening, specs },
+                });
             }
         })
         .map_err(io)?;
