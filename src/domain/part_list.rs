@@ -24,6 +24,14 @@ impl<T> Default for PartList<T> {
     }
 }
 
+impl<T: Clone> FromIterator<T> for PartList<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        let mut list = Self::default();
+        items.into_iter().for_each(|item| list.push(item));
+        list
+    }
+}
+
 impl<T: Clone> PartList<T> {
     /// How many items it has.
     #[must_use]
@@ -79,6 +87,18 @@ impl<T: Clone> PartList<T> {
         }
     }
 
+    /// What each item becomes, in order.
+    #[must_use]
+    pub fn map<U>(&self, mut change: impl FnMut(&T) -> U) -> PartList<U> {
+        let full = self.full.iter().map(|part| part.iter().map(&mut change).collect()).collect();
+        PartList { full, rest: self.rest.iter().map(&mut change).collect() }
+    }
+
+    /// One group of `n` items after another, where a part is a multiple of `n`; what fills no group at the end is left out.
+    pub fn groups(&self, n: usize) -> impl Iterator<Item = &[T]> {
+        self.full.iter().flat_map(move |part| part.chunks_exact(n)).chain(self.rest.chunks_exact(n))
+    }
+
     /// The last `n` items of a list whose length is a multiple of `n`, where a part is too.
     pub fn last_group(&self, n: usize) -> &[T] {
         let part = if self.rest.is_empty() { self.full.last().map_or(&[][..], |part| part) } else { &self.rest };
@@ -109,6 +129,10 @@ mod tests {
             if len > 0 && len.is_multiple_of(16) {
                 assert_eq!(list.last_group(16), &all[len - 16..]);
             }
+            assert!(list.map(|n| n * 2).iter().copied().eq(all.iter().map(|n| n * 2)));
+            assert!(list.groups(16).eq(all.chunks_exact(16)));
+            let collected: PartList<usize> = all.iter().copied().collect();
+            assert_eq!(collected, list);
             let copy = list.clone();
             list.push(len);
             assert_eq!((copy.len(), copy != list), (len, true));
