@@ -24,6 +24,7 @@ mod health;
 mod hyper;
 mod identity;
 mod ids;
+mod log_prob;
 mod loop_progress;
 mod loop_spec;
 mod measured;
@@ -86,6 +87,7 @@ pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
 pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
+pub use log_prob::LogProb;
 pub use loop_progress::{
     LOOP_SUITE, LoopProgress, LoopPrompts, LoopState, LoopStep, RoundProgress, RoundRuns, RoundWin,
 };
@@ -119,9 +121,9 @@ pub use select::{
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
     Act, ActKind, AgreementReport, BEST_OF, BuiltQueue, Coefficient, Confusion, Contested, Copied, Correction,
-    CriterionReport, Dispute, FilterView, Judged, LabelledPair, Lack, LeftOut, ModelContest, PairVote, QueueBuild,
-    QueueOrder, QueueRequest, RANK, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName, Supply,
-    TagChange, VerdictSummary, WinRate, agreement_report, tag_problem,
+    CriterionReport, Dispute, FilterView, Judged, LabelledPair, Lack, LeftOut, ModelContest, PairSet, PairVote,
+    QueueBuild, QueueOrder, QueueRequest, RANK, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName,
+    Supply, TagChange, VerdictSummary, WinRate, agreement_report, tag_problem,
 };
 pub use standings::{RatedEvaluation, Standing, Standings, standings};
 pub use stats::{ece, median, quantile, wilson};

@@ -15,7 +15,7 @@ fn record(seed: u64, written: u64) -> SessionRecord {
     match draw(0, 8) {
         0 => {
             let body = PromptBody::user(format!("why {written}?"));
-            SessionRecord::Prompted(Prompt { id: prompt, body, source: "typed".into(), tags: Vec::new() }.into())
+            SessionRecord::Prompted(Prompt { id: prompt, body, source: "typed".into(), tags: [].into() }.into())
         }
         1 => SessionRecord::Undone { of: draw(4, written + 1) },
         2 => SessionRecord::Redone { of: draw(4, written + 1) },

@@ -160,7 +160,7 @@ fn copy_answer(card: &Card, model: &mut Shared) -> Vec<Effect> {
     if let Some(writing) = &card.writing {
         return copy(model, format!("what there is of answer {number}"), writing.raw[card.focus.index()].clone());
     }
-    let Some(text) = open.session.completion(answer).map(|answer| answer.text.clone()) else { return Vec::new() };
+    let Some(text) = open.session.completion(answer).map(|answer| answer.text.to_string()) else { return Vec::new() };
     copy(model, format!("answer {number}"), text)
 }
 
