@@ -141,7 +141,7 @@ impl Effects {
             Effect::ResumeRun { run } => WriterRequest::Start(Job::Resume(run)),
             Effect::Command { run, command } => WriterRequest::Start(Job::Command(run, command)),
             Effect::Estimate { ticket, request } => WriterRequest::Start(Job::Estimate { ticket, ask: request }),
-            Effect::Agreement { ticket } => WriterRequest::Start(Job::Agreement { ticket }),
+            Effect::Agreement { ticket, session } => WriterRequest::Start(Job::Agreement { ticket, session }),
             Effect::ReadTimeline { ticket, runs, known } => WriterRequest::Start(Job::Timeline { ticket, runs, known }),
             Effect::EvalReport { ticket, run, upto } => {
                 WriterRequest::Start(Job::Evaluation(EvalQuestion::Report { ticket, run, upto }))
