@@ -1,3 +1,5 @@
+//! A journal that was handed the log against one that read it itself.
+
 use super::*;
 use crate::domain::{
     Asked, Choice, CompletionId, Num, Prompt, PromptBody, PromptId, Rater, Seen, Showing, Side, TagChange, Verdict,
@@ -82,7 +84,9 @@ fn goes_on(seed: u64, records: u64, handed: bool) -> Vec<(u64, Option<SessionRec
         journal.append(&record(seed, n)).unwrap();
     }
     journal.close().unwrap();
-    dir.tail().poll().unwrap().into_iter().map(|envelope| (envelope.n, envelope.known().cloned())).collect()
+    let records = dir.tail().poll().unwrap().into_iter().map(|envelope| (envelope.n, envelope.known().cloned()));
+    // The bytes before the torn line depend on how many digits the times took.
+    records.filter(|(_, record)| !matches!(record, Some(SessionRecord::Repaired { .. }))).collect()
 }
 
 #[test]
