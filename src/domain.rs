@@ -25,6 +25,7 @@ mod hyper;
 mod identity;
 mod ids;
 mod log_prob;
+mod lone_list;
 mod loop_progress;
 mod loop_spec;
 mod measured;
@@ -88,6 +89,7 @@ pub use hyper::{FromText, Hyperparameters};
 pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
 pub use log_prob::LogProb;
+pub use lone_list::LoneList;
 pub use loop_progress::{
     LOOP_SUITE, LoopProgress, LoopPrompts, LoopState, LoopStep, RoundProgress, RoundRuns, RoundWin,
 };

@@ -197,7 +197,7 @@ fn a_prompt_has_one_id_whatever_its_source() {
     let asked = prompt(3).body;
     let turns = |answer: &str| {
         let PromptBody::Chat(mut turns) = prompt(3).body else { unreachable!() };
-        turns.turns.push(Message::new("assistant", answer));
+        turns.turns.change(|turns| turns.push(Message::new("assistant", answer)));
         SftBody::Messages(turns)
     };
     for (id, answer) in [("t1", "one"), ("t2", "two")] {

@@ -169,7 +169,7 @@ fn copy_prompt(card: &Card, model: &mut Shared) -> Vec<Effect> {
     let Some(prompt) = open.session.prompt(&card.prompt_id) else { return Vec::new() };
     let text = match &prompt.body {
         PromptBody::Text(text) => text.clone(),
-        PromptBody::Chat(turns) => match turns.as_slice() {
+        PromptBody::Chat(turns) => match &turns[..] {
             [one] => one.content.clone(),
             turns => {
                 let turns: Vec<String> = turns.iter().map(|t| format!("{}: {}", t.role, t.readable())).collect();

@@ -94,6 +94,10 @@ impl QueueBuild {
         let questions = session.questions(rubric);
         let settled = session.settled_by(&questions);
         let end = session.pairs.len().min(self.next + pairs);
+        if self.next == 0 && places {
+            // Room for all of them at once: growing would move them, and leave the holes behind.
+            self.places[1].reserve_exact(session.pairs.len());
+        }
         for (at, pair) in session.pairs.as_slice()[self.next..end].iter().enumerate() {
             if let Some(view) = &view {
                 if !view.pair(pair) {
@@ -151,9 +155,18 @@ impl QueueBuild {
                 queue
             }
             QueueOrder::Arrival | QueueOrder::Random | QueueOrder::Uncertain | QueueOrder::BestWorst => {
-                let [begun, fresh, skipped] = self.places.map(|part| sorted(session, part));
+                let [begun, fresh, skipped] = self.places;
                 let repeats = session.due_repeats(&rater, rubric.criterion());
-                begun.into_iter().chain(repeats.among(fresh)).chain(skipped).collect()
+                let fresh = repeats.among(sorted(session, fresh));
+                // A copy of most of the queue is made only where something comes before it.
+                let mut queue = sorted(session, begun);
+                if queue.is_empty() {
+                    queue = fresh;
+                } else {
+                    queue.extend(fresh);
+                }
+                queue.extend(sorted(session, skipped));
+                queue
             }
         };
         BuiltQueue { queue, matching, done, scored }
