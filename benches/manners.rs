@@ -97,7 +97,7 @@ fn main() {
     let first = answers(&dir, "sample-1");
     let ranked: Vec<(&String, &str, &str)> = first
         .iter()
-        .flat_map(|(prompt, all)| pairs(all).into_iter().map(move |(c, r)| (prompt, c.text.as_str(), r.text.as_str())))
+        .flat_map(|(prompt, all)| pairs(all).into_iter().map(move |(c, r)| (prompt, &*c.text, &*r.text)))
         .take(PAIRS)
         .collect();
     assert_eq!(ranked.len(), PAIRS, "there are too few pairs of a kind and a rude answer");

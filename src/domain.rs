@@ -24,6 +24,8 @@ mod health;
 mod hyper;
 mod identity;
 mod ids;
+mod log_prob;
+mod lone_list;
 mod loop_progress;
 mod loop_spec;
 mod measured;
@@ -86,6 +88,8 @@ pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
 pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
+pub use log_prob::LogProb;
+pub use lone_list::LoneList;
 pub use loop_progress::{
     LOOP_SUITE, LoopProgress, LoopPrompts, LoopState, LoopStep, RoundProgress, RoundRuns, RoundWin,
 };
@@ -99,6 +103,7 @@ pub use metric::{Metrics, Num};
 pub use model_vote::{DISTANCES, GAPS, TIE_GAP, TIE_PROBABILITY, vote_by_gap, vote_by_probability};
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
+pub use part_list::PartList;
 pub use partial::{PartialCounts, PartialFate, PartialView, ShownPart};
 pub use people::with_people;
 pub use posed::{BlindSet, EVALUATION, HUMAN, PosedPair, Revealed, giveaways};
@@ -118,9 +123,9 @@ pub use select::{
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
     Act, ActKind, AgreementReport, BEST_OF, BuiltQueue, Coefficient, Confusion, Contested, Copied, Correction,
-    CriterionReport, Dispute, FilterView, Judged, LabelledPair, Lack, LeftOut, ModelContest, PairVote, QueueBuild,
-    QueueOrder, QueueRequest, RANK, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName, Supply,
-    TagChange, VerdictSummary, WinRate, agreement_report, tag_problem,
+    CriterionReport, Dispute, FilterView, Judged, LabelledPair, Lack, LeftOut, ModelContest, PairSet, PairVote,
+    QueueBuild, QueueOrder, QueueRequest, RANK, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName,
+    Supply, TagChange, VerdictSummary, WinRate, agreement_report, tag_problem,
 };
 pub use standings::{RatedEvaluation, Standing, Standings, standings};
 pub use stats::{ece, median, quantile, wilson};

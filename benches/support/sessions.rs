@@ -3,8 +3,8 @@
 //! Owns their contents, which depend on nothing but their sizes. Measures nothing.
 
 use tiebreak::domain::{
-    Asked, Choice, Completion, CompletionId, Finish, Metrics, Num, Pair, PairId, Params, Plan, Prompt, PromptBody,
-    PromptId, Rater, RunId, Seen, Showing, Side, Strength, Verdict, mix64,
+    Asked, Choice, Completion, CompletionId, Finish, LogProb, Metrics, Num, Pair, PairId, Params, Plan, Prompt,
+    PromptBody, PromptId, Rater, RunId, Seen, Showing, Side, Strength, Verdict, mix64,
 };
 use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, TrainSpec};
 use tiebreak::storage::{Home, LogWriter, SessionDir};
@@ -72,22 +72,22 @@ pub fn pairs(home: &Home, name: &str, pairs: usize, all_by: Option<&str>) -> Ses
     for i in 0..pairs {
         let seed = i as u64;
         let prompt = PromptId::new(format!("p{}", i + 1));
-        let tags = if i % 10 == 0 { vec!["code".into()] } else { Vec::new() };
+        let tags = if i % 10 == 0 { ["code".into()].into() } else { [].into() };
         let body = PromptBody::user(format!("{} {i}?", text(12, seed)));
         let asked = Prompt { id: prompt.clone(), body, source: "big".into(), tags };
         log.append(&SessionRecord::Prompted(asked.into())).unwrap();
         let ids = ["a", "b"].map(|side| CompletionId::new(format!("i{}.{side}", i + 1)));
         for (at, id) in ids.iter().enumerate() {
             let answer = Completion {
-                turns: Vec::new(),
+                turns: [].into(),
                 id: id.clone(),
                 prompt: prompt.clone(),
                 model: "m".into(),
-                text: text(40, mix64(seed) ^ at as u64),
+                text: text(40, mix64(seed) ^ at as u64).into(),
                 tokens: 50,
                 finish: Finish::Given,
                 sampler: None,
-                logprob: None,
+                logprob: LogProb::UNKNOWN,
             };
             log.append(&SessionRecord::Completed(answer.into())).unwrap();
         }

@@ -120,10 +120,12 @@ pub enum Effect {
         /// The run.
         request: TrainRequest,
     },
-    /// Compute how far the raters agree, on what is saved. Answer with [`super::Msg::AgreementReady`].
+    /// Compute how far the raters agree. Answer with [`super::Msg::AgreementReady`].
     Agreement {
         /// Identifies it in the answer.
         ticket: u64,
+        /// The session as the screen has it, whose contents it shares.
+        session: Box<Session>,
     },
     /// Read the open session's log and those of these runs for a replay. Answer with [`super::Msg::TimelineRead`].
     ReadTimeline {

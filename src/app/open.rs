@@ -6,14 +6,14 @@ use super::msg::Opened;
 use super::names::PairNames;
 use super::outbox::{Outbox, SaveState};
 use crate::domain::{
-    BuiltQueue, Filter, FilterTest, PairId, QueueBuild, QueueOrder, QueueRequest, Rater, RubricPass, RunId, RunState,
-    RunStatus, Session,
+    BuiltQueue, Filter, FilterTest, PairId, PairSet, QueueBuild, QueueOrder, QueueRequest, Rater, RubricPass, RunId,
+    RunState, RunStatus, Session,
 };
 use crate::protocol::{
     Envelope, Integrity, LogFold, NumberSet, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record,
     apply_run, apply_run_event,
 };
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 /// A run of the open session.
 #[derive(Debug, Clone)]
@@ -160,7 +160,7 @@ pub struct OpenSession {
     /// The filter that they match, if one is set.
     filter: Option<Filter>,
     /// The pairs that match it, labelled ones too.
-    matching: HashSet<PairId>,
+    matching: PairSet,
     building: Option<Building>,
     /// Whether a queue that the rater asked for is there, and no screen has taken it over yet.
     arrived: bool,
@@ -198,7 +198,7 @@ impl OpenSession {
             order: QueueOrder::default(),
             rubric: RubricPass::default(),
             filter: None,
-            matching: HashSet::new(),
+            matching: PairSet::default(),
             building: None,
             arrived: false,
             names: PairNames::default(),
@@ -538,7 +538,7 @@ impl OpenSession {
     /// Whether a pair matches the filter.
     #[must_use]
     pub fn matches(&self, pair: &PairId) -> bool {
-        self.filter.is_none() || self.matching.contains(pair)
+        self.filter.is_none() || self.matching.contains(&self.session, pair)
     }
 
     /// Whether it shows the pairs of an evaluation.
@@ -568,9 +568,9 @@ impl OpenSession {
         let alone = !filter.asks(|test| matches!(test, FilterTest::Disputed | FilterTest::Contested));
         let Some(pair) = self.session.pair(pair).filter(|_| alone) else { return false };
         if self.session.view(filter).pair(pair) {
-            self.matching.insert(pair.id.clone());
+            self.matching.insert(&self.session, &pair.id);
         } else {
-            self.matching.remove(&pair.id);
+            self.matching.remove(&self.session, &pair.id);
         }
         true
     }

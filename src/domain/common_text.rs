@@ -11,9 +11,9 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A short text that many things have in common.
+/// A short text that many things have in common. Each of them holds one pointer.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommonText(Arc<str>);
+pub struct CommonText(Arc<String>);
 
 /// Texts read last that a thread remembers.
 const REMEMBERED: usize = 256;
@@ -31,11 +31,15 @@ impl CommonText {
             let mut read = read.try_borrow_mut().ok()?;
             let slot = &mut read[place % REMEMBERED];
             if slot.as_deref() != Some(text) {
-                *slot = Some(Self(text.into()));
+                *slot = Some(Self::new(text));
             }
             slot.clone()
         });
-        known.ok().flatten().unwrap_or_else(|| Self(text.into()))
+        known.ok().flatten().unwrap_or_else(|| Self::new(text))
+    }
+
+    fn new(text: &str) -> Self {
+        Self(Arc::new(text.to_owned()))
     }
 
     /// The text.
@@ -109,31 +113,31 @@ impl From<&CommonText> for String {
 
 impl PartialEq<str> for CommonText {
     fn eq(&self, other: &str) -> bool {
-        &*self.0 == other
+        self.0.as_str() == other
     }
 }
 
 impl PartialEq<&str> for CommonText {
     fn eq(&self, other: &&str) -> bool {
-        &*self.0 == *other
+        self.0.as_str() == *other
     }
 }
 
 impl PartialEq<String> for CommonText {
     fn eq(&self, other: &String) -> bool {
-        &*self.0 == other.as_str()
+        self.0.as_str() == other.as_str()
     }
 }
 
 impl PartialEq<CommonText> for String {
     fn eq(&self, other: &CommonText) -> bool {
-        self.as_str() == &*other.0
+        self.as_str() == other.0.as_str()
     }
 }
 
 impl PartialEq<CommonText> for &str {
     fn eq(&self, other: &CommonText) -> bool {
-        *self == &*other.0
+        *self == other.0.as_str()
     }
 }
 

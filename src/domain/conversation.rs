@@ -5,6 +5,7 @@
 
 use super::common_text::CommonText;
 use super::hash::Fold64;
+use super::lone_list::LoneList;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -160,7 +161,7 @@ pub fn readable_turns(turns: &[Message]) -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Conversation {
     /// The turns.
-    pub turns: Vec<Message>,
+    pub turns: LoneList<Message>,
     /// What its template reads beside the turns; none where it is nothing, as for most.
     beside: Option<Box<BesideTurns>>,
 }
@@ -176,12 +177,12 @@ impl Conversation {
     /// Its first `n` turns, with the same tools and variables.
     #[must_use]
     pub fn first(&self, n: usize) -> Self {
-        self.with_turns(self.turns.get(..n).unwrap_or(&self.turns).to_vec())
+        self.with_turns(self.turns.iter().take(n).cloned().collect())
     }
 
     /// Other turns with the same tools and variables.
     #[must_use]
-    pub fn with_turns(&self, turns: Vec<Message>) -> Self {
+    pub fn with_turns(&self, turns: LoneList<Message>) -> Self {
         Self { turns, beside: self.beside.clone() }
     }
 
@@ -251,20 +252,26 @@ impl Conversation {
 
 impl From<Vec<Message>> for Conversation {
     fn from(turns: Vec<Message>) -> Self {
+        Self { turns: turns.into(), ..Self::default() }
+    }
+}
+
+impl From<LoneList<Message>> for Conversation {
+    fn from(turns: LoneList<Message>) -> Self {
         Self { turns, ..Self::default() }
     }
 }
 
 impl FromIterator<Message> for Conversation {
     fn from_iter<I: IntoIterator<Item = Message>>(turns: I) -> Self {
-        turns.into_iter().collect::<Vec<_>>().into()
+        Self { turns: turns.into_iter().collect(), ..Self::default() }
     }
 }
 
 impl std::ops::Deref for Conversation {
-    type Target = Vec<Message>;
+    type Target = [Message];
 
-    fn deref(&self) -> &Vec<Message> {
+    fn deref(&self) -> &[Message] {
         &self.turns
     }
 }
@@ -308,12 +315,10 @@ impl<'de> Deserialize<'de> for Conversation {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Conversation, A::Error> {
-                let mut turns = Vec::with_capacity(list.size_hint().unwrap_or(0).min(64));
+                let mut turns = Vec::new();
                 while let Some(turn) = list.next_element()? {
                     turns.push(turn);
                 }
-                // Most have one turn, and a list of one has room for four.
-                turns.shrink_to_fit();
                 Ok(turns.into())
             }
 

@@ -1,33 +1,86 @@
-//! Ids as newtypes, so that a pair's id cannot pass for a prompt's. One of up to 24 bytes lies in its place: a long session holds
-//! millions of them, and copies them whenever it sorts its queue.
+//! Ids as newtypes, so that a pair's id cannot pass for a prompt's. An id takes 16 bytes; one of up to 15 bytes lies in its place,
+//! and the copies of a longer one share it. A long session holds a million of them.
 
-use compact_str::CompactString;
-use serde::{Deserialize, Serialize};
+use super::hash::hash64;
+use ecow::EcoString;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cell::RefCell;
 use std::fmt;
+
+/// Long ids read last that a thread remembers: an answer's id comes again in its pair.
+const REMEMBERED: usize = 64;
+
+thread_local! {
+    static READ_LAST: RefCell<[EcoString; REMEMBERED]> = const { RefCell::new([const { EcoString::new() }; REMEMBERED]) };
+}
+
+/// The text of an id that was read, shared with one that was read before.
+fn read_again(text: &str) -> EcoString {
+    let held = EcoString::from(text);
+    if held.is_inline() {
+        return held;
+    }
+    let place = hash64(text.as_bytes()) as usize % REMEMBERED;
+    let known = READ_LAST.try_with(|read| {
+        let mut read = read.try_borrow_mut().ok()?;
+        if read[place] != held {
+            read[place] = held.clone();
+        }
+        Some(read[place].clone())
+    });
+    known.ok().flatten().unwrap_or(held)
+}
+
+/// Reads the text of an id.
+struct IdText;
+
+impl Visitor<'_> for IdText {
+    type Value = EcoString;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<EcoString, E> {
+        Ok(read_again(text))
+    }
+}
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(CompactString);
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(EcoString);
 
         impl $name {
             /// The id with exactly this text.
             pub fn new(text: impl AsRef<str>) -> Self {
-                Self(CompactString::new(text))
+                Self(EcoString::from(text.as_ref()))
             }
 
             /// The id's text as a text of its own.
             #[must_use]
             pub fn into_string(self) -> String {
-                self.0.into_string()
+                self.0.into()
             }
 
             /// The id's text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(IdText).map(Self)
             }
         }
 
@@ -137,5 +190,30 @@ impl Rater {
     #[must_use]
     pub fn is_person(&self) -> bool {
         !self.is_import() && !self.is_model()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_any_length_is_its_text_and_a_long_one_that_is_read_again_is_held_once() {
+        for length in [0, 1, 15, 16, 24, 25, 300] {
+            let text: String = (0..length).map(|at| char::from(b'a' + (at % 26) as u8)).collect();
+            let json = serde_json::to_string(&[&text, &text]).unwrap();
+            let [one, two]: [PairId; 2] = serde_json::from_str(&json).unwrap();
+            assert_eq!(
+                (one.as_str(), &one, serde_json::to_string(&[&one, &two]).unwrap()),
+                (&*text, &PairId::new(&text), json)
+            );
+            assert_eq!(std::ptr::eq(one.as_str(), two.as_str()), length > 15, "{length}");
+            assert_eq!(one.into_string(), text);
+        }
+        // Far more long ids than are remembered.
+        let names: Vec<String> = (0..1_000).map(|n| format!("sample-1.p{n}.a-long-name")).collect();
+        let ids: Vec<RunId> = serde_json::from_str(&serde_json::to_string(&names).unwrap()).unwrap();
+        assert!(ids.iter().zip(&names).all(|(id, name)| id.as_str() == name));
+        assert_eq!(size_of::<PairId>(), 16);
     }
 }

@@ -70,6 +70,18 @@ impl Bucket {
         self.bad += next.bad;
     }
 
+    fn of_values(values: &[f64]) -> Self {
+        let mut out = Self::default();
+        values.iter().for_each(|value| out.add(*value));
+        out
+    }
+
+    fn of_buckets(buckets: &[Self]) -> Self {
+        let mut out = Self::default();
+        buckets.iter().for_each(|bucket| out.merge(bucket));
+        out
+    }
+
     /// Whether it has no finite point.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -128,12 +140,10 @@ impl Line {
         let mut span = FANOUT;
         let mut level = 0_usize;
         while len.is_multiple_of(span) {
-            let mut bucket = Bucket::default();
-            if let Some(below) = level.checked_sub(1).and_then(|k| self.levels.get(k)) {
-                below.last_group(FANOUT).iter().for_each(|b| bucket.merge(b));
-            } else {
-                self.values.last_group(FANOUT).iter().for_each(|y| bucket.add(*y));
-            }
+            let bucket = match level.checked_sub(1).and_then(|k| self.levels.get(k)) {
+                Some(below) => Bucket::of_buckets(below.last_group(FANOUT)),
+                None => Bucket::of_values(self.values.last_group(FANOUT)),
+            };
             if level == self.levels.len() {
                 self.levels.push(PartList::default());
             }
@@ -241,13 +251,14 @@ impl Line {
 
     /// A line of other values at the same steps and times, which both lines share.
     fn with_values(&self, mut value: impl FnMut(f64) -> f64) -> Self {
-        let mut out = Self { spacing: self.spacing, ..Self::default() };
-        for known in self.values.iter() {
-            out.values.push(value(*known));
-            out.close_buckets();
+        let values = self.values.map(|known| value(*known));
+        let mut levels = Vec::new();
+        let mut buckets: PartList<Bucket> = values.groups(FANOUT).map(Bucket::of_values).collect();
+        while !buckets.is_empty() {
+            let above = buckets.groups(FANOUT).map(Bucket::of_buckets).collect();
+            levels.push(std::mem::replace(&mut buckets, above));
         }
-        (out.steps, out.times) = (self.steps.clone(), self.times.clone());
-        out
+        Self { steps: self.steps.clone(), times: self.times.clone(), values, levels, spacing: self.spacing }
     }
 
     /// Truncates the line after `step` and returns the later points.

@@ -38,7 +38,7 @@ pub use find::FilterView;
 pub use labelled::{LabelledPair, PairVote};
 pub use ledger::Score;
 pub use pool::{ScoreSource, SessionPool};
-pub use queue::{BuiltQueue, Contested, QueueBuild, QueueOrder, QueueRequest};
+pub use queue::{BuiltQueue, Contested, PairSet, QueueBuild, QueueOrder, QueueRequest};
 pub use rows::{Lack, LeftOut, Supply};
 pub use summary::{BEST_OF, ModelContest, RANK, VerdictSummary, WinRate};
 use tags::Retagged;
@@ -60,6 +60,7 @@ use ledger::Ledger;
 use posed_pairs::HeldOut;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use thin_vec::ThinVec;
 
 /// A rater's better version of a completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +114,7 @@ pub struct Session {
     repeats: Option<Repeats>,
     retagged: BTreeMap<u64, Retagged>,
     /// The tags of prompts as they were before anybody changed them.
-    imported_tags: HashMap<PromptId, Vec<String>>,
+    imported_tags: HashMap<PromptId, ThinVec<String>>,
     note_times: BTreeMap<(PairId, Rater), u64>,
     /// What evaluations put up for judging.
     held_out: Arc<HeldOut>,
@@ -159,6 +160,19 @@ impl Session {
             scores: self.scores.rewound(),
             margins: self.margins.rewound(),
             ..Self::default()
+        }
+    }
+
+    /// This session without its prompts, answers and pairs, which no hash of the state covers. The rest is shared.
+    #[must_use]
+    pub fn without_texts(&self) -> Self {
+        Self {
+            prompts: Arrivals::default(),
+            completions: Arrivals::default(),
+            pairs: Arrivals::default(),
+            lacking: LackingSides::default(),
+            imported_tags: HashMap::new(),
+            ..self.clone()
         }
     }
 

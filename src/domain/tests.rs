@@ -11,19 +11,19 @@ fn session() -> (Session, Rater) {
             id: prompt.clone(),
             body: PromptBody::user(format!("question {p}")),
             source: "test".into(),
-            tags: vec![],
+            tags: [].into(),
         });
         for k in 0..2 {
             s.add_completion(Completion {
-                turns: Vec::new(),
+                turns: [].into(),
                 id: CompletionId::new(format!("c{p}.{k}")),
                 prompt: prompt.clone(),
                 model: "m".into(),
-                text: format!("answer {p} {k}"),
+                text: format!("answer {p} {k}").into(),
                 tokens: 3,
                 finish: Finish::Eos,
                 sampler: None,
-                logprob: None,
+                logprob: LogProb::UNKNOWN,
             });
         }
         s.add_pair(Pair {

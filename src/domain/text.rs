@@ -4,9 +4,11 @@ use super::common_text::CommonText;
 use super::conversation::{Conversation, JsonFields, Message, PairTurns, ReplyRef};
 use super::hash::{Fold64, hash64};
 use super::ids::{CompletionId, PairId, PromptId, Rater};
+use super::log_prob::LogProb;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::cell::RefCell;
 use std::sync::Arc;
+use thin_vec::ThinVec;
 
 /// What a model is asked to continue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -101,8 +103,8 @@ pub struct Prompt {
     /// Where it came from: a file's name, or `typed`.
     pub source: CommonText,
     /// Free-form labels such as a task or a stratum.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "ThinVec::is_empty")]
+    pub tags: ThinVec<String>,
 }
 
 /// Sampling settings. `temperature` 0 is greedy.
@@ -157,7 +159,7 @@ pub enum Finish {
     Given,
 }
 
-/// An answer to a prompt.
+/// An answer to a prompt. A long session holds hundreds of thousands: what most of them lack takes little room.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
     /// Its id within the session.
@@ -167,21 +169,21 @@ pub struct Completion {
     /// The model (and adapter) that wrote it, or the file it was imported from.
     pub model: CommonText,
     /// The text as the model wrote it, without the end-of-turn token. Sanitise before showing.
-    pub text: String,
+    pub text: Box<str>,
     /// Its length in the model's tokens; 0 where unknown.
-    pub tokens: usize,
+    pub tokens: u32,
     /// Why it ended.
     pub finish: Finish,
     /// Its sampling settings; none for imported text.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_sampler")]
     pub sampler: Option<Arc<Sampler>>,
-    /// Sum of the tokens' log-probs under the sampling policy; none for imported text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub logprob: Option<f64>,
+    /// Sum of the tokens' log-probs under the sampling policy; unknown for imported text.
+    #[serde(default, skip_serializing_if = "LogProb::is_unknown")]
+    pub logprob: LogProb,
     /// Its turns, where it is more than one assistant's text (reasoning, calls of tools, several turns); `text` is how a person
     /// reads them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub turns: Vec<Message>,
+    #[serde(default, skip_serializing_if = "ThinVec::is_empty")]
+    pub turns: ThinVec<Message>,
 }
 
 impl<'a> From<&'a Completion> for ReplyRef<'a> {

@@ -63,7 +63,7 @@ impl UnendedAnswers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{CompletionId, PromptId};
+    use crate::domain::{CompletionId, LogProb, PromptId};
 
     #[test]
     fn what_was_cut_and_what_ends_inside_a_thought_is_one_sentence() {
@@ -75,8 +75,8 @@ mod tests {
             tokens: 1,
             finish,
             sampler: None,
-            logprob: None,
-            turns: Vec::new(),
+            logprob: LogProb::UNKNOWN,
+            turns: [].into(),
         };
         let said = |answers: &[(&str, Finish, bool)]| {
             let mut all = UnendedAnswers::default();

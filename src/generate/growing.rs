@@ -83,7 +83,7 @@ mod tests {
 
     fn prompt(i: usize) -> Prompt {
         let body = PromptBody::Text("Why?".into());
-        Prompt { id: PromptId::new(format!("p{i}")), body, source: "".into(), tags: Vec::new() }
+        Prompt { id: PromptId::new(format!("p{i}")), body, source: "".into(), tags: [].into() }
     }
 
     fn part(text: &str) -> SoFar {

@@ -80,12 +80,12 @@ pub(super) fn pairs(run: &RunId, prompt: &Prompt, distinct: &[Completion], per_p
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Finish, PromptBody, PromptId};
+    use crate::domain::{Finish, LogProb, PromptBody, PromptId};
     use std::collections::{BTreeMap, BTreeSet};
 
     fn prompt() -> Prompt {
         let body = PromptBody::Text("Why?".into());
-        Prompt { id: PromptId::new("p1"), body, source: "".into(), tags: Vec::new() }
+        Prompt { id: PromptId::new("p1"), body, source: "".into(), tags: [].into() }
     }
 
     fn completion(k: usize, text: &str) -> Completion {
@@ -93,7 +93,7 @@ mod tests {
         let (prompt, model) = (PromptId::new("p1"), String::new());
         let (tokens, finish) = (1, Finish::Eos);
         Completion {
-            turns: Vec::new(),
+            turns: [].into(),
             id,
             prompt,
             model: model.into(),
@@ -101,7 +101,7 @@ mod tests {
             tokens,
             finish,
             sampler: None,
-            logprob: None,
+            logprob: LogProb::UNKNOWN,
         }
     }
 

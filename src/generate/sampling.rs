@@ -490,15 +490,15 @@ impl Sampling {
                     continue;
                 }
                 let answer = Completion {
-                    turns: Vec::new(),
+                    turns: [].into(),
                     id: candidate_id(&self.run, prompt, k),
                     prompt: prompt.id.clone(),
                     model: sampled.name.as_str().into(),
-                    text,
-                    tokens: g.ids.len(),
+                    text: text.into(),
+                    tokens: g.ids.len() as u32,
                     finish: g.finish,
                     sampler: Some(sampler.into()),
-                    logprob: Some(g.logp),
+                    logprob: g.logp.into(),
                 };
                 self.unended.count(&answer, opened);
                 out.push(answer);
@@ -526,7 +526,7 @@ impl Sampling {
             for k in (0..self.spec.per_prompt).filter(|_| !taken.is_empty()) {
                 let id = candidate_id(&self.run, prompt, k);
                 if let Some(c) = taken.iter().find(|c| c.id == id) {
-                    parts.insert(k, SoFar { text: c.text.clone(), tokens: c.tokens, ended: true });
+                    parts.insert(k, SoFar { text: c.text.to_string(), tokens: c.tokens as usize, ended: true });
                 }
             }
             (prompt, parts)

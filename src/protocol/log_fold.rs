@@ -49,16 +49,22 @@ pub struct LogFold {
     pub numbers: NumberSet,
     /// The runs launched in it, in order.
     pub launched: Vec<RunSpec>,
+    /// How many records follow the last hash of the state, those of unknown kinds too.
+    pub since_hash: u64,
 }
 
 impl LogFold {
     /// Folds the records that come next, each of which the reader returns once.
     pub fn add(&mut self, records: Vec<Envelope<SessionRecord>>) {
         for envelope in records {
+            self.since_hash += 1;
             if let Some(record) = envelope.known() {
                 apply_record(&mut self.session, envelope.n, envelope.w, record);
                 if let SessionRecord::Launched(spec) = record {
                     self.launched.push((**spec).clone());
+                }
+                if matches!(record, SessionRecord::StateHashed { .. }) {
+                    self.since_hash = 0;
                 }
             }
             self.numbers.insert(envelope.n);

@@ -64,10 +64,13 @@ impl Effects {
         let replies = Replies::new(sender);
         let io = |source| Error::Io { doing: "start the workbench's threads".into(), source };
         let started = Arc::new(OnceLock::<WriterHandle>::new());
-        let adopt = Arc::clone(&started);
-        let tails = tails::spawn(replies.clone(), move |opening, specs| {
-            if let Some(writer) = adopt.get() {
-                writer.send(WriterRequest::RecordLaunches { opening, specs });
+        let later_writer = Arc::clone(&started);
+        let tails = tails::spawn(replies.clone(), move |opening, found| {
+            if let Some(writer) = later_writer.get() {
+                writer.send(match found {
+                    tails::ForWriter::Log(read) => WriterRequest::TakeFold { opening, read },
+                    tails::ForWriter::Runs(specs) => WriterRequest::RecordLaunches { opening, specs },
+                });
             }
         })
         .map_err(io)?;
@@ -138,7 +141,7 @@ impl Effects {
             Effect::ResumeRun { run } => WriterRequest::Start(Job::Resume(run)),
             Effect::Command { run, command } => WriterRequest::Start(Job::Command(run, command)),
             Effect::Estimate { ticket, request } => WriterRequest::Start(Job::Estimate { ticket, ask: request }),
-            Effect::Agreement { ticket } => WriterRequest::Start(Job::Agreement { ticket }),
+            Effect::Agreement { ticket, session } => WriterRequest::Start(Job::Agreement { ticket, session }),
             Effect::ReadTimeline { ticket, runs, known } => WriterRequest::Start(Job::Timeline { ticket, runs, known }),
             Effect::EvalReport { ticket, run, upto } => {
                 WriterRequest::Start(Job::Evaluation(EvalQuestion::Report { ticket, run, upto }))

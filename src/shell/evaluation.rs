@@ -305,7 +305,7 @@ fn read_prompts(path: &Path) -> Result<Vec<Prompt>> {
     let mut seen = BTreeSet::new();
     let prompt = |(body, tags): (PromptBody, Vec<String>)| {
         let id = body.derived_id();
-        seen.insert(id.clone()).then(|| Prompt { id, body, source: source.as_str().into(), tags })
+        seen.insert(id.clone()).then(|| Prompt { id, body, source: source.as_str().into(), tags: tags.into() })
     };
     Ok(bodies.into_iter().filter_map(prompt).collect())
 }

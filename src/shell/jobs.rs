@@ -85,6 +85,8 @@ pub enum Job {
     Agreement {
         /// Identifies the question in the answer.
         ticket: u64,
+        /// The session as the screen has it: a long one is not read and held once more.
+        session: Box<Session>,
     },
     /// Read the logs for a replay.
     Timeline {
@@ -242,8 +244,8 @@ impl Jobs {
                 self.resume(&context, run);
                 Ok(())
             }
-            Job::Agreement { ticket } => {
-                self.agreement(context, ticket);
+            Job::Agreement { ticket, session } => {
+                self.agreement(context.opening, ticket, session);
                 Ok(())
             }
             Job::Timeline { ticket, runs, known } => {
@@ -294,15 +296,13 @@ impl Jobs {
         });
     }
 
-    fn agreement(&self, context: JobContext, ticket: u64) {
+    fn agreement(&self, opening: u64, ticket: u64, session: Box<Session>) {
         let replies = self.replies.clone();
         run_in_background(&self.replies, "agreement", move || {
-            let JobContext { opening, dir, upto } = context;
-            let computed = within(PLAN_TIME, "computing agreement", move || {
-                let (session, ..) = dir.snapshot(upto)?;
-                Ok(Box::new(agreement_report(&session)))
-            });
-            replies.of(opening, Msg::AgreementReady { ticket, answer: computed.map_err(|e| e.to_string()) });
+            let report = Box::new(agreement_report(&session));
+            // The screen changes what nobody else holds without copying it.
+            drop(session);
+            replies.of(opening, Msg::AgreementReady { ticket, answer: Ok(report) });
         });
     }
 

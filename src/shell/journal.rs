@@ -7,9 +7,12 @@
 //! process that launches without the session's lock creates only the folder. The present or next holder of the lock
 //! adds the missing records: see [`Journal::adopt_runs`].
 
+#[cfg(test)]
+mod tests;
+
 use super::error::{Error, Result};
 use crate::domain::{PairId, RunId, Session};
-use crate::protocol::{Envelope, SessionRecord, apply_record};
+use crate::protocol::{Envelope, LogFold, SessionRecord, apply_record};
 use crate::storage::{self, Inbox, Lock, LogTail, LogWriter, SessionDir, wall_ms};
 use std::collections::HashSet;
 
@@ -17,6 +20,24 @@ use std::collections::HashSet;
 const HASH_EVERY: u64 = 1000;
 /// Bytes of a log that are parsed before their records are folded.
 const PART: u64 = 4 << 20;
+
+/// A session's log as another reader has folded it: what it holds of the state is shared.
+#[derive(Debug)]
+pub struct FoldedLog {
+    /// A reader at the end of what was folded.
+    tail: LogTail<SessionRecord>,
+    /// The state without its texts.
+    state: Session,
+    since_hash: u64,
+}
+
+impl FoldedLog {
+    /// What `log` holds; `tail` has read it.
+    #[must_use]
+    pub fn of(log: &LogFold, tail: &LogTail<SessionRecord>) -> Self {
+        Self { tail: tail.beside(), state: log.session.without_texts(), since_hash: log.since_hash }
+    }
+}
 
 /// A session's log, open for writing, and the state it folds to.
 #[derive(Debug)]
@@ -111,6 +132,21 @@ impl Journal {
             session: dir.path().to_owned(),
             holder: dir.holder().map_or_else(|| "another process".into(), |h| h.to_string()),
         })
+    }
+
+    /// Takes over the log as another reader has folded it, unless it was folded here already.
+    ///
+    /// # Errors
+    /// When what follows cannot be read.
+    pub fn take_fold(&mut self, read: FoldedLog) -> Result<()> {
+        if self.folded {
+            return Ok(());
+        }
+        (self.tail, self.state, self.since_hash) = (read.tail, read.state, read.since_hash);
+        (self.read_seq, self.last_seq) = (0, 0);
+        self.catch_up()?;
+        self.folded = true;
+        Ok(())
     }
 
     /// As [`Journal::require`], for a command that an open workbench can do too: the error names the key there.

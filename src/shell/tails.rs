@@ -2,6 +2,7 @@
 //!
 //! Owns the read offsets. Refuses to write or repair. A poll without changes costs a few `stat` calls.
 
+use super::journal::FoldedLog;
 use super::reply::Replies;
 use super::supervisor;
 use crate::app::Msg;
@@ -53,17 +54,26 @@ pub enum TailRequest {
     WorkerLog(RunId),
 }
 
-/// Starts the thread. `adopt` receives the specifications of new runs.
+/// What the thread has for the writer.
+#[derive(Debug)]
+pub enum ForWriter {
+    /// The session's log as it was read at opening.
+    Log(Box<FoldedLog>),
+    /// The specifications of new runs.
+    Runs(Vec<RunSpec>),
+}
+
+/// Starts the thread. `to_writer` receives what is for the writer, with the opening that it belongs to.
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn spawn(replies: Replies, adopt: impl Fn(u64, Vec<RunSpec>) + Send + 'static) -> io::Result<Sender<TailRequest>> {
+pub fn spawn(replies: Replies, to_writer: impl Fn(u64, ForWriter) + Send + 'static) -> io::Result<Sender<TailRequest>> {
     let (requests, inbox) = channel();
-    std::thread::Builder::new().name("tails".into()).spawn(move || follow(&inbox, &replies, &adopt))?;
+    std::thread::Builder::new().name("tails".into()).spawn(move || follow(&inbox, &replies, &to_writer))?;
     Ok(requests)
 }
 
-fn follow(inbox: &Receiver<TailRequest>, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) {
+fn follow(inbox: &Receiver<TailRequest>, replies: &Replies, to_writer: &dyn Fn(u64, ForWriter)) {
     let mut following: Option<Following> = None;
     let mut ahead: Option<(SessionDir, OpeningRead)> = None;
     loop {
@@ -92,7 +102,7 @@ fn follow(inbox: &Receiver<TailRequest>, replies: &Replies, adopt: &dyn Fn(u64, 
             Err(RecvTimeoutError::Disconnected) => return,
         }
         if let Some(f) = &mut following
-            && !f.poll(replies, adopt)
+            && !f.poll(replies, to_writer)
         {
             return;
         }
@@ -207,11 +217,14 @@ impl Following {
     }
 
     /// Reads everything once. False when the receiver is gone.
-    fn poll(&mut self, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) -> bool {
+    fn poll(&mut self, replies: &Replies, to_writer: &dyn Fn(u64, ForWriter)) -> bool {
         let opening = self.opening;
         let mut ok = true;
         if let Some(log) = self.log.take() {
             self.launched.extend(log.launched.iter().map(|spec| spec.id.clone()));
+            if self.unread.is_none() {
+                to_writer(opening, ForWriter::Log(Box::new(FoldedLog::of(&log, &self.tail))));
+            }
             ok &= replies.of(opening, Msg::LogRead(Box::new(log)));
         }
         if let Some(error) = self.unread.take() {
@@ -235,14 +248,14 @@ impl Following {
                 ok &= replies.of(opening, Msg::RunAlive { run, alive: false });
             }
         }
-        ok &= self.find_runs(replies, adopt);
+        ok &= self.find_runs(replies, to_writer);
         ok &= self.loops.poll(self.opening, &self.dir, replies);
         if self.inbox_taken.is_none_or(|at| at.elapsed() >= TAKE_INBOX)
             && Inbox::of(&self.dir).waiting().is_ok_and(|batches| !batches.is_empty())
         {
             self.inbox_taken = Some(Instant::now());
             // The writer takes what waits whenever it is told of runs.
-            adopt(self.opening, Vec::new());
+            to_writer(self.opening, ForWriter::Runs(Vec::new()));
         }
         let check_alive = self.checked_alive.is_none_or(|at| at.elapsed() >= CHECK_ALIVE);
         if check_alive {
@@ -311,7 +324,7 @@ impl Following {
     }
 
     /// Finds runs launched since the last poll, here or by a command.
-    fn find_runs(&mut self, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) -> bool {
+    fn find_runs(&mut self, replies: &Replies, to_writer: &dyn Fn(u64, ForWriter)) -> bool {
         let changed = std::fs::metadata(self.dir.path().join("runs")).and_then(|m| m.modified()).ok();
         if changed == self.runs_changed && self.loaded {
             return true;
@@ -351,8 +364,8 @@ impl Following {
                 Err(e) => self.report(replies, e.to_string()),
             }
         }
-        // Also without new runs: the writer folds the log now, when the screen has it.
-        adopt(self.opening, found);
+        // Also without new runs: a writer that was not handed the log folds it now, when the screen has it.
+        to_writer(self.opening, ForWriter::Runs(found));
         self.checked_alive = None;
         ok
     }

@@ -7,7 +7,7 @@
 use super::error::{Error, Result};
 use super::intake;
 use super::jobs::{ForLog, Job, JobContext, Jobs};
-use super::journal::Journal;
+use super::journal::{FoldedLog, Journal};
 use super::reply::Replies;
 use super::tails;
 use crate::app::{Msg, Opened, READ_ONLY_DISK, SeqMap};
@@ -73,6 +73,13 @@ pub enum WriterRequest {
     },
     /// End scoring.
     StopScoring,
+    /// Take over the log as it was read for the screen.
+    TakeFold {
+        /// The opening that it was read for.
+        opening: u64,
+        /// What was read.
+        read: Box<FoldedLog>,
+    },
     /// Append a launch record for each of these runs that has none.
     RecordLaunches {
         /// The opening that the runs belong to.
@@ -322,6 +329,7 @@ impl Writer {
                 self.jobs.stop_scoring();
                 Ok(())
             }
+            WriterRequest::TakeFold { opening, read } => self.take_fold(opening, *read),
             WriterRequest::RecordLaunches { opening, specs } => self.record_launches(opening, specs),
             WriterRequest::Start(job) => {
                 self.start_job(job);
@@ -497,6 +505,15 @@ impl Writer {
             let _ = self.answers.send(Outgoing::ForOpening(opening, said));
         }
         Ok(())
+    }
+
+    fn take_fold(&mut self, opening: u64, read: FoldedLog) -> Result<()> {
+        match &mut self.open {
+            Some(OpenJournal { journal: Some(journal), opening: open, .. }) if *open == opening => {
+                journal.take_fold(read)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn record_launches(&mut self, opening: u64, specs: Vec<RunSpec>) -> Result<()> {

@@ -29,13 +29,13 @@ pub struct GivenAnswer {
 
 impl From<&str> for GivenAnswer {
     fn from(text: &str) -> Self {
-        Self { text: text.into(), turns: Vec::new() }
+        Self { text: text.into(), turns: [].into() }
     }
 }
 
 impl From<String> for GivenAnswer {
     fn from(text: String) -> Self {
-        Self { text, turns: Vec::new() }
+        Self { text, turns: [].into() }
     }
 }
 

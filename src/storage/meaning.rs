@@ -69,11 +69,11 @@ pub(super) fn question(row: &RowFields<'_>, plain: bool) -> Result<PromptBody, S
                 return Ok(PromptBody::Text(whole));
             }
             talk.turns = match transcript::asked(&whole) {
-                Some(turns) if alone => turns,
-                _ => vec![Message::new("user", whole)],
+                Some(turns) if alone => turns.into(),
+                _ => vec![Message::new("user", whole)].into(),
             };
         }
-        Value::Array(_) => talk.turns = messages(name, value)?,
+        Value::Array(_) => talk.turns = messages(name, value)?.into(),
         _ => return Err(format!("has a `{name}` that is neither text nor a list of messages")),
     }
     surround(row, &mut talk)?;
@@ -91,16 +91,15 @@ fn has_more(row: &RowFields<'_>) -> bool {
 /// When one of them cannot be placed.
 pub(super) fn surround(row: &RowFields<'_>, talk: &mut Conversation) -> Result<(), String> {
     if let Some(value) = row.first_of(&["history"]).map(|(_, value)| value) {
-        let mut before = history(value)?;
-        before.append(&mut talk.turns);
-        talk.turns = before;
+        let before = history(value)?;
+        talk.turns.change(|turns| drop(turns.splice(0..0, before)));
     }
     if let Some((name, value)) = row.first_of(&SYSTEMS) {
         let Value::String(text) = value else { return Err(format!("has a `{name}` that is not text")) };
         match talk.turns.first().filter(|turn| turn.role == "system") {
             Some(turn) if turn.content.trim() == text.trim() => {}
             Some(_) => return Err(format!("has a `{name}` beside messages that begin with another system turn")),
-            None => talk.turns.insert(0, Message::new("system", text.as_str())),
+            None => talk.turns.change(|turns| turns.insert(0, Message::new("system", text.as_str()))),
         }
     }
     talk.set_tools(tools(row)?);
@@ -252,7 +251,7 @@ fn conversation(name: &'static str, row: &RowFields<'_>) -> Result<SftBody, Refu
 pub(super) fn split_answer(field: &str, mut talk: Conversation) -> Result<(PromptBody, GivenAnswer), String> {
     let last = talk.iter().rposition(|turn| turn.role == "user");
     let last = last.ok_or_else(|| format!("has no message of the role `user` in `{field}`"))?;
-    let answer = talk.turns.split_off(last + 1);
+    let answer = talk.turns.change(|turns| turns.split_off(last + 1));
     if answer.is_empty() {
         return Err(format!("has no message of the role `assistant` behind the last question in `{field}`"));
     }

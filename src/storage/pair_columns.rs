@@ -71,7 +71,7 @@ fn correction(row: &PairRow) -> Value {
 
 fn labels(row: &PairRow, all: &LabelledPair<'_>) -> Value {
     let margin = row.margin.unwrap_or_default();
-    let a_won = all.a.text == row.chosen;
+    let a_won = *all.a.text == *row.chosen;
     let (winner, loser) = if a_won { (all.a, all.b) } else { (all.b, all.a) };
     let (winner_run, loser_run) = if a_won { all.adapters } else { (all.adapters.1, all.adapters.0) };
     let latest: Vec<_> = all.votes.iter().filter(|vote| vote.latest).map(|vote| vote.verdict).collect();

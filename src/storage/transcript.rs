@@ -52,6 +52,6 @@ pub(super) fn steered(prompt: PromptBody) -> PromptBody {
         return prompt;
     }
     let mut whole: Conversation = talk.first(talk.len() - 1);
-    whole.turns.append(&mut turns);
+    whole.turns.change(|whole| whole.append(&mut turns));
     PromptBody::Chat(whole)
 }

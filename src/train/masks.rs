@@ -294,7 +294,7 @@ mod tests {
     fn a_rating_is_shown_with_its_label() {
         let rating = |id: &str, good| RatedRow {
             cut: false,
-            turns: Vec::new(),
+            turns: [].into(),
             id: PairId::new(id),
             prompt_id: PromptId::new("p1"),
             prompt: PromptBody::user("Why?"),

@@ -151,7 +151,7 @@ fn conversations(model: &LanguageModel) -> Result<Vec<MaskedRow>, Error> {
         id: PromptId::new("prompt"),
         body: PromptBody::Chat(asked.clone().into()),
         source: "".into(),
-        tags: Vec::new(),
+        tags: [].into(),
     };
     let text = |id: &str, body: SftBody| SftRow { id: PairId::new(id), prompt_id: PromptId::new(id), body };
     let mut several = asked.clone();
@@ -189,7 +189,7 @@ fn rows(rows: ImportedRows) -> Rows {
                     id: PromptId::new(format!("row {}", i + 1)),
                     body: row.body,
                     source: "".into(),
-                    tags: row.tags,
+                    tags: row.tags.into(),
                 })
                 .collect(),
         ),

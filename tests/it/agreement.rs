@@ -62,7 +62,7 @@ fn opened(records: Vec<SessionRecord>) -> Desk {
 
 fn answer(desk: &mut Desk) {
     let asked = desk.effects().into_iter().find_map(|e| match e {
-        Effect::Agreement { ticket } => Some(ticket),
+        Effect::Agreement { ticket, .. } => Some(ticket),
         _ => None,
     });
     let ticket = asked.expect("the screen asks for the figures");

@@ -16,7 +16,7 @@ fn answered(home: &Path) {
     let mut log = dir.writer(&lock).unwrap();
     for p in 0..6 {
         let id = PromptId::new(format!("p{p}"));
-        let tags = vec![["math", "chat"][p % 2].to_owned()];
+        let tags = [["math", "chat"][p % 2].to_owned()].into();
         let body = PromptBody::user(format!("question {p}"));
         log.append(&SessionRecord::Prompted(Prompt { id: id.clone(), body, source: "test".into(), tags }.into()))
             .unwrap();
@@ -24,15 +24,15 @@ fn answered(home: &Path) {
             let words = "word ".repeat(1 + (p * 5 + k * 3) % 7);
             log.append(&SessionRecord::Completed(
                 Completion {
-                    turns: Vec::new(),
+                    turns: [].into(),
                     id: CompletionId::new(format!("{}.p{p}.{k}", if k < 2 { "sample-1" } else { "sample-2" })),
                     prompt: id.clone(),
                     model: if k < 2 { "base".into() } else { "base+dpo-1".into() },
-                    text: format!("{words}{p} {k}"),
+                    text: format!("{words}{p} {k}").into(),
                     tokens: 3,
                     finish: Finish::Eos,
                     sampler: None,
-                    logprob: Some(-1.0 - k as f64),
+                    logprob: (-1.0 - k as f64).into(),
                 }
                 .into(),
             ))

@@ -281,7 +281,7 @@ fn the_label_screen_judges_an_evaluation_blind() {
             let text = if n == 0 && own { "I am Qwen, made by Alibaba." } else { "A plain answer." };
             Completion {
                 model: if own { "dpo-7".into() } else { "zeta".into() },
-                text: format!("{text} {n}{i}"),
+                text: format!("{text} {n}{i}").into(),
                 ..crate::support::completion(&format!("{id}.{i}"), &id, "", 4)
             }
         };

@@ -281,7 +281,7 @@ fn no_default_key_is_named_with_disputes() {
             .desk
             .effects()
             .into_iter()
-            .find_map(|e| if let Effect::Agreement { ticket } = e { Some(ticket) } else { None });
+            .find_map(|e| if let Effect::Agreement { ticket, .. } = e { Some(ticket) } else { None });
         asked.expect("the screen asks")
     };
     let asked = ticket(&mut r);

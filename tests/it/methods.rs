@@ -39,7 +39,7 @@ fn data(needs: Needs) -> RunRows {
                 .flat_map(|r| {
                     [(&r.chosen, true), (&r.rejected, false)].map(|(text, good)| RatedRow {
                         cut: false,
-                        turns: Vec::new(),
+                        turns: [].into(),
                         id: PairId::new(format!("{}{good}", r.pair)),
                         prompt_id: r.prompt_id.clone(),
                         prompt: r.prompt.clone(),
@@ -57,7 +57,7 @@ fn data(needs: Needs) -> RunRows {
                     id: r.prompt_id.clone(),
                     body: r.prompt.clone(),
                     source: "test".into(),
-                    tags: Vec::new(),
+                    tags: [].into(),
                 })
                 .collect(),
         ),

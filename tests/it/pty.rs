@@ -5,7 +5,7 @@ use portable_pty::{CommandBuilder, PtySize};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tiebreak::domain::{Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId};
+use tiebreak::domain::{Completion, CompletionId, Finish, LogProb, Pair, PairId, Prompt, PromptBody, PromptId};
 use tiebreak::protocol::{SessionMeta, SessionRecord};
 use tiebreak::storage::{Home, SessionDir};
 
@@ -22,19 +22,19 @@ pub fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
         let body = PromptBody::user(format!("question number {i}"));
         writer
             .append(&SessionRecord::Prompted(
-                Prompt { id: prompt.clone(), body, source: "test".into(), tags: vec![] }.into(),
+                Prompt { id: prompt.clone(), body, source: "test".into(), tags: [].into() }.into(),
             ))
             .unwrap();
         let side = |name: &str| Completion {
-            turns: Vec::new(),
+            turns: [].into(),
             id: CompletionId::new(format!("i{i}.{name}")),
             prompt: prompt.clone(),
             model: "test".into(),
-            text: format!("answer {name} to question {i}"),
+            text: format!("answer {name} to question {i}").into(),
             tokens: 5,
             finish: Finish::Given,
             sampler: None,
-            logprob: None,
+            logprob: LogProb::UNKNOWN,
         };
         let (a, b) = (side("a"), side("b"));
         let pair = Pair {

@@ -126,7 +126,7 @@ fn control_characters_never_reach_the_terminal() {
     for record in &mut records {
         if let SessionRecord::Completed(c) = record {
             std::sync::Arc::make_mut(c).text =
-                format!("\u{1b}[2J\u{1b}]0;owned\u{7}a\u{202e}b\rc {}\u{0}é", "\u{301}".repeat(4000));
+                format!("\u{1b}[2J\u{1b}]0;owned\u{7}a\u{202e}b\rc {}\u{0}é", "\u{301}".repeat(4000)).into();
         }
     }
     let desk = Desk::with_session(80, 24, records);

@@ -129,7 +129,7 @@ fn answers(count: usize) -> Vec<SessionRecord> {
     let dishes = ["Soup", "Bread", "Rice", "Salad", "Stew", "Cake", "Pasta", "Curry", "Pie"];
     for (i, dish) in dishes.iter().take(count).enumerate() {
         let text = format!("{dish}: take what is at hand and cook it slowly.\nThen taste it, and serve it warm.");
-        out.push(SessionRecord::Completed(completion(&format!("p1.{i}"), "p1", &text, 20 + i).into()));
+        out.push(SessionRecord::Completed(completion(&format!("p1.{i}"), "p1", &text, 20 + i as u32).into()));
     }
     out.push(SessionRecord::Paired(pair("p1").into()));
     out

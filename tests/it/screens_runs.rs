@@ -6,8 +6,8 @@ use ratatui::layout::Rect;
 use tiebreak::app::screen::replay::Timeline;
 use tiebreak::app::{Code, Effect, Goal, Key, Model, Msg, Opened, Show, Theme, update};
 use tiebreak::domain::{
-    Choice, Completion, CompletionId, Finding, Finish, Metrics, Pair, PairId, Params, Plan, Prompt, PromptBody,
-    PromptId, Rater, RunId, Sampler, Seen, Severity, Side, Strength, Verdict, method, mix64,
+    Choice, Completion, CompletionId, Finding, Finish, LogProb, Metrics, Pair, PairId, Params, Plan, Prompt,
+    PromptBody, PromptId, Rater, RunId, Sampler, Seen, Severity, Side, Strength, Verdict, method, mix64,
 };
 use tiebreak::protocol::{
     Damage, DamagedPlace, DataSnapshot, DroppedRows, Envelope, Estimate, Inputs, Integrity, MaskPiece, MaskedRow,
@@ -202,7 +202,7 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
                     id: prompt.clone(),
                     body: PromptBody::user(ask[i]),
                     source: "prompts.txt".into(),
-                    tags: Vec::new(),
+                    tags: [].into(),
                 }
                 .into(),
             ),
@@ -212,15 +212,15 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
                 0,
                 SessionRecord::Completed(
                     Completion {
-                        turns: Vec::new(),
+                        turns: [].into(),
                         id: CompletionId::new(format!("i{k}.{side}")),
                         prompt: prompt.clone(),
                         model: "SmolLM2-135M-Instruct".into(),
-                        text: format!("{text} ({k})"),
-                        tokens: text.len() / 4,
+                        text: format!("{text} ({k})").into(),
+                        tokens: text.len() as u32 / 4,
                         finish: Finish::Given,
                         sampler: None,
-                        logprob: None,
+                        logprob: LogProb::UNKNOWN,
                     }
                     .into(),
                 ),
@@ -580,15 +580,15 @@ fn watch_sampling() {
             1_500,
             RunEvent::Completed(
                 Completion {
-                    turns: Vec::new(),
+                    turns: [].into(),
                     id: CompletionId::new(format!("sample-1.p{}.{}", k / 4 + 1, k % 4)),
                     prompt: PromptId::new(format!("p{}", k / 4 + 1)),
                     model: "SmolLM2-135M-Instruct".into(),
                     text: TEXTS[k as usize % 4].0.into(),
-                    tokens: 60 + (k as usize * 7) % 40,
+                    tokens: 60 + (k as u32 * 7) % 40,
                     finish: if k % 5 == 0 { Finish::Length } else { Finish::Eos },
                     sampler: None,
-                    logprob: None,
+                    logprob: LogProb::UNKNOWN,
                 }
                 .into(),
             ),

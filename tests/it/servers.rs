@@ -242,8 +242,12 @@ fn faults_are_repeated_and_what_cannot_be_had_is_counted() {
     let of = |prompt: usize| made.iter().find(|c| c.prompt.as_str() == format!("p{prompt}")).unwrap();
     assert!(of(1).text.starts_with("Here: plain question"), "{:?}", of(1));
     assert_eq!((of(1).finish, of(1).tokens, of(10).finish), (Finish::Eos, 5, Finish::Length));
-    assert_eq!(of(5).text, "Here: cut question ".to_owned() + of(5).text.rsplit(' ').next().unwrap(), "no half answer");
-    assert_eq!(of(11).text, "<think>\nHmm.\n</think>\n\nYes.");
+    assert_eq!(
+        *of(5).text,
+        "Here: cut question ".to_owned() + of(5).text.rsplit(' ').next().unwrap(),
+        "no half answer"
+    );
+    assert_eq!(&*of(11).text, "<think>\nHmm.\n</think>\n\nYes.");
     assert!(found(&events, "thoughts_kept").is_some() && found(&events, "server_weights").is_some());
     let counts = server.counts();
     for (word, times) in [("plain", 1), ("busy", 2), ("cut", 2), ("nonsense", 2), ("long", 1), ("hangup", 2)] {
@@ -443,7 +447,7 @@ fn answers_of_a_server_can_be_read_while_they_arrive_and_leave_nothing_behind() 
         for answer in &growing.answers {
             let whole = &made.iter().find(|c| c.id == answer.completion).unwrap().text;
             assert!(whole.starts_with(&answer.text) && !answer.text.is_empty(), "{answer:?} {whole}");
-            assert!(!answer.ended || *whole == answer.text);
+            assert!(!answer.ended || **whole == *answer.text);
             lengths.entry(answer.completion.to_string()).or_default().push(answer.text.len());
         }
     }

@@ -314,7 +314,7 @@ fn a_list_counts_what_counts_and_goes_on_from_where_it_was() {
         id: PromptId::new("p1"),
         body: PromptBody::user("\"k\":\"judged\""),
         source: "typed".into(),
-        tags: vec![],
+        tags: [].into(),
     };
     writer.append(&SessionRecord::Prompted(prompt.into())).unwrap();
     let mut seqs = Vec::new();

@@ -255,14 +255,14 @@ pub fn prompt(id: &str, text: &str, tag: &str) -> Prompt {
         id: PromptId::new(id),
         body: PromptBody::Chat(vec![Message::new("user", text)].into()),
         source: "prompts.txt".into(),
-        tags: if tag.is_empty() { Vec::new() } else { vec![tag.into()] },
+        tags: Some(tag.to_owned()).filter(|tag| !tag.is_empty()).into_iter().collect(),
     }
 }
 
 /// A completion.
-pub fn completion(id: &str, prompt: &str, text: &str, tokens: usize) -> Completion {
+pub fn completion(id: &str, prompt: &str, text: &str, tokens: u32) -> Completion {
     Completion {
-        turns: Vec::new(),
+        turns: [].into(),
         id: CompletionId::new(id),
         prompt: PromptId::new(prompt),
         model: "SmolLM2-135M-Instruct".into(),
@@ -270,7 +270,7 @@ pub fn completion(id: &str, prompt: &str, text: &str, tokens: usize) -> Completi
         tokens,
         finish: Finish::Eos,
         sampler: Some(Sampler::default().into()),
-        logprob: Some(-40.0),
+        logprob: (-40.0).into(),
     }
 }
 

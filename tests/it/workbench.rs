@@ -214,7 +214,7 @@ fn a_verdict_records_whether_both_answers_were_read() {
     for record in &mut records {
         if let SessionRecord::Completed(c) = record {
             std::sync::Arc::make_mut(c).text =
-                (0..60).map(|i| format!("{} line {i}", c.id)).collect::<Vec<_>>().join("\n");
+                (0..60).map(|i| format!("{} line {i}", c.id)).collect::<Vec<_>>().join("\n").into();
         }
     }
     let mut desk = Desk::with_session(120, 24, records);

@@ -149,7 +149,7 @@ fn sampling(prompts: usize) -> (TempDir, RunDir) {
             id: PromptId::new(format!("p{i}")),
             body: PromptBody::user(format!("Name {i} things.")),
             source: "typed".into(),
-            tags: vec![],
+            tags: [].into(),
         })
         .map(|prompt| serde_json::to_string(&prompt).unwrap() + "\n")
         .collect();

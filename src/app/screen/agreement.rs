@@ -131,8 +131,9 @@ impl AgreementScreen {
         self.newer = 0;
         self.ticket += 1;
         self.report = None;
+        let session = Box::new(open.session.clone());
         shared.touch();
-        vec![Effect::Agreement { ticket: self.ticket }]
+        vec![Effect::Agreement { ticket: self.ticket, session }]
     }
 
     /// At least as many as there are rows of figures.

@@ -2,23 +2,23 @@
 
 use super::*;
 use crate::domain::{
-    Asked, CompletionId, EvalReport, Filter, Finish, PairId, PromptBody, PromptId, RowChoice, ScoreSource, Seen,
-    Showing, Strength, Verdict, agreement_report, eval_report,
+    Asked, CompletionId, EvalReport, Filter, Finish, LogProb, PairId, PromptBody, PromptId, RowChoice, ScoreSource,
+    Seen, Showing, Strength, Verdict, agreement_report, eval_report,
 };
 use crate::domain::{Comparison, EvalState, Rater, Session, with_people};
 
 fn posed(n: usize, first: Contestant) -> PosedPair {
     let (name, prompt) = (format!("eval-1.p{n}"), PromptId::new(format!("eval-1.p{n}")));
     let completion = |i: usize, side: Contestant| Completion {
-        turns: Vec::new(),
+        turns: [].into(),
         id: CompletionId::new(format!("{name}.{i}")),
         prompt: prompt.clone(),
         model: if side == Contestant::A { "dpo-1".into() } else { "base".into() },
-        text: format!("{} {n}", side.word()),
+        text: format!("{} {n}", side.word()).into(),
         tokens: 3,
         finish: Finish::Eos,
         sampler: None,
-        logprob: None,
+        logprob: LogProb::UNKNOWN,
     };
     let other = if first == Contestant::A { Contestant::B } else { Contestant::A };
     let answers = [completion(1, first), completion(2, other)];
@@ -35,7 +35,7 @@ fn posed(n: usize, first: Contestant) -> PosedPair {
             p_select: 1.0,
         },
         first,
-        prompt: Prompt { id: prompt, body: PromptBody::user("Why?"), source: "eval-1".into(), tags: vec![] },
+        prompt: Prompt { id: prompt, body: PromptBody::user("Why?"), source: "eval-1".into(), tags: [].into() },
         answers,
     }
 }

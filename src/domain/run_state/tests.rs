@@ -1,7 +1,7 @@
 //! The fold of a run: status, attempts, pace and hash.
 
 use super::*;
-use crate::domain::{CompletionId, Finish, PromptId, Severity};
+use crate::domain::{CompletionId, Finish, LogProb, PromptId, Severity};
 
 fn metrics(loss: f64) -> Metrics {
     let mut m = Metrics::new();
@@ -106,7 +106,7 @@ fn sampling_counts_completions_and_tokens() {
     for k in 0..60u64 {
         run.tick(k * 1000, k);
         run.complete(&Completion {
-            turns: Vec::new(),
+            turns: [].into(),
             id: CompletionId::new(format!("s1.p1.{k}")),
             prompt: PromptId::new("p1"),
             model: "m".into(),
@@ -114,7 +114,7 @@ fn sampling_counts_completions_and_tokens() {
             tokens: 40,
             finish: Finish::Eos,
             sampler: None,
-            logprob: None,
+            logprob: LogProb::UNKNOWN,
         });
     }
     assert_eq!((run.step, run.tokens, run.recent.len()), (60, 2400, RECENT));
@@ -142,7 +142,7 @@ fn a_sampling_run_reports_its_own_progress() {
     let mut run = RunState::default();
     run.start(1, "CPU", None, 0);
     let completion = |k: u64| Completion {
-        turns: Vec::new(),
+        turns: [].into(),
         id: CompletionId::new(format!("s1.p1.{k}")),
         prompt: PromptId::new("p1"),
         model: "m".into(),
@@ -150,7 +150,7 @@ fn a_sampling_run_reports_its_own_progress() {
         tokens: 10,
         finish: Finish::Eos,
         sampler: None,
-        logprob: None,
+        logprob: LogProb::UNKNOWN,
     };
     // Three of four candidates were distinct; the prompt as a whole counts four answers and 45 tokens.
     for k in 0..3 {

@@ -142,6 +142,21 @@ fn a_constant_series_stays_constant_and_nan_does_not_poison() {
 }
 
 #[test]
+fn a_line_smoothed_as_a_whole_is_the_one_smoothed_point_by_point() {
+    for len in [0_u64, 1, 15, 16, 17, 256, 1023, 1024, 1025, 5000] {
+        let (mut whole, mut each) = (Series::default(), Series::default());
+        each.set_smoothing(0.9);
+        for k in 0..len {
+            let value = (k * 7919 % 1000) as f64 / 100.0;
+            whole.push(k + 1, value, k * 20);
+            each.push(k + 1, value, k * 20);
+        }
+        whole.set_smoothing(0.9);
+        assert_eq!(whole.smoothed(), each.smoothed(), "{len} points");
+    }
+}
+
+#[test]
 fn smoothing_is_debiased() {
     let mut series = Series::default();
     for (i, y) in [2.0, 4.0, 0.0].into_iter().enumerate() {

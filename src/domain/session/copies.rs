@@ -264,7 +264,7 @@ impl Session {
     }
 
     fn text_of(&self, id: &CompletionId) -> Option<&str> {
-        self.completion(id).map(|c| c.text.as_str())
+        self.completion(id).map(|c| &*c.text)
     }
 
     /// The prompt and the two texts of a pair, in an order that does not depend on which is `a`.
@@ -455,7 +455,7 @@ impl<'a> PairMap<'a> {
         let new = PromptId::new(format!("x{}", hash(&prompt.body)));
         // What was changed since follows as acts of its own.
         let tags = self.theirs.first_tags(prompt).to_vec();
-        let here = Prompt { id: new.clone(), tags, ..prompt.clone() };
+        let here = Prompt { id: new.clone(), tags: tags.into(), ..prompt.clone() };
         acts.push(Act { at: 0, kind: ActKind::Prompt(here), toggled: None });
         self.new_prompts.insert(&prompt.body, new.clone());
         Some(new)
@@ -467,7 +467,7 @@ impl<'a> PairMap<'a> {
         }
         let theirs = self.theirs.completion(id)?;
         let same = self.mine.completion(id).filter(|c| c.prompt == *prompt && c.text == theirs.text).map(|c| &c.id);
-        let known = same.or_else(|| self.texts.get(&(prompt, theirs.text.as_str())).copied()).cloned();
+        let known = same.or_else(|| self.texts.get(&(prompt, &*theirs.text)).copied()).cloned();
         let here = known.unwrap_or_else(|| {
             let new = CompletionId::new(format!("x{}", hash(&(prompt, &theirs.text, &theirs.model))));
             let completion = Completion { id: new.clone(), prompt: prompt.clone(), ..theirs.clone() };
@@ -487,7 +487,7 @@ impl<'a> PairMap<'a> {
         let body = &self.theirs.prompt(&theirs.prompt)?.body;
         let prompt = self.prompts.get(body).copied()?;
         let same = self.mine.completion(id).filter(|c| c.prompt == *prompt && c.text == theirs.text).map(|c| &c.id);
-        same.or_else(|| self.texts.get(&(prompt, theirs.text.as_str())).copied()).cloned()
+        same.or_else(|| self.texts.get(&(prompt, &*theirs.text)).copied()).cloned()
     }
 }
 

@@ -38,7 +38,7 @@ impl Session {
                     prompt_id: prompt.id.clone(),
                     prompt: prompt.body.clone(),
                     chosen: correction.text.clone(),
-                    rejected: original.text.clone(),
+                    rejected: original.text.to_string(),
                     margin: None,
                     agreed: None,
                     strategy: Some(CORRECTION.into()),

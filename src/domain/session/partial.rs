@@ -50,6 +50,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::super::super::ids::{CompletionId, PairId, PromptId, Rater};
+    use super::super::super::log_prob::LogProb;
     use super::super::super::partial::{PartialView, ShownPart};
     use super::super::super::text::{Completion, Finish, Pair, Prompt, PromptBody};
     use super::super::super::verdict::{Asked, Choice, Seen, Showing, Side, Strength};
@@ -65,7 +66,7 @@ mod tests {
         let mut session = Session::default();
         let body = PromptBody::Text("Why?".into());
         let id = PromptId::new("p1");
-        session.add_prompt(Prompt { id, body, source: "test".into(), tags: Vec::new() });
+        session.add_prompt(Prompt { id, body, source: "test".into(), tags: [].into() });
         session
     }
 
@@ -73,7 +74,7 @@ mod tests {
         let ids = [0, 1].map(|k| CompletionId::new(format!("sample-1.p1.{k}")));
         for (id, text) in ids.iter().zip(texts) {
             session.add_completion(Completion {
-                turns: Vec::new(),
+                turns: [].into(),
                 id: id.clone(),
                 prompt: PromptId::new("p1"),
                 model: "m".into(),
@@ -81,7 +82,7 @@ mod tests {
                 tokens: 3,
                 finish: Finish::Eos,
                 sampler: None,
-                logprob: None,
+                logprob: LogProb::UNKNOWN,
             });
         }
         let [a, b] = ids;

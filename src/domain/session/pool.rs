@@ -126,7 +126,7 @@ impl Session {
             ScoreSource::None => None,
             ScoreSource::Run(run) => self.score_by(run, &c.id),
             ScoreSource::Votes(scores) => scores.get(&c.id).copied(),
-            ScoreSource::Logprob => c.logprob.filter(|_| c.tokens > 0).map(|sum| sum / c.tokens as f64),
+            ScoreSource::Logprob => c.logprob.known().filter(|_| c.tokens > 0).map(|sum| sum / f64::from(c.tokens)),
             ScoreSource::Length => Some(c.text.chars().count() as f64),
             ScoreSource::Checks(checks) => Some(checks.score(&c.text)),
         }

@@ -13,11 +13,13 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 mod build;
+mod pair_set;
 mod place;
 #[cfg(test)]
 mod tests;
 
 pub use build::{BuiltQueue, QueueBuild, QueueRequest};
+pub use pair_set::PairSet;
 
 /// The order in which a rater sees the pairs still to judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -338,7 +340,7 @@ impl Session {
                 Need::Closed => {}
             }
         }
-        let place = |part, number| Some(Place { part, gap: 0.0, number, at });
+        let place = |part, number| Some(Place { part, gap: 0.0, number, at: at as u32 });
         match put_off {
             // A pair that is put off overall is put off as a whole.
             Some(seq) if !answered => place(QueuePart::Skipped, seq),
@@ -346,7 +348,7 @@ impl Session {
             Some(seq) => place(QueuePart::Skipped, seq),
             None if ask => {
                 let (gap, number) = self.rank(pair, rater, order);
-                Some(Place { part: QueuePart::Fresh, gap, number, at })
+                Some(Place { part: QueuePart::Fresh, gap, number, at: at as u32 })
             }
             None => None,
         }

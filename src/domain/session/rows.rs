@@ -184,8 +184,8 @@ impl Session {
                 pair: pair.id.clone(),
                 prompt_id: prompt.id.clone(),
                 prompt: prompt.body.clone(),
-                chosen: chosen.text.clone(),
-                rejected: rejected.text.clone(),
+                chosen: chosen.text.to_string(),
+                rejected: rejected.text.to_string(),
                 margin: Some(
                     Some(margin)
                         .filter(|_| criterion != Some(None))
@@ -355,12 +355,12 @@ impl Session {
             |(pair, completion, good)| {
                 let prompt = self.prompt(&pair.prompt)?;
                 Some(RatedRow {
-                    turns: completion.turns.clone(),
+                    turns: completion.turns.to_vec(),
                     cut: completion.finish == Finish::Length,
                     id: pair.id.clone(),
                     prompt_id: prompt.id.clone(),
                     prompt: prompt.body.clone(),
-                    completion: completion.text.clone(),
+                    completion: completion.text.to_string(),
                     good,
                 })
             },

@@ -191,6 +191,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::super::super::ids::{CompletionId, PairId, PromptId};
+    use super::super::super::log_prob::LogProb;
     use super::super::super::text::{Completion, Finish};
     use super::super::super::verdict::{Asked, Seen, Showing, Verdict};
     use super::*;
@@ -203,7 +204,7 @@ mod tests {
             let prompt = PromptId::new(format!("p{i}"));
             let [a, b] = ["merged", "base"].map(|model| {
                 let completion = Completion {
-                    turns: Vec::new(),
+                    turns: [].into(),
                     id: CompletionId::new(format!("{model}{i}")),
                     prompt: prompt.clone(),
                     model: model.into(),
@@ -211,7 +212,7 @@ mod tests {
                     tokens: 1,
                     finish: Finish::Eos,
                     sampler: None,
-                    logprob: None,
+                    logprob: LogProb::UNKNOWN,
                 };
                 session.add_completion(completion.clone());
                 completion.id

@@ -4,7 +4,7 @@ use super::super::*;
 
 fn prompt(n: usize) -> Prompt {
     let body = PromptBody::user(format!("question {n}"));
-    Prompt { id: PromptId::new(format!("p{n}")), body, source: "test".into(), tags: vec![] }
+    Prompt { id: PromptId::new(format!("p{n}")), body, source: "test".into(), tags: [].into() }
 }
 
 /// A session of pairs `x0`, `x1` … with these two texts each.
@@ -15,7 +15,7 @@ fn session(texts: &[[&str; 2]]) -> Session {
         let id = |k: usize| CompletionId::new(format!("c{n}.{k}"));
         for (k, text) in sides.iter().enumerate() {
             s.add_completion(Completion {
-                turns: Vec::new(),
+                turns: [].into(),
                 id: id(k),
                 prompt: prompt.id.clone(),
                 model: "m".into(),
@@ -23,7 +23,7 @@ fn session(texts: &[[&str; 2]]) -> Session {
                 tokens: 3,
                 finish: Finish::Eos,
                 sampler: None,
-                logprob: None,
+                logprob: LogProb::UNKNOWN,
             });
         }
         s.add_pair(Pair {
@@ -77,7 +77,7 @@ fn text_row(id: &str, text: &str) -> SftRow {
 
 fn rating(id: &str, prompt: PromptBody, text: &str, good: bool) -> RatedRow {
     let prompt_id = prompt.derived_id();
-    RatedRow { turns: Vec::new(), cut: false, id: PairId::new(id), prompt_id, prompt, completion: text.into(), good }
+    RatedRow { turns: [].into(), cut: false, id: PairId::new(id), prompt_id, prompt, completion: text.into(), good }
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_prompt_has_one_id_whatever_its_source() {
     let asked = prompt(3).body;
     let turns = |answer: &str| {
         let PromptBody::Chat(mut turns) = prompt(3).body else { unreachable!() };
-        turns.turns.push(Message::new("assistant", answer));
+        turns.turns.change(|turns| turns.push(Message::new("assistant", answer)));
         SftBody::Messages(turns)
     };
     for (id, answer) in [("t1", "one"), ("t2", "two")] {

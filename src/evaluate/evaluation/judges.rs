@@ -9,7 +9,7 @@ use super::super::judging::{Judging, compare, decided};
 use super::Evaluation;
 use crate::domain::{
     Comparison, Completion, CompletionId, Contestant, EVALUATION, EvalAnswer, FEWEST_LABELS, Finding, HUMAN, ItemKey,
-    Num, OWN_LABELS, Pair, PairId, PosedPair, Prompt, PromptId, Severity, gate_suite, hash64,
+    LogProb, Num, OWN_LABELS, Pair, PairId, PosedPair, Prompt, PromptId, Severity, gate_suite, hash64,
 };
 use crate::model::error::Error;
 use crate::model::sink::Sink;
@@ -176,15 +176,15 @@ impl Evaluation {
             let (answer, text) = answers[i];
             number.set(number.get() + 1);
             Completion {
-                turns: Vec::new(),
+                turns: [].into(),
                 id: CompletionId::new(format!("{name}.{}", number.get())),
                 prompt: prompt.clone(),
                 model: self.spec.side(answer.side).name.as_str().into(),
-                text: text.clone(),
-                tokens: answer.tokens,
+                text: text.as_str().into(),
+                tokens: answer.tokens as u32,
                 finish: answer.finish,
                 sampler: None,
-                logprob: None,
+                logprob: LogProb::UNKNOWN,
             }
         });
         let pair = Pair {
@@ -195,7 +195,7 @@ impl Evaluation {
             strategy: EVALUATION.into(),
             p_select: 1.0,
         };
-        let prompt = Prompt { id: prompt, body: item.prompt.clone(), source: run.as_str().into(), tags: Vec::new() };
+        let prompt = Prompt { id: prompt, body: item.prompt.clone(), source: run.as_str().into(), tags: [].into() };
         PosedPair { key, cluster: item.cluster(), run: run.clone(), pair, first, prompt, answers }
     }
 }

@@ -11,7 +11,9 @@ use super::fault::{FaultKind, ServerFault};
 use super::pool::{Arriving, AskResult, Requests};
 use super::relay::Asking;
 use super::reply::ServerReply;
-use crate::domain::{Completion, CompletionId, Finding, Finish, Prompt, RunId, Severity, counted, hash64, mix64};
+use crate::domain::{
+    Completion, CompletionId, Finding, Finish, LogProb, Prompt, RunId, Severity, counted, hash64, mix64,
+};
 use crate::generate::growing::{CandidateParts, SoFar};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
@@ -170,7 +172,7 @@ impl Servers {
         let mut parts: CandidateParts = arriving.collect();
         for ((_, k), answer) in self.answers.range((number, 0)..(number + 1, 0)) {
             let Completion { text, tokens, .. } = &answer.completion;
-            parts.insert(*k, SoFar { text: text.clone(), tokens: *tokens, ended: true });
+            parts.insert(*k, SoFar { text: text.to_string(), tokens: *tokens as usize, ended: true });
         }
         parts
     }
@@ -375,15 +377,15 @@ impl Servers {
     fn answer(&self, server: usize, place: Place, prompt: &Prompt, finish: Finish, reply: ServerReply) -> ServerAnswer {
         ServerAnswer {
             completion: Completion {
-                turns: Vec::new(),
+                turns: [].into(),
                 id: self.id(place, prompt),
                 prompt: prompt.id.clone(),
                 model: self.turns[server].server.name().into(),
-                text: reply.whole(),
-                tokens: reply.tokens,
+                text: reply.whole().into(),
+                tokens: reply.tokens as u32,
                 finish,
                 sampler: Some(self.spec.sampler.into()),
-                logprob: None,
+                logprob: LogProb::UNKNOWN,
             },
             thought: !reply.thought.trim().is_empty(),
             system_fingerprint: reply.fingerprint,

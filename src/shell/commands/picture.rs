@@ -110,8 +110,8 @@ fn answer(home: &Home, dir: &SessionDir, effect: Effect) -> Result<Option<Msg>> 
         Effect::ListSessions => effects::sessions(home)?,
         Effect::ListModels => Msg::ModelsListed(models::list(home)?),
         Effect::QueryDevice => Msg::DeviceKnown(effects::device()),
-        Effect::Agreement { ticket } => {
-            Msg::AgreementReady { ticket, answer: Ok(Box::new(agreement_report(&dir.state()?.0))) }
+        Effect::Agreement { ticket, session } => {
+            Msg::AgreementReady { ticket, answer: Ok(Box::new(agreement_report(&session))) }
         }
         Effect::ReadTimeline { ticket, runs, known } => {
             Msg::TimelineRead { ticket, answer: Ok(Box::new(read_timeline(dir, &runs, *known)?)) }

@@ -159,7 +159,7 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
                 id: PromptId::new(format!("p{}", n + 1)),
                 body: PromptBody::user(text),
                 source: "demo".into(),
-                tags: Vec::new(),
+                tags: [].into(),
             }
             .into(),
         ))?;

@@ -163,8 +163,8 @@ fn own_labels(session: &Session, trained: &BTreeSet<PromptId>) -> (Vec<GatePair>
         out.push(GatePair {
             name: pair.id.to_string(),
             prompt: prompt.body.clone(),
-            a: a.text.clone(),
-            b: b.text.clone(),
+            a: a.text.to_string(),
+            b: b.text.to_string(),
             reference,
         });
     }

@@ -7,7 +7,7 @@ use crate::storage::{self, LogPart, LogTail, SessionDir};
 use std::sync::mpsc::sync_channel;
 
 /// Bytes of a log that are parsed before their records are folded.
-const PART: u64 = 1 << 20;
+const PART: u64 = 1 << 18;
 /// Parts that may wait to be folded.
 const WAITING: usize = 4;
 

@@ -172,7 +172,7 @@ fn texts(row: &RowFields<'_>, chosen: &str, rejected: &str, said: &mut Vec<&'sta
     // Whole transcripts beside a prompt that is their beginning.
     if let Some((a, b)) = whole {
         let PromptBody::Chat(talk) = as_chat(prompt) else { return Err("has no prompt of messages".into()) };
-        let strip = |turns: Vec<Message>| turns.strip_prefix(talk.turns.as_slice()).map(<[Message]>::to_vec);
+        let strip = |turns: Vec<Message>| turns.strip_prefix(&*talk.turns).map(<[Message]>::to_vec);
         let (Some(a), Some(b)) = (strip(a), strip(b)) else {
             return Err("has a `prompt` beside transcripts that do not begin with it".into());
         };
@@ -231,11 +231,12 @@ fn conversations(row: &RowFields<'_>, mut chosen: Vec<Message>, mut rejected: Ve
             let bare = row
                 .peek(name)
                 .filter(|v| v.is_array())
-                .map_or_else(|| talk.turns.clone(), |list| chat_json::messages(name, list).unwrap_or_default());
+                .map_or_else(|| talk.turns.to_vec(), |list| chat_json::messages(name, list).unwrap_or_default());
             for side in [&mut chosen, &mut rejected] {
-                let repeated =
-                    [&talk.turns, &bare].into_iter().find(|turns| side.len() > turns.len() && side.starts_with(turns));
-                let n = repeated.map_or(0, Vec::len);
+                let repeated = [&talk.turns[..], &bare]
+                    .into_iter()
+                    .find(|turns| side.len() > turns.len() && side.starts_with(turns));
+                let n = repeated.map_or(0, <[Message]>::len);
                 side.drain(..n);
             }
             talk

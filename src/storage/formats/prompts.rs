@@ -68,7 +68,7 @@ fn row(record: &Record) -> Result<ImportedPrompt, Refusal> {
             }
             let PromptBody::Chat(mut talk) = question(&row, false)? else { return Err("has no prompt".into()) };
             let last = talk.iter().rposition(|m| m.role == "user").ok_or("has no message of the role `user`")?;
-            if talk.turns.split_off(last + 1).iter().any(|turn| turn.role == "assistant") {
+            if talk.turns.change(|turns| turns.split_off(last + 1)).iter().any(|turn| turn.role == "assistant") {
                 unread.push("answer behind the last question, which --as sft imitates");
             }
             PromptBody::Chat(talk)

@@ -5,8 +5,8 @@ use super::super::given::GivenAnswer;
 use super::super::log::LogWriter;
 use super::super::schema::{ImportedPair, ImportedPrompt, ImportedRating};
 use crate::domain::{
-    Choice, Completion, CompletionId, Finish, Num, Pair, PairId, Prompt, PromptBody, PromptId, RatedRow, Rater, Seen,
-    Session, SftBody, SftRow, Side, Strength, TextSet, Verdict, hash64,
+    Choice, Completion, CompletionId, Finish, LogProb, Num, Pair, PairId, Prompt, PromptBody, PromptId, RatedRow,
+    Rater, Seen, Session, SftBody, SftRow, Side, Strength, TextSet, Verdict, hash64,
 };
 use crate::protocol::SessionRecord;
 use std::collections::{HashMap, HashSet};
@@ -78,7 +78,8 @@ impl Prompts {
         let id = PromptId::new(format!("p{}", self.next));
         self.next += 1;
         self.known.insert(key, id.clone());
-        let prompt = Prompt { id: id.clone(), body: body.clone(), source: source.into(), tags: tags.to_vec() };
+        let prompt =
+            Prompt { id: id.clone(), body: body.clone(), source: source.into(), tags: tags.iter().cloned().collect() };
         (id, Some(SessionRecord::Prompted(prompt.into())))
     }
 }
@@ -257,11 +258,11 @@ pub(super) fn imported_answer(
         id: CompletionId::new(format!("{pair}.{name}")),
         prompt: prompt.clone(),
         model: model.into(),
-        text: answer.text.clone(),
+        text: answer.text.as_str().into(),
         tokens: 0,
         finish: Finish::Given,
         sampler: None,
-        logprob: None,
-        turns: answer.turns.clone(),
+        logprob: LogProb::UNKNOWN,
+        turns: answer.turns.iter().cloned().collect(),
     }
 }

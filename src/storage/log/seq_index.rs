@@ -1,6 +1,6 @@
 //! The sequence numbers a reader has read: which records are new, duplicates or in conflict.
 
-use crate::domain::mix64;
+use crate::domain::{PartList, mix64};
 use std::collections::HashMap;
 
 /// Substitute numbers start here, for records whose number is taken: above every number on disk, below the provisional
@@ -21,10 +21,10 @@ pub(super) enum Relation {
 }
 
 /// The numbers read, each with its record's checksum.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct SeqIndex {
-    /// The checksums of the numbers from 1 on, as far as there is no gap: nearly always of all.
-    dense: Vec<u32>,
+    /// The checksums of the numbers from 1 on, as far as there is no gap: nearly always of all. Copies share them.
+    dense: PartList<u32>,
     /// Those of the numbers after a gap, and of substitutes.
     sparse: HashMap<u64, u32>,
     /// The substitute of a number's last conflicting record.

@@ -44,7 +44,7 @@ pub struct LogPart<T> {
 }
 
 /// What was read so far from all segments.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct ReadState {
     /// The log's folder, relative to the session's.
     folder: String,
@@ -91,6 +91,19 @@ impl<T: LogRecord> LogTail<T> {
             cursors: Vec::new(),
             foreign: Vec::new(),
             state: ReadState { folder, ..ReadState::default() },
+            _record: PhantomData,
+        }
+    }
+
+    /// Another reader that goes on from the same place.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            dir: self.dir.clone(),
+            listed: self.listed,
+            cursors: self.cursors.iter().map(SegmentCursor::beside).collect(),
+            foreign: self.foreign.clone(),
+            state: self.state.clone(),
             _record: PhantomData,
         }
     }
@@ -217,6 +230,24 @@ impl SegmentCursor {
             last_stat: None,
             pending: Integrity::default(),
             pending_lost: 0,
+        }
+    }
+
+    /// A cursor of another reader at the same place, which opens the file itself.
+    fn beside(&self) -> Self {
+        Self {
+            segment: self.segment.clone(),
+            path: self.path.clone(),
+            name: self.name.clone(),
+            file: None,
+            done: self.done,
+            offset: self.offset,
+            line: self.line,
+            header_checked: self.header_checked,
+            may_repeat: self.may_repeat,
+            last_stat: None,
+            pending: self.pending.clone(),
+            pending_lost: self.pending_lost,
         }
     }
 

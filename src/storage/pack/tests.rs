@@ -16,7 +16,7 @@ fn home() -> (tempfile::TempDir, Home, SessionDir) {
     let lock = dir.lock().unwrap().unwrap();
     let mut log = dir.writer(&lock).unwrap();
     let body = PromptBody::user("why?");
-    let prompt = crate::domain::Prompt { id: PromptId::new("p1"), body, source: "t".into(), tags: Vec::new() };
+    let prompt = crate::domain::Prompt { id: PromptId::new("p1"), body, source: "t".into(), tags: [].into() };
     log.append(&SessionRecord::Prompted(prompt.into())).unwrap();
     log.sync().unwrap();
     for (path, bytes) in [

@@ -137,7 +137,7 @@ fn of(needs: Needs, pairs: &[PairRow]) -> RunRows {
                 .enumerate()
                 .map(|(i, p)| RatedRow {
                     cut: false,
-                    turns: Vec::new(),
+                    turns: [].into(),
                     id: p.pair.clone(),
                     prompt_id: p.prompt_id.clone(),
                     prompt: p.prompt.clone(),
@@ -153,7 +153,7 @@ fn of(needs: Needs, pairs: &[PairRow]) -> RunRows {
                 id: tiebreak::domain::PromptId::new(format!("p{i}")),
                 body,
                 source: "test".into(),
-                tags: Vec::new(),
+                tags: [].into(),
             };
             Rows::Prompts(bodies.into_iter().enumerate().map(row).collect())
         }

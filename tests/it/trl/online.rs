@@ -34,7 +34,7 @@ fn run(name: &str) {
         id: PromptId::new(format!("p{i}")),
         body: prompt(p),
         source: "test".into(),
-        tags: Vec::new(),
+        tags: [].into(),
     });
     let init = start(case, "online", &spec, dir.path());
     let mut trainer = open(&spec, Rows::Prompts(prompts.collect()), init.as_deref(), dir.path());

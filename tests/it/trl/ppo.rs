@@ -73,7 +73,7 @@ fn start(case: &Value, dir: &Path) -> Trainer {
         id: PromptId::new(format!("p{i}")),
         body: prompt(p),
         source: "test".into(),
-        tags: Vec::new(),
+        tags: [].into(),
     });
     let spec = run_of(case);
     let init = checkpoint(&spec, &tensors(case), dir);

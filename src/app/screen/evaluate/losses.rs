@@ -6,7 +6,9 @@ use crate::app::effect::Effect;
 use crate::app::flow;
 use crate::app::open::{OpenSession, RunView};
 use crate::app::shared::Shared;
-use crate::domain::{Completion, CompletionId, Contestant, ItemKey, Pair, PairId, Prompt, RunId, Sampler, counted};
+use crate::domain::{
+    Completion, CompletionId, Contestant, ItemKey, LogProb, Pair, PairId, Prompt, RunId, Sampler, counted,
+};
 use crate::protocol::{SessionRecord, Task};
 use std::sync::Arc;
 
@@ -87,7 +89,7 @@ fn pairs(open: &OpenSession, run: &RunView, keys: &[ItemKey]) -> SentItems {
                 id: a.prompt.derived_id(),
                 body: a.prompt.clone(),
                 source: format!("{}/{}", run.id, key.suite).into(),
-                tags: Vec::new(),
+                tags: [].into(),
             };
             out.records.push(SessionRecord::Prompted(Arc::new(prompt.clone())));
             added.push(prompt);
@@ -98,15 +100,15 @@ fn pairs(open: &OpenSession, run: &RunView, keys: &[ItemKey]) -> SentItems {
         let ids = Contestant::BOTH.map(|side| CompletionId::new(format!("{id}/{}", side.word())));
         for (side, answer) in [(Contestant::A, a), (Contestant::B, b)] {
             out.records.push(SessionRecord::Completed(Arc::new(Completion {
-                turns: Vec::new(),
+                turns: [].into(),
                 id: ids[side.index()].clone(),
                 prompt: prompt.clone(),
                 model: spec.map_or_else(|| side.word().to_owned(), |eval| eval.side(side).name.clone()).into(),
-                text: answer.text.clone(),
-                tokens: answer.tokens,
+                text: answer.text.as_str().into(),
+                tokens: answer.tokens as u32,
                 finish: answer.finish,
                 sampler: sampler.map(Arc::new),
-                logprob: None,
+                logprob: LogProb::UNKNOWN,
             })));
         }
         let [a, b] = ids;

@@ -224,7 +224,7 @@ pub(super) fn save_tags(model: &mut Shared, prompt: &PromptId, input: TextInput)
         }
     };
     let Some(open) = &mut model.open else { return Vec::new() };
-    let before: Vec<String> = open.session.prompt(prompt).map(|p| p.tags.clone()).unwrap_or_default();
+    let before: Vec<String> = open.session.prompt(prompt).map(|p| p.tags.to_vec()).unwrap_or_default();
     let off = before.iter().filter(|tag| !words.contains(tag)).map(|tag| (tag.clone(), false));
     let on = words.iter().filter(|tag| !before.contains(tag)).map(|tag| (tag.clone(), true));
     let mut changes: Vec<(String, bool)> = Vec::new();

@@ -232,7 +232,7 @@ impl Card {
             let correction = open.session.correction_of(&self.completions[i], &open.rater);
             let correction = correction.filter(|_| !self.originals && !self.is_unmarked());
             self.corrected[i] = correction.is_some();
-            let original = || open.session.completion(&self.completions[i]).map(|c| c.text.as_str());
+            let original = || open.session.completion(&self.completions[i]).map(|c| &*c.text);
             let Some(text) = correction.or_else(original).map(presentable) else { continue };
             if text != self.text[i] {
                 self.thoughts[i] = thoughts(&text);

@@ -40,7 +40,7 @@ pub(super) fn ask_correction(label: &LabelScreen, model: &mut Shared) {
     }
     let completion = card.completion(card.focus).clone();
     let corrected = open.session.correction_of(&completion, &open.rater);
-    let original = open.session.completion(&completion).map(|c| c.text.as_str());
+    let original = open.session.completion(&completion).map(|c| &*c.text);
     let text = corrected.or(original).unwrap_or_default().to_owned();
     let title = match corrected {
         Some(_) => format!("your correction of answer {}", card.focus.number()),
@@ -59,7 +59,7 @@ pub(super) fn ask_correction(label: &LabelScreen, model: &mut Shared) {
 /// Saves a correction exactly as typed. The original text, or an empty one, withdraws an earlier correction.
 pub(super) fn save_correction(model: &mut Shared, pair: PairId, completion: CompletionId, text: String) -> Vec<Effect> {
     let Some(open) = &mut model.open else { return Vec::new() };
-    let original = open.session.completion(&completion).map(|c| c.text.as_str());
+    let original = open.session.completion(&completion).map(|c| &*c.text);
     if original == Some(text.as_str()) || text.trim().is_empty() {
         return withdraw(model, pair, completion);
     }

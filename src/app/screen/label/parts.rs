@@ -24,7 +24,7 @@ impl<'a> PairParts<'a> {
             return Some(Self {
                 pair,
                 text: [&a.text, &b.text],
-                tokens: [a.tokens, b.tokens],
+                tokens: [a.tokens as usize, b.tokens as usize],
                 cut: [a.finish == Finish::Length, b.finish == Finish::Length],
                 writing: None,
             });

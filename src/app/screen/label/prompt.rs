@@ -44,7 +44,7 @@ impl PromptView {
         let mut out = Self::default();
         match body {
             PromptBody::Text(text) => out.turn("", text),
-            PromptBody::Chat(turns) => match turns.as_slice() {
+            PromptBody::Chat(turns) => match &turns[..] {
                 [one] if one.role == "user" => out.turn("", &one.content),
                 turns => {
                     for turn in turns {

@@ -160,7 +160,7 @@ fn copy_answer(card: &Card, model: &mut Shared) -> Vec<Effect> {
     if let Some(writing) = &card.writing {
         return copy(model, format!("what there is of answer {number}"), writing.raw[card.focus.index()].clone());
     }
-    let Some(text) = open.session.completion(answer).map(|answer| answer.text.clone()) else { return Vec::new() };
+    let Some(text) = open.session.completion(answer).map(|answer| answer.text.to_string()) else { return Vec::new() };
     copy(model, format!("answer {number}"), text)
 }
 
@@ -169,7 +169,7 @@ fn copy_prompt(card: &Card, model: &mut Shared) -> Vec<Effect> {
     let Some(prompt) = open.session.prompt(&card.prompt_id) else { return Vec::new() };
     let text = match &prompt.body {
         PromptBody::Text(text) => text.clone(),
-        PromptBody::Chat(turns) => match turns.as_slice() {
+        PromptBody::Chat(turns) => match &turns[..] {
             [one] => one.content.clone(),
             turns => {
                 let turns: Vec<String> = turns.iter().map(|t| format!("{}: {}", t.role, t.readable())).collect();

@@ -123,7 +123,7 @@ impl RankSheet {
                 .map(|c| RankAnswer {
                     completion: c.id.clone(),
                     text: presentable(&c.text),
-                    tokens: c.tokens,
+                    tokens: c.tokens as usize,
                     hash: hash64(c.text.as_bytes()),
                     read_to: 0,
                 })

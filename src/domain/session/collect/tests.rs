@@ -3,7 +3,8 @@
 use super::super::*;
 use crate::domain::verdict::{Seen, Side, Strength};
 use crate::domain::{
-    Adjudication, Aggregation, Choice, CollectionSettings, Finish, ItemState, LabelRule, Outcome, PromptBody, mix64,
+    Adjudication, Aggregation, Choice, CollectionSettings, Finish, ItemState, LabelRule, LogProb, Outcome, PromptBody,
+    mix64,
 };
 use std::collections::HashSet;
 
@@ -15,18 +16,18 @@ pub(in crate::domain::session) fn session(pairs: usize) -> Session {
     let mut s = Session::default();
     for i in 0..pairs {
         let prompt = PromptId::new(format!("p{i}"));
-        s.add_prompt(Prompt { id: prompt.clone(), body: PromptBody::user("q"), source: "t".into(), tags: Vec::new() });
+        s.add_prompt(Prompt { id: prompt.clone(), body: PromptBody::user("q"), source: "t".into(), tags: [].into() });
         for side in ["a", "b"] {
             s.add_completion(Completion {
-                turns: Vec::new(),
+                turns: [].into(),
                 id: CompletionId::new(format!("c{i}.{side}")),
                 prompt: prompt.clone(),
                 model: "m".into(),
-                text: format!("answer {side} {i}"),
+                text: format!("answer {side} {i}").into(),
                 tokens: 2,
                 finish: Finish::Given,
                 sampler: None,
-                logprob: None,
+                logprob: LogProb::UNKNOWN,
             });
         }
         s.add_pair(Pair {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::verdict::{Asked, Seen, Strength};
-use crate::domain::{Aggregation, CollectionSettings, Finish, LabelRule, mix64};
+use crate::domain::{Aggregation, CollectionSettings, Finish, LabelRule, LogProb, mix64};
 
 const PAIRS: usize = 6;
 
@@ -13,17 +13,17 @@ fn session(foreign: bool) -> Session {
     for i in 0..PAIRS {
         let prompt = PromptId::new(name("p", i));
         let body = PromptBody::user(format!("question {i}"));
-        s.add_prompt(Prompt { id: prompt.clone(), body, source: "t".into(), tags: Vec::new() });
+        s.add_prompt(Prompt { id: prompt.clone(), body, source: "t".into(), tags: [].into() });
         let answer = |side: &str| Completion {
-            turns: Vec::new(),
+            turns: [].into(),
             id: CompletionId::new(format!("{}.{side}", name("c", i))),
             prompt: prompt.clone(),
             model: "m".into(),
-            text: format!("answer {side} {i}"),
+            text: format!("answer {side} {i}").into(),
             tokens: 2,
             finish: Finish::Given,
             sampler: None,
-            logprob: None,
+            logprob: LogProb::UNKNOWN,
         };
         let (a, b) = if foreign { (answer("b"), answer("a")) } else { (answer("a"), answer("b")) };
         let (id, p_select) = (PairId::new(name("x", i)), 1.0);

@@ -132,7 +132,7 @@ fn rows_are_those_that_match() {
     s.add_text(TextSet::Sft, SftRow { id: PairId::new("t1"), prompt_id: body.prompt().derived_id(), body });
     let rating = RatedRow {
         cut: false,
-        turns: Vec::new(),
+        turns: [].into(),
         id: PairId::new("r1"),
         prompt_id: PromptId::new("h1"),
         prompt: PromptBody::user("the date?"),
@@ -150,7 +150,7 @@ fn tags_are_set_taken_off_undone_and_redone_over_the_imported_ones() {
     // A change may come before its prompt.
     tag(&mut s, 1, "p1", "hard", true);
     let body = PromptBody::user("q");
-    s.add_prompt(Prompt { id: PromptId::new("p1"), body, source: "t".into(), tags: vec!["code".into()] });
+    s.add_prompt(Prompt { id: PromptId::new("p1"), body, source: "t".into(), tags: ["code".into()].into() });
     let tags = |s: &Session| s.prompts()[0].tags.join(" ");
     assert_eq!(tags(&s), "code hard");
     let before = s.state_hash();

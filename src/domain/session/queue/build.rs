@@ -9,8 +9,8 @@ use super::super::super::rubric::RubricPass;
 use super::super::Session;
 use super::super::find::{Contradictions, FilterView};
 use super::QueueOrder;
+use super::pair_set::PairSet;
 use super::place::{Place, QueuePart};
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a rater wants to label.
@@ -32,7 +32,7 @@ pub struct BuiltQueue {
     /// The pairs to label, in order.
     pub queue: Vec<PairId>,
     /// The pairs that match the filter, labelled ones too; empty without a filter.
-    pub matching: HashSet<PairId>,
+    pub matching: PairSet,
     /// The verdicts that the rater has given in this pass: see [`Session::judged_by`].
     pub done: usize,
     /// Pairs of the queue with a score gap, where the order sorts by it.
@@ -46,7 +46,7 @@ pub struct QueueBuild {
     /// Pairs looked at.
     next: usize,
     places: [Vec<Place>; 3],
-    matching: HashSet<PairId>,
+    matching: PairSet,
     done: usize,
     scored: usize,
     /// What a filter has to know of all pairs, once it was computed.
@@ -57,7 +57,7 @@ impl QueueBuild {
     /// Before the first pair.
     #[must_use]
     pub fn new(request: QueueRequest) -> Self {
-        let (places, matching) = (Default::default(), HashSet::new());
+        let (places, matching) = (Default::default(), PairSet::default());
         Self { request, next: 0, places, matching, done: 0, scored: 0, contradictions: None }
     }
 
@@ -94,12 +94,16 @@ impl QueueBuild {
         let questions = session.questions(rubric);
         let settled = session.settled_by(&questions);
         let end = session.pairs.len().min(self.next + pairs);
+        if self.next == 0 && places {
+            // Room for all of them at once: growing would move them, and leave the holes behind.
+            self.places[1].reserve_exact(session.pairs.len());
+        }
         for (at, pair) in session.pairs.as_slice()[self.next..end].iter().enumerate() {
             if let Some(view) = &view {
                 if !view.pair(pair) {
                     continue;
                 }
-                self.matching.insert(pair.id.clone());
+                self.matching.insert_place(self.next + at);
             }
             self.done += session.judged_on(&pair.id, rater, rubric);
             if places && let Some(place) = session.place(self.next + at, pair, rater, *order, &questions, &settled) {
@@ -125,9 +129,11 @@ impl QueueBuild {
         let Self { request: QueueRequest { rater, order, rubric, filter }, mut matching, done, scored, .. } = self;
         if let Some(filter) = filter.as_ref().filter(|filter| filter.names_evaluation()) {
             let view = session.view(filter);
-            matching.extend(session.held_out_pairs().iter().filter(|p| view.pair(p)).map(|p| p.id.clone()));
+            for pair in session.held_out_pairs().iter().filter(|pair| view.pair(pair)) {
+                matching.insert(session, &pair.id);
+            }
             let mut queue = session.blind_queue(&rater);
-            queue.retain(|pair| matching.contains(pair));
+            queue.retain(|pair| matching.contains(session, pair));
             let done = matching.len() - queue.len();
             return BuiltQueue { queue, matching, done, scored: 0 };
         }
@@ -136,22 +142,31 @@ impl QueueBuild {
         let queue = match order {
             _ if repeats => {
                 let mut queue = session.queue_by(&rater, order, &rubric);
-                queue.retain(|pair| matching.contains(pair));
+                queue.retain(|pair| matching.contains(session, pair));
                 queue
             }
             QueueOrder::Disputed => {
                 let disputes = session.disputes_on(rubric.criterion()).into_iter().map(|dispute| dispute.pair);
-                disputes.filter(|pair| filter.is_none() || matching.contains(pair)).collect()
+                disputes.filter(|pair| filter.is_none() || matching.contains(session, pair)).collect()
             }
             QueueOrder::Contested => {
                 let mut queue = session.reviews(&rater, rubric.criterion());
-                queue.retain(|pair| filter.is_none() || matching.contains(pair));
+                queue.retain(|pair| filter.is_none() || matching.contains(session, pair));
                 queue
             }
             QueueOrder::Arrival | QueueOrder::Random | QueueOrder::Uncertain | QueueOrder::BestWorst => {
-                let [begun, fresh, skipped] = self.places.map(|part| sorted(session, part));
+                let [begun, fresh, skipped] = self.places;
                 let repeats = session.due_repeats(&rater, rubric.criterion());
-                begun.into_iter().chain(repeats.among(fresh)).chain(skipped).collect()
+                let fresh = repeats.among(sorted(session, fresh));
+                // A copy of most of the queue is made only where something comes before it.
+                let mut queue = sorted(session, begun);
+                if queue.is_empty() {
+                    queue = fresh;
+                } else {
+                    queue.extend(fresh);
+                }
+                queue.extend(sorted(session, skipped));
+                queue
             }
         };
         BuiltQueue { queue, matching, done, scored }
@@ -185,5 +200,5 @@ impl Session {
 fn sorted(session: &Session, mut part: Vec<Place>) -> Vec<PairId> {
     // Places differ: each has its own number among the pairs.
     part.sort_unstable_by(Place::cmp);
-    part.into_iter().map(|place| session.pairs[place.at].id.clone()).collect()
+    part.into_iter().map(|place| session.pairs[place.at as usize].id.clone()).collect()
 }

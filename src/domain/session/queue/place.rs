@@ -22,7 +22,7 @@ pub(super) struct Place {
     /// A random number, or the record in which the pair was put off.
     pub(super) number: u64,
     /// Its place among the session's pairs.
-    pub(super) at: usize,
+    pub(super) at: u32,
 }
 
 impl Place {

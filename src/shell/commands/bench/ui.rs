@@ -15,7 +15,7 @@ use super::figures::{Spread, line, round};
 use super::machine;
 use super::pty::Pty;
 use crate::demo::exchange;
-use crate::domain::{Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, quantile};
+use crate::domain::{Completion, CompletionId, Finish, LogProb, Pair, PairId, Prompt, PromptBody, PromptId, quantile};
 use crate::protocol::{ModelRef, RunCommand, RunEvent, SessionMeta, SessionRecord};
 use crate::storage::{Home, RunDir, SessionDir, formats};
 use serde_json::json;
@@ -187,7 +187,7 @@ fn labels(home: &Home, pairs: u32) -> Result<()> {
         let prompt = PromptId::new(format!("p{n}"));
         let body = PromptBody::user(question);
         journal.append(&SessionRecord::Prompted(
-            Prompt { id: prompt.clone(), body, source: "bench".into(), tags: Vec::new() }.into(),
+            Prompt { id: prompt.clone(), body, source: "bench".into(), tags: [].into() }.into(),
         ))?;
         let mut ids = Vec::new();
         for (side, text) in ["a", "b"].into_iter().zip(answers) {
@@ -195,15 +195,15 @@ fn labels(home: &Home, pairs: u32) -> Result<()> {
             ids.push(id.clone());
             journal.append(&SessionRecord::Completed(
                 Completion {
-                    turns: Vec::new(),
+                    turns: [].into(),
                     id,
                     prompt: prompt.clone(),
                     model: "bench".into(),
-                    tokens: text.split_whitespace().count(),
-                    text,
+                    tokens: text.split_whitespace().count() as u32,
+                    text: text.into(),
                     finish: Finish::Given,
                     sampler: None,
-                    logprob: None,
+                    logprob: LogProb::UNKNOWN,
                 }
                 .into(),
             ))?;

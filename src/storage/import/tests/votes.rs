@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::domain::{
-    Adjudication, Aggregation, Asked, Choice, CollectionSettings, Completion, CompletionId, Finish, LabelRule, Outcome,
-    Pair, PairId, PartialView, Prompt, PromptId, Seen, ShownPart, Side, Strength, Verdict,
+    Adjudication, Aggregation, Asked, Choice, CollectionSettings, Completion, CompletionId, Finish, LabelRule, LogProb,
+    Outcome, Pair, PairId, PartialView, Prompt, PromptId, Seen, ShownPart, Side, Strength, Verdict,
 };
 use crate::protocol::SessionRecord;
 use crate::storage::formats::{ImportedVote, recognise};
@@ -211,22 +211,22 @@ fn judged_session(session: &SessionDir) -> Session {
     for n in 0..7 {
         let body = if n == 6 { PromptBody::Text("Once".into()) } else { PromptBody::user(format!("question {n}")) };
         let prompt = PromptId::new(format!("p{n}"));
-        let tags = vec![["math", "chat"][n % 2].to_owned()];
+        let tags = [["math", "chat"][n % 2].to_owned()].into();
         log.append(&SessionRecord::Prompted(Prompt { id: prompt.clone(), body, source: "f".into(), tags }.into()))
             .unwrap();
         let id = |side: &str| CompletionId::new(format!("c{n}.{side}"));
         for side in ["a", "b"] {
             log.append(&SessionRecord::Completed(
                 Completion {
-                    turns: Vec::new(),
+                    turns: [].into(),
                     id: id(side),
                     prompt: prompt.clone(),
                     model: format!("model-{side}").into(),
-                    text: if n == 5 && side == "b" { String::new() } else { format!("answer {side} {n}") },
+                    text: if n == 5 && side == "b" { "".into() } else { format!("answer {side} {n}").into() },
                     tokens: 2,
                     finish: Finish::Eos,
                     sampler: None,
-                    logprob: None,
+                    logprob: LogProb::UNKNOWN,
                 }
                 .into(),
             ))

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::domain::{
-    Choice, Completion, CompletionId, Finish, Metrics, Num, Pair, PairId, Prompt, PromptBody, PromptId, Rater, Seen,
-    Side, Strength, TagChange, Verdict, mix64,
+    Choice, Completion, CompletionId, Finish, LogProb, Metrics, Num, Pair, PairId, Prompt, PromptBody, PromptId, Rater,
+    Seen, Side, Strength, TagChange, Verdict, mix64,
 };
 use crate::protocol::{RunCommand, apply_record};
 
@@ -35,13 +35,8 @@ fn sample(n: u64) -> Timeline {
         1,
         10,
         SessionRecord::Prompted(
-            Prompt {
-                id: PromptId::new("p1"),
-                body: PromptBody::user("why?"),
-                source: "typed".into(),
-                tags: Vec::new(),
-            }
-            .into(),
+            Prompt { id: PromptId::new("p1"), body: PromptBody::user("why?"), source: "typed".into(), tags: [].into() }
+                .into(),
         ),
     )];
     for k in 2..=n / 2 {
@@ -104,7 +99,7 @@ fn rich_log(rounds: u64) -> Vec<Envelope<SessionRecord>> {
         };
         let prompt = PromptId::new(format!("p{k}"));
         let body = PromptBody::user(format!("why {k}?"));
-        let tags = if k % 3 == 0 { vec!["old".to_owned()] } else { Vec::new() };
+        let tags = if k % 3 == 0 { ["old".to_owned()].into() } else { [].into() };
         push(SessionRecord::Prompted(Prompt { id: prompt.clone(), body, source: "typed".into(), tags }.into()));
         let ids = ["a", "b"].map(|side| CompletionId::new(format!("p{k}.{side}")));
         for id in &ids {
@@ -112,12 +107,12 @@ fn rich_log(rounds: u64) -> Vec<Envelope<SessionRecord>> {
                 id: id.clone(),
                 prompt: prompt.clone(),
                 model: "m".into(),
-                text: format!("since {id}"),
+                text: format!("since {id}").into(),
                 tokens: 2,
                 finish: Finish::Given,
                 sampler: None,
-                logprob: None,
-                turns: Vec::new(),
+                logprob: LogProb::UNKNOWN,
+                turns: [].into(),
             };
             push(SessionRecord::Completed(answer.into()));
         }
