@@ -281,9 +281,7 @@ impl Gguf {
 
     fn decoded(&self, kind: u32, bytes: &[u8], shape: Vec<usize>) -> Result<Tensor, Error> {
         let tensor_type = TensorType::of(kind).map_err(|why| Error::file(&self.path, why))?;
-        // Copied, since the file's offsets may not be aligned for the block types.
-        let raw = bytes.to_vec();
-        Ok(tensor_type.decode(&raw, shape)?)
+        Ok(tensor_type.decode(bytes, shape)?)
     }
 
     /// Checks that the tokenizer is supported, without building it.

@@ -68,6 +68,9 @@ const REFUSED: &[(u32, &str)] = &[
     (39, "MXFP4"),
 ];
 
+/// The largest alignment of a block type, in bytes.
+const ALIGNMENT: usize = 8;
+
 /// The values of IQ4_NL's indices (`kvalues_iq4nl` of ggml).
 const IQ4_NL: [f32; 16] = [-127., -104., -83., -65., -49., -35., -22., -10., 1., 13., 25., 38., 53., 69., 89., 113.];
 
@@ -109,7 +112,14 @@ impl TensorType {
     /// When there are too few bytes.
     pub(super) fn decode(self, raw: &[u8], shape: Vec<usize>) -> Result<Tensor, candle_core::Error> {
         match self.decoder {
-            Decoder::Candle(dtype) => qtensor_from_ggml(dtype, raw, shape, &Device::Cpu)?.dequantize(&Device::Cpu),
+            Decoder::Candle(dtype) => {
+                // candle reads the bytes in place as blocks, whose alignment neither the file's offsets nor an empty vector have.
+                let mut copy = vec![0; raw.len() + ALIGNMENT];
+                let start = copy.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+                let aligned = &mut copy[start..start + raw.len()];
+                aligned.copy_from_slice(raw);
+                qtensor_from_ggml(dtype, aligned, shape, &Device::Cpu)?.dequantize(&Device::Cpu)
+            }
             Decoder::Iq4Nl => Tensor::from_vec(iq4_nl(raw), shape, &Device::Cpu),
         }
     }
@@ -135,6 +145,20 @@ mod tests {
         for (kind, name, _, block, bytes, _) in READ {
             let decoded = TensorType::of(*kind).unwrap().decode(&vec![0; 2 * bytes], vec![2, *block]).unwrap();
             assert_eq!(decoded.dims(), [2, *block], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_lies_anywhere_and_may_be_empty() {
+        for (kind, name, _, block, bytes, _) in READ {
+            let read = TensorType::of(*kind).unwrap();
+            let raw: Vec<u8> = (0..bytes + 8).map(|i| (i % 60) as u8).collect();
+            let values = |raw: &[u8]| read.decode(raw, vec![*block]).unwrap().to_vec1::<f32>().unwrap();
+            for start in 0..8 {
+                let expected = values(&raw[start..start + bytes].to_vec());
+                assert_eq!(values(&raw[start..start + bytes]), expected, "{name} from byte {start}");
+            }
+            assert_eq!(read.decode(&[], vec![0, *block]).unwrap().dims(), [0, *block], "{name}");
         }
     }
 
