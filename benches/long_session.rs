@@ -106,6 +106,9 @@ fn keys(table: &mut Table, home: &Path) {
         program.press("\x1b");
         taken
     });
+    if let Some([_, peak]) = program.memory().filter(|_| table.measures("memory")) {
+        table.say("memory at its peak after these keys", peak, "MiB");
+    }
     table.row("key: home", || {
         let taken = program.press("\x1b");
         program.press("\r");

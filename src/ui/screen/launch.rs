@@ -426,9 +426,7 @@ fn status(screen: &LaunchScreen, width: usize) -> Line<'static> {
     match screen.form.focus {
         LaunchField::Method if !in_full => Line::styled(format!("← → choose · {help}"), DIM),
         LaunchField::Method => Line::styled("← → choose the method", DIM),
-        LaunchField::Start => {
-            Line::styled("← → choose the start, or type an adapter's folder", DIM)
-        }
+        LaunchField::Start => Line::styled("← → choose the start, or type an adapter's folder", DIM),
         LaunchField::Filter => Line::styled("type a filter; empty trains on every row", DIM),
         LaunchField::Rubric => Line::styled("← → choose the criterion, or type a mix", DIM),
         LaunchField::More => Line::styled("enter shows or hides the advanced options", DIM),
