@@ -21,7 +21,6 @@ impl LogProb {
 
     /// Whether it is not known.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub fn is_unknown(&self) -> bool {
         self.0.is_nan()
     }

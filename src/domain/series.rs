@@ -72,13 +72,17 @@ impl Bucket {
 
     fn of_values(values: &[f64]) -> Self {
         let mut out = Self::default();
-        values.iter().for_each(|value| out.add(*value));
+        for value in values {
+            out.add(*value);
+        }
         out
     }
 
     fn of_buckets(buckets: &[Self]) -> Self {
         let mut out = Self::default();
-        buckets.iter().for_each(|bucket| out.merge(bucket));
+        for bucket in buckets {
+            out.merge(bucket);
+        }
         out
     }
 

@@ -277,7 +277,6 @@ impl PackedDecoder {
                 rotate(&mut k, stride, hd, cos, sin);
             }
         }
-        let mut v = v;
         if self.quantised {
             for x in [&mut q, &mut k, &mut v] {
                 round_halves(x);

@@ -151,7 +151,7 @@ impl Effects {
                 WriterRequest::Start(Job::Evaluation(EvalQuestion::Suites { ticket, folder }))
             }
             Effect::PlanEvaluation { ticket, request } => {
-                WriterRequest::Start(Job::Evaluation(EvalQuestion::Plan { ticket, request }))
+                WriterRequest::Start(Job::Evaluation(EvalQuestion::Plan { ticket, request: Box::new(request) }))
             }
             Effect::Evaluate(request) => WriterRequest::Start(Job::Evaluate(request)),
             Effect::PlanLoop { ticket, request } => WriterRequest::Start(Job::Loop(LoopJob::Plan { ticket, request })),

@@ -45,7 +45,7 @@ pub enum EvalQuestion {
         /// Identifies the question in the answer.
         ticket: u64,
         /// The evaluation.
-        request: EvalRequest,
+        request: Box<EvalRequest>,
     },
 }
 
@@ -236,7 +236,7 @@ fn plan_all(asked: &Receiver<(JobContext, EvalQuestion)>, home: &Home, replies: 
         let (mut plan, mut suites) = (None, None);
         for (context, question) in std::iter::once(first).chain(asked.try_iter()) {
             match question {
-                EvalQuestion::Plan { ticket, request } => plan = Some((context, ticket, request)),
+                EvalQuestion::Plan { ticket, request } => plan = Some((context, ticket, *request)),
                 EvalQuestion::Suites { ticket, folder } => suites = Some((context, ticket, folder)),
                 EvalQuestion::Report { .. } => {}
             }

@@ -73,7 +73,7 @@ fn goes_on(seed: u64, records: u64, handed: bool) -> Vec<(u64, Option<SessionRec
         journal.take_fold(FoldedLog::of(&log, &tail)).unwrap();
         // The screen judges on in its own copy, which the writer's must not see.
         let SessionRecord::Judged(verdict) =
-            (0..).map(|n| record(seed, n)).find(|r| matches!(r, SessionRecord::Judged(_))).unwrap()
+            (0..10_000).map(|n| record(seed, n)).find(|r| matches!(r, SessionRecord::Judged(_))).unwrap()
         else {
             unreachable!()
         };

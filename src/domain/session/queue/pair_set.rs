@@ -114,7 +114,9 @@ mod tests {
             }
             assert!((0..320).all(|n| pairs.contains(&session, &id(n)) == ids.contains(&id(n))));
             let mut again = PairSet::default();
-            ids.iter().for_each(|pair| again.insert(&session, pair));
+            for pair in &ids {
+                again.insert(&session, pair);
+            }
             assert_eq!((pairs.len(), pairs.is_empty(), &pairs), (ids.len(), ids.is_empty(), &again));
             again.remove(&session, ids.iter().next().unwrap());
             assert_ne!(pairs, again);
