@@ -94,7 +94,11 @@ impl SelfCheck {
         self.moves += 1;
         let before = std::mem::replace(&mut self.rate, rate);
         // B starts at 0, so A has no gradient before B has moved.
-        let counts = |i: &&usize| self.moves > 1 || !names[**i].0.contains(".lora_A.");
+        let moved = |i: &&usize| self.moves > 1 || !names[**i].0.contains(".lora_A.");
+        // An expert that no token chose has none.
+        let of_expert = |i: usize| names[i].0.contains(".experts.");
+        let some_chosen = (0..names.len()).any(|i| of_expert(i) && !update.without_gradient.contains(&i));
+        let counts = |i: &&usize| moved(i) && !(some_chosen && of_expert(**i));
         let cut: Vec<&str> = update.without_gradient.iter().filter(counts).map(|i| names[*i].0.as_str()).collect();
         if let Some(first) = cut.first() {
             let (text, remedy) = if update.without_gradient.len() < names.len() {
