@@ -138,7 +138,9 @@ fn say_unread(spec: &RunSpec, inputs: &Inputs, log: &mut Log) -> Result<(), Erro
     if inputs.chat_template_kwargs.is_empty() {
         return Ok(());
     }
-    for model in spec.models() {
+    // Once a model, which may be the base of several contestants.
+    let models: BTreeMap<&str, &ModelRef> = spec.models().into_iter().map(|model| (&*model.path, model)).collect();
+    for model in models.into_values() {
         for text in LanguageModel::open(Path::new(&model.path))?.unread_variables(&inputs.chat_template_kwargs) {
             log.put(&RunEvent::Found(Finding {
                 rule: "template_variable_unread".into(),

@@ -804,6 +804,7 @@ fn launch_starts_from_a_typed_folder() {
         let text = look(&mut model, size);
         assert!(text.contains("adapter in ~/rm▏"), "{text}");
         assert!(text.contains("or type an adapter's folder"), "{text}");
+        assert!(text.contains("the adapter decides tune, rank"), "{text}");
     }
     let effects = press(&mut model, "enter enter");
     let launch = effects.iter().find_map(|e| if let Effect::Launch(request) = e { Some(request) } else { None });

@@ -113,11 +113,14 @@ fn variables_reach_every_text_of_a_run_and_are_part_of_its_inputs() {
             "--max-new-tokens",
             "2",
             off[0],
-            off[1],
+            "{\"enable_thinking\": false, \"effort\": 1}",
         ],
     );
     assert!(evaluated.contains("finished"), "{evaluated}");
-    assert_eq!(inputs("eval-1", "inputs.json")["chat_template_kwargs"], serde_json::json!({"enable_thinking": false}));
+    let log = std::fs::read_to_string(folder("eval-1").join("metrics/000001.jsonl")).unwrap();
+    assert_eq!(log.matches("never reads `effort`").count(), 1, "both contestants have one base: {log}");
+    let variables = serde_json::json!({"enable_thinking": false, "effort": 1});
+    assert_eq!(inputs("eval-1", "inputs.json")["chat_template_kwargs"], variables);
 }
 
 #[test]

@@ -154,6 +154,10 @@ fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<FormLine
             (16 + cells(&start) as u16 + 3, more, DIM),
         ],
     });
+    if matches!(form.start(), Start::Folder(_)) {
+        let decided = "the adapter decides tune, rank, scale, kind and modules".to_owned();
+        out.push(FormLine { field: None, parts: vec![(16, decided, DIM)] });
+    }
     row_choice(screen, width, &mut out);
     out.push(FormLine { field: None, parts: Vec::new() });
     let rows = method.rows();
