@@ -135,7 +135,7 @@ pub use text::{
     CORRECTION, Completion, Finish, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
     counted, is_held_out, model_name,
 };
-pub use thought::{Thought, answer_after_thoughts, ends_inside_thought, thoughts};
+pub use thought::{Thought, answer_after_thoughts, ends_inside_thought, leading_thought, thoughts};
 pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};
 pub use votes::{
     Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, Repeats, VotedPair,

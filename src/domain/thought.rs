@@ -40,6 +40,19 @@ pub fn thoughts(text: &str) -> Vec<Thought> {
     out
 }
 
+/// The thought that a text begins with, without tags and one newline on each side, and the answer behind it. None where the text does
+/// not begin with a whole thought that is tagged on both sides.
+#[must_use]
+pub fn leading_thought(text: &str) -> Option<(&str, &str)> {
+    let first = thoughts(text).into_iter().next().filter(|t| t.closed && text[..t.range.start].trim().is_empty())?;
+    let whole = &text[first.range.clone()];
+    let within = |name: &&str| whole.strip_prefix(&*format!("<{name}>"))?.strip_suffix(&*format!("</{name}>"));
+    let inner = TAGS.iter().find_map(within)?;
+    let inner = inner.strip_prefix('\n').unwrap_or(inner);
+    let rest = &text[first.range.end..];
+    Some((inner.strip_suffix('\n').unwrap_or(inner), rest.strip_prefix("\n\n").unwrap_or_else(|| rest.trim_start())))
+}
+
 /// Whether an answer ends inside a thought, so that it never began. `opened`: the template opened a thought itself.
 #[must_use]
 pub fn ends_inside_thought(text: &str, opened: bool) -> bool {
@@ -115,6 +128,22 @@ mod tests {
         let unfinished = |text, opened| ends_inside_thought(text, opened);
         assert!(unfinished("<think>\nso it", false) && unfinished("so it goes", true) && unfinished("", true));
         assert!(!unfinished("so it goes", false) && !unfinished("one\n</think>\nYes.", true));
+    }
+
+    #[test]
+    fn a_leading_thought_is_whole_and_tagged() {
+        for (text, expected) in [
+            ("<think>\none\n</think>\n\nYes.", Some(("one", "Yes."))),
+            ("\n<thinking>one</thinking> Yes.", Some(("one", "Yes."))),
+            ("<think>\n\n</think>\nYes.", Some(("", "Yes."))),
+            ("<b>one\n</think>\nYes.", None),
+            ("one\n</think>\nYes.", None),
+            ("<think>\none", None),
+            ("Yes.\n<think>\none\n</think>", None),
+            ("Yes.", None),
+        ] {
+            assert_eq!(leading_thought(text), expected, "{text:?}");
+        }
     }
 
     #[test]

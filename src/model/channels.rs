@@ -4,7 +4,7 @@
 //! is no answer. Refuses to look for channels in plain text: only the control tokens begin one.
 
 use super::error::Error;
-use crate::domain::{Message, thoughts};
+use crate::domain::{Message, leading_thought};
 
 /// The field in which templates with channels expect a thought.
 const THINKING: &str = "thinking";
@@ -77,16 +77,8 @@ pub(super) fn has_channels(template: &str) -> bool {
 
 /// An answer as an assistant's turn for such a template: the thought that it begins with in a field of its own.
 pub(crate) fn turn(answer: &str) -> Message {
-    let first = thoughts(answer).into_iter().next();
-    let Some(thought) = first.filter(|t| t.closed && answer[..t.range.start].trim().is_empty()) else {
-        return Message::assistant(answer);
-    };
-    let (whole, rest) = (&answer[thought.range.clone()], &answer[thought.range.end..]);
-    let inner = whole.strip_prefix('<').and_then(|rest| rest.split_once('>')).map_or(whole, |(_, inner)| inner);
-    let inner = inner.rsplit_once("</").map_or(inner, |(inner, _)| inner);
-    let inner = inner.strip_prefix('\n').unwrap_or(inner);
-    let inner = inner.strip_suffix('\n').unwrap_or(inner);
-    let mut turn = Message::assistant(rest.strip_prefix("\n\n").unwrap_or_else(|| rest.trim_start()));
+    let Some((inner, rest)) = leading_thought(answer) else { return Message::assistant(answer) };
+    let mut turn = Message::assistant(rest);
     if !inner.trim().is_empty() {
         turn.more.set(THINKING, inner.into());
     }

@@ -6,7 +6,7 @@
 
 use super::error::Error;
 use super::template::Template;
-use crate::domain::Message;
+use crate::domain::{Message, leading_thought};
 
 /// What stands before the thought.
 const HEADER: &str = "thought\n";
@@ -78,8 +78,7 @@ pub(super) fn opens(rendered: &str) -> bool {
 /// the template writes none behind the last prompt.
 pub(crate) fn turn(template: Option<&Template>, answer: &str) -> Message {
     let plain = || Message::assistant(answer);
-    let thought = answer.strip_prefix("<think>\n").and_then(|rest| rest.split_once("\n</think>\n\n"));
-    let (Some((thought, text)), Some(template)) = (thought, template) else { return plain() };
+    let (Some((thought, text)), Some(template)) = (leading_thought(answer), template) else { return plain() };
     let with = |thought: &str, text: &str| {
         let mut turn = Message::assistant(text);
         turn.more.set(FIELD, thought.into());
@@ -89,13 +88,18 @@ pub(crate) fn turn(template: Option<&Template>, answer: &str) -> Message {
         && template
             .render(&[Message::new("user", "a"), with("tiebreak", "b")], false)
             .is_ok_and(|text| text.contains(&format!("{OPENING}\ntiebreak")));
-    if written { with(thought, text) } else { plain() }
+    match (written, thought.trim().is_empty()) {
+        (true, false) => with(thought, text),
+        (true, true) => Message::assistant(text),
+        (false, _) => plain(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::{answer_after_thoughts, ends_inside_thought};
+    use crate::model::special_tokens::SpecialTokens;
 
     const TOKENS: ThoughtTokens = ThoughtTokens { open: 1, close: 2 };
 
@@ -120,6 +124,19 @@ mod tests {
         assert_eq!(text("two and two\n<close>Four."), "two and two\n</think>\n\nFour.");
         assert_eq!(text("Four."), "Four.");
         assert!(TOKENS.occur_in(&ids("a<close>b")) && !TOKENS.occur_in(&ids("ab")));
+    }
+
+    #[test]
+    fn an_answers_thought_goes_into_the_field_however_it_is_tagged() {
+        let source = "{% for m in messages %}{% if m.reasoning %}<|channel>thought\n{{ m.reasoning }}\n<channel|>{% endif %}\
+                      {{ m.content }}<turn|>{% endfor %}";
+        let template = Template::new(source, "m", &SpecialTokens::default()).unwrap();
+        for answer in ["<think>\ntwo\n</think>\n\nFour.", "<thinking>two</thinking>\nFour."] {
+            let turn = turn(Some(&template), answer);
+            assert_eq!((turn.content.as_str(), turn.reasoning()), ("Four.", Some("two")), "{answer}");
+        }
+        assert_eq!(turn(Some(&template), "<think>\n\n</think>\n\nFour."), Message::assistant("Four."));
+        assert_eq!(turn(None, "<think>\ntwo\n</think>\n\nFour.").reasoning(), None);
     }
 
     /// Cut anywhere, a thought is no answer.
