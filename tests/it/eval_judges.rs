@@ -73,18 +73,21 @@ fn an_evaluation_that_is_killed_sends_no_request_for_an_answer_twice() {
     assert!(ok, "{err}");
     let dir = run(home, "eval-1");
     let starts = || events(&dir).iter().filter(|e| matches!(e, RunEvent::Started { .. })).count();
+    let mut came = 0;
     for kills in 1..=3 {
         until("answers come", || answers(home, "eval-1", Contestant::A).len() >= 4 * kills);
         kill(worker_of(&dir));
         until("it is dead", || !dir.is_alive());
+        came = answers(home, "eval-1", Contestant::A).len();
         assert!(tiebreak(home, &["resume", "s/eval-1"]).status.success());
         until("the next one starts", || starts() > kills);
     }
     until("it ends", || events(&dir).iter().any(|e| matches!(e, RunEvent::Finished { .. })));
     assert!(prompts.iter().all(|p| server.counts()[p] == 1), "{:?}", server.counts());
     assert_eq!(answers(home, "eval-1", Contestant::A).len(), 16);
+    // Of the last four, those that the killed worker had not read were under way. On a busy machine it may have read them all.
     let kept = found(&events(&dir), "answers_kept").map(|f| f.text.clone());
-    assert!(kept.is_some_and(|text| text.contains("came after the last worker had ended")));
+    assert!(came == 16 || kept.is_some_and(|text| text.contains("came after the last worker had ended")), "{came}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tiebreak::protocol::{RunEvent, SessionRecord};
 use tiebreak::storage::{Home, RunDir, SessionDir};
 
 /// Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama")
