@@ -6,7 +6,9 @@
 //!
 //! **Invariant.** Unsupported features are refused by name when a model is opened, never at the first step.
 
+mod attention_windows;
 mod channels;
+mod class_fields;
 pub(crate) mod config;
 pub mod discover;
 pub(crate) mod error;

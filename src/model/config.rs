@@ -3,6 +3,8 @@
 //! Owns the decision whether a model is supported. Refuses by name every architecture and every field that changes
 //! the computation and is not implemented: a model is computed correctly or not at all.
 
+use super::attention_windows;
+use super::class_fields;
 use super::error::Error;
 use super::family::{self, ExpertNames, Family, PerLayerNames};
 use super::feed_forward::{Experts, FeedForward, Mlp};
@@ -222,23 +224,35 @@ impl Config {
         all.into_iter().map(|spec| (spec, 1)).chain(each).collect()
     }
 
-    /// How many tokens may follow a prompt of so many: where positions are learned, as many as there are positions.
-    pub(crate) fn room_after(&self, prompt: usize) -> usize {
-        if self.layer.positions { self.context.saturating_sub(prompt) } else { usize::MAX }
+    /// Whether nothing is computed beyond the context: positions are learned, or RoPE changes there for all tokens of a row.
+    fn ends_at_context(&self) -> bool {
+        let local = self.local_rope.as_ref().map(|rope| &rope.scaling);
+        let mut ropes = std::iter::once(&self.rope_scaling).chain(local);
+        self.layer.positions || ropes.any(|scaling| matches!(scaling, RopeScaling::Dynamic(_)))
     }
 
-    /// Refuses a position for which the model has learned no embedding.
+    /// How many tokens may follow a prompt of so many: as many as the context has where it is the end.
+    pub(crate) fn room_after(&self, prompt: usize) -> usize {
+        if self.ends_at_context() { self.context.saturating_sub(prompt) } else { usize::MAX }
+    }
+
+    /// Refuses a position for which the model has learned no embedding, or for which its RoPE is not implemented.
     ///
     /// # Errors
     /// With the model's longest context.
     pub(crate) fn check_position(&self, position: usize) -> Result<(), Error> {
-        if !self.layer.positions || position < self.context {
+        if !self.ends_at_context() || position < self.context {
             return Ok(());
         }
         let context = self.context;
-        Err(Error::Invalid(format!(
-            "a row is longer than the {context} positions that the model has learned; shorten it"
-        )))
+        Err(Error::Invalid(if self.layer.positions {
+            format!("a row is longer than the {context} positions that the model has learned; shorten it")
+        } else {
+            format!(
+                "a row is longer than `max_position_embeddings` ({context}): beyond it the RoPE scaling `dynamic` changes every \
+                 frequency, which is not implemented; shorten it"
+            )
+        }))
     }
 
     /// The factor on the attention's scores.
@@ -432,6 +446,7 @@ impl Config {
             return Err(f.refuse(format!("the architecture `{kind}`"), &known));
         };
         let defaults = family.defaults;
+        let map = &class_fields::of_class(map, family);
         let f = Fields { path, map, aliases: defaults.aliases };
         let layer = layer(&f, family)?;
         let hidden = f.size("hidden_size")?;
@@ -441,16 +456,14 @@ impl Config {
         if heads % kv_heads != 0 {
             return Err(Error::file(path, format!("{heads} query heads cannot share {kv_heads} key heads evenly")));
         }
-        if layer.by_head && heads != kv_heads {
-            return Err(
-                f.refuse(format!("{kv_heads} key heads of {heads} query heads"), "this family has as many of both")
-            );
-        }
         // Without RoPE a table that nothing reads.
         let rotary = if layer.rope == LayerPattern::None { 2 } else { (head_dim as f64 * layer.rotary_share) as usize };
         if !rotary.is_multiple_of(2) || rotary == 0 {
-            let part = if rotary == head_dim { "head_dim" } else { "the rotated part of head_dim" };
-            return Err(Error::file(path, format!("{part} {rotary} is odd, but RoPE needs it even")));
+            let key = if f.get("rotary_pct").is_some() { "rotary_pct" } else { "partial_rotary_factor" };
+            let share = if rotary == head_dim { String::new() } else { format!(" and `{key}={}`", layer.rotary_share) };
+            let what = format!("with `head_dim` {head_dim}{share} RoPE rotates {rotary} dimensions of a head");
+            let why = format!("{what}, but it needs an even number");
+            return Err(Error::file(path, why));
         }
         // Null and 0 mean unknown.
         let positions = match f.raw("max_position_embeddings") {
@@ -467,10 +480,7 @@ impl Config {
         if !global_dim.is_multiple_of(2) {
             return Err(Error::file(path, format!("`global_head_dim` {global_dim} is odd, but RoPE needs it even")));
         }
-        let window = match layer.windows {
-            LayerPattern::None => None,
-            _ => f.size_or("sliding_window", defaults.sliding_window)?,
-        };
+        let window = attention_windows::width(&f, family, &layer.windows)?;
         let only_experts = layer.experts.as_ref().is_some_and(|experts| experts.layers == LayerPattern::All);
         let global_rotary = if layer.kinds.global_heads.is_some() { global_dim } else { rotary };
         let bounds = RopeBounds { context: positions, rotary: global_rotary, local: rotary };
@@ -585,60 +595,16 @@ fn layer(f: &Fields<'_>, family: &Family) -> Result<LayerSpec, Error> {
             f.refuse(format!("the activation `{key}={name}`"), &format!("implemented are {}", activation_names()))
         })?;
     }
+    class_fields::refuse_for_all(f, family)?;
     (family.read)(f, &mut layer)?;
-    refuse_fields(f, family, &layer)?;
-    // Classes whose layers all have the window do not read the list.
-    if let Some(list) = f.get("layer_types").and_then(Value::as_array).filter(|_| layer.windows != LayerPattern::All) {
-        let layers = f.size("num_hidden_layers")?;
-        if list.len() != layers {
-            let why = format!("`layer_types` names {} layers, but `num_hidden_layers` is {layers}", list.len());
-            return Err(Error::file(f.path, why));
-        }
-        let sliding: Vec<bool> = list.iter().map(|kind| kind.as_str() == Some("sliding_attention")).collect();
-        let some = sliding.iter().any(|sliding| *sliding);
-        layer.windows = if some { LayerPattern::Listed(sliding) } else { LayerPattern::None };
-    }
-    Ok(layer)
-}
-
-/// Refuses fields that change the computation and are not implemented.
-fn refuse_fields(f: &Fields<'_>, family: &Family, layer: &LayerSpec) -> Result<(), Error> {
-    let known = ["full_attention", "sliding_attention"];
-    let kinds = f.get("layer_types").and_then(Value::as_array).into_iter().flatten();
-    if let Some(other) = kinds.map(|kind| kind.as_str().unwrap_or("?")).find(|name| !known.contains(name)) {
-        return Err(
-            f.refuse(format!("`layer_types` with `{other}`"), "full_attention and sliding_attention are implemented")
-        );
+    if f.flag("use_bidirectional_attention", false) {
+        return Err(f.refuse("`use_bidirectional_attention=true`", "only causal attention is implemented"));
     }
     refuse_quantisation(f, family)?;
-    for key in ["num_experts", "num_local_experts"] {
-        // Null and 0 mean none.
-        if f.get(key).is_some_and(|value| value.as_u64() != Some(0)) && layer.experts.is_none() {
-            return Err(f.refuse(format!("the field `{key}`"), "use an unquantised, dense model"));
-        }
+    if let Some(windows) = attention_windows::listed(f, family)? {
+        layer.windows = windows;
     }
-    let unread = [
-        ("attn_logit_softcapping", layer.attention_cap.is_none()),
-        ("final_logit_softcapping", layer.logits.cap.is_none()),
-    ];
-    if let Some((key, _)) = unread.into_iter().find(|(key, unread)| *unread && f.get(key).is_some()) {
-        return Err(f.refuse(format!("the field `{key}`"), &format!("{} has none", family.name())));
-    }
-    if f.flag("lm_head_bias", false) {
-        return Err(f.refuse("`lm_head_bias`", "only heads without bias are implemented"));
-    }
-    if f.flag("use_bidirectional_attention", false) {
-        return Err(f.refuse("`use_bidirectional_attention`", "only causal attention is implemented"));
-    }
-    let within = ["rope_parameters", "rope_scaling"].iter().filter_map(|key| f.get(key)?.get("partial_rotary_factor"));
-    let mut shares = f.get("partial_rotary_factor").into_iter().chain(within).filter_map(Value::as_f64);
-    if let Some(p) = shares.find(|p| *p != layer.rotary_share) {
-        return Err(f.refuse(format!("`partial_rotary_factor={p}`"), "this family rotates whole heads"));
-    }
-    if let Some(p) = f.get("pretraining_tp").and_then(Value::as_u64).filter(|p| *p > 1) {
-        return Err(f.refuse(format!("`pretraining_tp={p}`"), "only 1 is implemented"));
-    }
-    Ok(())
+    Ok(layer)
 }
 
 /// Refuses quantised weights that are not read.

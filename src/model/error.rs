@@ -52,7 +52,7 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// Tensors that the model needs are not in its files.
-    #[error("{path}: {}; the download may be incomplete", lacking(*.count, .first))]
+    #[error("{path}: {}; {}", lacking(*.count, .first), why_lacking(*.count, .first))]
     Missing {
         /// The folder or file.
         path: String,
@@ -199,7 +199,6 @@ impl Error {
     }
 }
 
-/// Says which tensors are missing.
 /// The most characters of a file's own words in a message.
 const MOST_SHOWN: usize = 600;
 
@@ -215,6 +214,18 @@ fn shown(text: &str) -> String {
     format!("{head} … {tail}")
 }
 
+/// Why tensors may be missing, by the first of them.
+fn why_lacking(count: usize, first: &str) -> &'static str {
+    if first.ends_with(".bias") {
+        "config.json asks for biases that the weights do not have: the two do not belong together"
+    } else if count == 1 && first == "lm_head.weight" {
+        "the folder has no output head, and config.json does not tie it to the embedding: it is that of a model without a head"
+    } else {
+        "the download may be incomplete"
+    }
+}
+
+/// Says which tensors are missing.
 fn lacking(count: usize, first: &str) -> String {
     let first = shown(first);
     match count {

@@ -4,6 +4,7 @@
 //! add its file: every backend, the packed decoder, the loader, merging and the memory formula read its `LayerSpec`.
 
 use super::layer::TensorName;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 pub use super::family_spec::{Defaults, ExpertNames, Family, GgufExperts, GgufFamily, PerLayerNames, TensorNames};
@@ -54,7 +55,9 @@ pub fn markdown() -> String {
         if (family.layer)().experts.is_some() {
             modules.truncate(4);
         }
-        modules.dedup();
+        // Each name once: as a target it means every module of that name.
+        let mut seen = HashSet::new();
+        modules.retain(|name| seen.insert(*name));
         let gguf = if family.gguf.architecture.is_empty() { "" } else { "yes" };
         let _ = writeln!(out, "| {} | {} | `{}` | {gguf} |", types.join(", "), family.models, modules.join("`, `"));
     }

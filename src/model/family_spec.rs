@@ -15,6 +15,9 @@ pub struct Family {
     pub class: &'static str,
     /// The class of `transformers` that puts a score head on its layers; none where there is no such class.
     pub classifier: Option<&'static str>,
+    /// The fields of config.json that the class reads besides those that every class reads
+    /// ([`class_fields`](crate::model::class_fields)) and those that its [`Defaults`] name.
+    pub reads: &'static [&'static str],
     /// What its layers compute by default.
     pub layer: fn() -> LayerSpec,
     /// Reads from config.json what its layers compute, except the activation and `layer_types`.
@@ -65,7 +68,7 @@ pub struct Defaults {
     pub sliding_window: Option<usize>,
     /// Base of the RoPE frequencies (`rope_theta`).
     pub rope_theta: f64,
-    /// The field that names it.
+    /// The field that names it; empty where the class has no such field and no `rope_scaling`.
     pub theta_key: &'static str,
     /// Epsilon of the norms (`rms_norm_eps`).
     pub rms_eps: f64,
@@ -73,7 +76,7 @@ pub struct Defaults {
     pub eps_key: &'static str,
     /// Whether the head is tied to the embedding (`tie_word_embeddings`).
     pub tied: bool,
-    /// The field that names the activation.
+    /// The field that names the activation; empty where the class has no such field.
     pub activation_key: &'static str,
     /// Base of the RoPE frequencies of sliding layers (`rope_local_base_freq`) where they have their own.
     pub local_theta: Option<f64>,
@@ -84,6 +87,10 @@ pub struct Defaults {
     /// The share of a head that RoPE rotates in layers without a window, by frequencies of whole heads (`proportional`), where
     /// config.json names no rope.
     pub proportional: Option<f64>,
+    /// Whether the last layer attends to the whole context whatever `layer_types` says.
+    pub full_at_last: bool,
+    /// Whether RoPE rotates a share of each head that the file names; else the class knows whole heads alone.
+    pub rotates_a_share: bool,
     /// The context before RoPE was scaled (`original_max_position_embeddings`) where the class has the field.
     pub original_context: Option<usize>,
     /// Fields that the class names otherwise than most do: the usual name, and its own.
@@ -108,6 +115,8 @@ impl Defaults {
         rope_parameters: None,
         quantisation: None,
         proportional: None,
+        full_at_last: false,
+        rotates_a_share: false,
         original_context: None,
         aliases: &[],
     };
@@ -130,14 +139,24 @@ pub struct GgufFamily {
     pub grouped: bool,
     /// Whether biases of the attention's output and of the feed-forward are read.
     pub biases: bool,
+    /// Whether a file must have the biases of all linear modules.
+    pub needs_biases: bool,
+    /// Whether a file must name a window.
+    pub needs_window: bool,
+    /// Whether files are made of models with the exact GELU, though llama.cpp computes its approximation by tanh.
+    pub near_gelu: bool,
+    /// Whether files are made of models whose YaRN has a ramp between dimensions (`truncate` false), though llama.cpp's is at whole ones.
+    pub near_ramp: bool,
     /// Whether LongRoPE's factors are read.
     pub long_factors: bool,
     /// Its experts; none where its files have none.
     pub experts: Option<GgufExperts>,
     /// Reads from the metadata what its layers compute, except what all architectures name alike.
     pub read: fn(&GgufFields<'_>, &mut LayerSpec),
-    /// The keys, without the architecture's name, that [`GgufFamily::read`] reads.
+    /// The keys of numbers, without the architecture's name, that [`GgufFamily::read`] reads.
     pub write: fn(&LayerSpec) -> Vec<(&'static str, f64)>,
+    /// The same of keys that are true or false.
+    pub write_flags: fn(&LayerSpec) -> Vec<(&'static str, bool)>,
 }
 
 /// The experts of an architecture, which all its layers have.
@@ -159,10 +178,15 @@ impl GgufFamily {
         tied: None,
         grouped: true,
         biases: false,
+        needs_biases: false,
+        needs_window: false,
+        near_gelu: false,
+        near_ramp: false,
         long_factors: false,
         experts: None,
         read: |_, _| (),
         write: |_| Vec::new(),
+        write_flags: |_| Vec::new(),
     };
 }
 
@@ -308,6 +332,7 @@ impl TensorNames {
 
     /// GPT-OSS's. Its files hold the experts of a layer in one tensor.
     pub const OSS: Self = Self {
+        mlp_norm: name("post_attention_layernorm", "post_attention_norm"),
         experts: ExpertNames { router: name("mlp.router", "ffn_gate_inp"), ..Self::COMMON.experts },
         ..Self::COMMON
     };

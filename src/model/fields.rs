@@ -109,6 +109,14 @@ impl Fields<'_> {
     }
 }
 
+/// Refuses a `head_dim` of its own in a class whose rope reads it and whose projections do not.
+pub(crate) fn refuse_head_dim(f: &Fields<'_>) -> Result<(), Error> {
+    let (hidden, heads) = (f.size("hidden_size")?, f.size("num_attention_heads")?);
+    let Some(other) = f.size_if("head_dim")?.filter(|dim| *dim != hidden / heads) else { return Ok(()) };
+    let known = format!("the heads of this family are `hidden_size` / `num_attention_heads` = {} wide", hidden / heads);
+    Err(f.refuse(format!("`head_dim={other}`"), &known))
+}
+
 /// The token ids of a field that may hold one or a list.
 pub(crate) fn ids(value: Option<&Value>) -> Vec<u32> {
     let one = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());

@@ -5,6 +5,7 @@
 //! Refuses unimplemented tensor types, architectures and pre-tokenizers by name.
 
 pub(super) mod architecture;
+pub(super) mod row_order;
 mod tensor_type;
 pub(super) mod vocabulary;
 pub(super) mod write;
@@ -12,9 +13,11 @@ pub(super) mod write;
 use super::config::Config;
 use super::error::Error;
 use super::tokenizer::Tokenizer;
-use architecture::Description;
+use architecture::{Description, ROPE_FACTORS, ROPE_FREQS};
 use candle_core::Tensor;
+use row_order::RowOrder;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -217,18 +220,14 @@ impl Gguf {
         if config.layer.norm_offset != 0.0 && config.is_norm(name) {
             return Ok((tensor - config.layer.norm_offset)?);
         }
-        let Some(heads) = interleaved_heads(name, config) else { return Ok(tensor) };
-        // llama.cpp pairs rows (2i, 2i+1) of a head, Hugging Face pairs (i, i + head_dim/2).
-        let mut shape = tensor.dims().to_vec();
-        let rows = shape[0];
-        let rest: usize = shape.iter().skip(1).product();
-        if rows % (2 * heads) != 0 {
-            let why = format!("the tensor {name} has {rows} rows, which {heads} heads do not share evenly");
-            return Err(Error::file(&self.path, why));
+        match self.order(name, tensor.dims().first().copied().unwrap_or(0), config)? {
+            Some(order) => order.read(&tensor),
+            None => Ok(tensor),
         }
-        let reordered = tensor.reshape((heads, rows / heads / 2, 2, rest))?.transpose(1, 2)?.contiguous()?;
-        shape[0] = rows;
-        Ok(reordered.reshape(shape)?)
+    }
+
+    fn order(&self, name: &str, rows: usize, config: &Config) -> Result<Option<RowOrder>, Error> {
+        RowOrder::of(name, rows, config).map_err(|e| Error::file(&self.path, e))
     }
 
     /// The tensor of that Hugging Face name, (out, width), in its quantised format; none if it is of floats.
@@ -247,23 +246,17 @@ impl Gguf {
         };
         let damaged = || Error::file(&self.path, format!("the tensor {name} does not fit its shape"));
         let [out, width] = *place.shape.as_slice() else { return Err(damaged()) };
-        let heads = interleaved_heads(name, config);
-        if heads.is_some_and(|heads| out % (2 * heads) != 0) {
-            return Err(damaged());
-        }
-        // As in [`Gguf::load`]: row (head, j, i) of Hugging Face, j of 2, is row (head, i, j) of the file.
-        let from = |o: usize| {
-            let Some(heads) = heads else { return o };
-            let (rows, half) = (out / heads, out / heads / 2);
-            o / rows * rows + o % half * 2 + o % rows / half
-        };
+        let order = self.order(name, out, config)?;
+        let from = |o: usize| order.map_or(o, |order| order.row(o));
         Matrix::blocks(format, place.bytes, out, width, from).map(Some).ok_or_else(damaged)
     }
 
     /// How the tensor of that Hugging Face name lies in the file: its name there, the form of its values, and their bytes.
-    pub(super) fn stored(&self, name: &str, config: &Config) -> Option<(String, Stored, &[u8])> {
+    pub(super) fn stored(&self, name: &str, config: &Config) -> Option<(String, Stored, Cow<'_, [u8]>)> {
         let place = self.place(name, config)?;
-        Some((place.name, TensorType::of(place.kind).ok()?.stored(), place.bytes))
+        let kind = TensorType::of(place.kind).ok()?;
+        let (form, bytes) = kind.as_stored(place.bytes);
+        Some((place.name, form, bytes))
     }
 
     fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {
@@ -308,6 +301,20 @@ impl Gguf {
     /// The metadata in the file's order: keys, and values with their types as they lie in the file.
     pub(super) fn raw_meta(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.order.iter().map(|(key, place)| (key.as_str(), &self.bytes[place.clone()]))
+    }
+
+    /// The names of the tensors from which nothing is computed.
+    pub(super) fn unread(&self, config: &Config) -> Vec<&str> {
+        // A damaged file may name any number of layers; each has a tensor at least.
+        if config.layers > self.tensors.len() {
+            return Vec::new();
+        }
+        let rope = [ROPE_FREQS, ROPE_FACTORS[0], ROPE_FACTORS[1]];
+        let known: HashSet<String> = config.tensors().filter_map(|(name, _)| gguf_name(&name, config)).collect();
+        let names = self.tensors.keys().map(String::as_str);
+        let mut unread: Vec<&str> = names.filter(|name| !known.contains(*name) && !rope.contains(name)).collect();
+        unread.sort_unstable();
+        unread
     }
 
     /// The tensors that are none of the configuration's, as they lie in the file: name, shape, type and bytes.
@@ -379,13 +386,6 @@ fn header(bytes: &[u8]) -> Result<Header, String> {
         tensors.insert(name, Entry { shape, kind, start: start as usize, len: len as usize });
     }
     Ok((meta, order, tensors))
-}
-
-/// The heads of a tensor whose rows are in llama.cpp's RoPE order.
-pub(super) fn interleaved_heads(name: &str, config: &Config) -> Option<usize> {
-    let (_, part) = config.named(name).filter(|_| config.family.gguf.interleaved)?;
-    let [q, k, ..] = config.family.names.linears;
-    if part == q { Some(config.heads) } else { (part == k).then_some(config.kv_heads) }
 }
 
 /// The number of the expert whose tensor it is; none where its tensor lies in the file by itself.

@@ -29,6 +29,12 @@ impl<'a> GgufFields<'a> {
         self.get(key).and_then(Value::as_f64).filter(|x| x.is_finite() && *x > 0.0)
     }
 
+    /// True or false.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        self.get(key).and_then(Value::as_bool)
+    }
+
     /// A count from 1 on.
     #[must_use]
     pub fn size(&self, key: &str) -> Option<usize> {

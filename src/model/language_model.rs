@@ -28,6 +28,9 @@ pub struct LanguageModel {
     pub template: Option<Template>,
     /// What a person should know of how its files are read, a sentence each.
     pub notes: Vec<String>,
+    /// Those of [`LanguageModel::notes`] that name parts of the files which are not used though they could be meant: tensors, and fields
+    /// of config.json.
+    pub unread: Vec<String>,
 }
 
 /// How texts become tokens. Scores are comparable only with equal encoding.
@@ -50,15 +53,18 @@ impl LanguageModel {
         if path.is_dir() {
             let mut config = Config::read(path)?;
             let mut notes = Vec::new();
+            notes.extend(both_forms(path));
             notes.extend(untie(path, &mut config));
-            notes.extend(unused_tensors(path, &config));
+            let unread: Vec<String> =
+                unused_tensors(path, &config).into_iter().chain(unread_fields(path, &config)).collect();
+            notes.extend(unread.iter().cloned());
             notes.extend(without_dropout(path));
             notes.extend(experts(&config));
             notes.extend(quantised(path));
             notes.extend(kinds(&config));
             let tokenizer = Tokenizer::read(path, &config)?;
             let template = Template::read(path, &tokenizer.special)?;
-            return Self { path: path.into(), config, tokenizer, template, notes }.completed();
+            return Self { path: path.into(), config, tokenizer, template, notes, unread }.completed();
         }
         if !path.exists() {
             return Err(Error::file(path, "does not exist"));
@@ -71,7 +77,8 @@ impl LanguageModel {
             Some(source) => Some(Template::new(source, &model, &tokenizer.special)?),
             None => None,
         };
-        Self { path: path.into(), config, tokenizer, template, notes: Vec::new() }.completed()
+        let unread: Vec<String> = unused_in_gguf(&gguf, &config).into_iter().collect();
+        Self { path: path.into(), config, tokenizer, template, notes: unread.clone(), unread }.completed()
     }
 
     /// Ends turns where the template ends them, and checks that tokenizer and weights belong together.
@@ -247,26 +254,35 @@ impl LanguageModel {
     }
 }
 
-/// Says which tensors of a folder are not used: those of the other parts of a whole model, and keys and values of layers that read
-/// those of others.
+/// Says which weights are read of a folder that holds them in one file and in shards.
+fn both_forms(path: &Path) -> Option<String> {
+    let [one, index] = ["model.safetensors", "model.safetensors.index.json"];
+    let both = [one, index].iter().all(|name| path.join(name).is_file());
+    both.then(|| {
+        format!("The folder holds {one} and {index}: {one} is read, as in `transformers`, and the shards are not.")
+    })
+}
+
+/// Says which tensors of a folder are not used: those of the other parts of a whole model, keys and values of layers that read those
+/// of others, and those that the class does not have.
 fn unused_tensors(path: &Path, config: &Config) -> Vec<String> {
     let whole = super::fields::json(&path.join("config.json")).ok().flatten();
     let whole = whole.is_some_and(|config| config.get("text_config").is_some());
-    if !whole && config.layer.kinds.sharing.is_none() {
-        return Vec::new();
-    }
     let Ok(weights) = Weights::open(path, &Device::Cpu, DType::F32) else { return Vec::new() };
     let keys: Vec<String> = config.unread_keys().into_iter().filter(|name| weights.has(name)).collect();
+    let head = format!("{}.weight", config.family.names.head.hf);
+    let known = config.tensors().map(|(name, _)| name).chain([head]).chain(keys.iter().cloned());
     let mut notes = Vec::new();
-    if whole {
-        let head = format!("{}.weight", config.family.names.head.hf);
-        let known = config.tensors().map(|(name, _)| name).chain([head]).chain(keys.iter().cloned());
-        notes.extend(weights.others(known).filter(|n| *n > 0).map(|others| {
+    if let Some((count, first)) = weights.others(config.layers, known) {
+        let what = if whole {
+            format!("Only the text model is used: {count} tensors of its other parts (such as vision) are not read")
+        } else {
+            let tensors = if count == 1 { "tensor is" } else { "tensors are" };
             format!(
-                "Only the text model is used: {others} tensors of its other parts (such as vision) are not read, and a merged \
-                 folder has none of them."
+                "{count} {tensors} not read, as in `transformers`, since the model has no such part by config.json (`{first}`)"
             )
-        }));
+        };
+        notes.push(format!("{what}, and a merged folder has none of them."));
     }
     if !keys.is_empty() {
         notes.push(format!(
@@ -276,6 +292,22 @@ fn unused_tensors(path: &Path, config: &Config) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// Says which tensors of a GGUF file are not used.
+fn unused_in_gguf(gguf: &Gguf, config: &Config) -> Option<String> {
+    let others = gguf.unread(config);
+    let first = others.first()?;
+    let tensors = if others.len() == 1 { "tensor is" } else { "tensors are" };
+    Some(format!("{} {tensors} not read, since the model has no such part here (`{first}`).", others.len()))
+}
+
+/// Says which fields of config.json are not read.
+fn unread_fields(path: &Path, config: &Config) -> Option<String> {
+    let json = super::fields::json(&path.join("config.json")).ok()??;
+    let map = json.as_object()?;
+    let part = super::config::text_part(map);
+    super::class_fields::unread(part.as_ref().unwrap_or(map), config.family)
 }
 
 /// Says how a model with experts is trained.
@@ -316,7 +348,16 @@ fn kinds(config: &Config) -> Option<String> {
 fn without_dropout(path: &Path) -> Option<String> {
     let config = super::fields::json(&path.join("config.json")).ok()??;
     let asked = |key: &str| Some(format!("{key}={}", config.get(key)?.as_f64().filter(|share| *share > 0.0)?));
-    let all: Vec<String> = ["attn_pdrop", "resid_pdrop", "embd_pdrop"].into_iter().filter_map(asked).collect();
+    let keys = [
+        "attn_pdrop",
+        "resid_pdrop",
+        "embd_pdrop",
+        "attention_dropout",
+        "hidden_dropout",
+        "residual_dropout",
+        "embedding_dropout",
+    ];
+    let all: Vec<String> = keys.into_iter().filter_map(asked).collect();
     if all.is_empty() {
         return None;
     }

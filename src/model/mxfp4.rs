@@ -26,6 +26,18 @@ pub(super) fn dequantise(blocks: &[u8], scales: &[u8], values: &mut Vec<f32>) {
     }
 }
 
+/// The values of ggml's blocks: the scale's byte, then numbers i and i + 16 as the low and the high half of byte i.
+pub(super) fn of_ggml(raw: &[u8]) -> Vec<f32> {
+    let mut values = Vec::with_capacity(raw.len() / (BYTES + 1) * BLOCK);
+    for block in raw.chunks_exact(BYTES + 1) {
+        let scale = scale(block[0]);
+        let half = |bits: u8| VALUES[usize::from(bits)] * scale;
+        values.extend(block[1..].iter().map(|pair| half(pair & 15)));
+        values.extend(block[1..].iter().map(|pair| half(pair >> 4)));
+    }
+    values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

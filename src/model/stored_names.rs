@@ -10,6 +10,10 @@ use std::borrow::Cow;
 pub(super) enum StoredNames {
     /// `model.X` and `lm_head`.
     Plain,
+    /// `X` instead of `model.X`: written by the class without a head.
+    Bare,
+    /// `X` instead of `gpt_neox.X`: the same of GPT-NeoX.
+    NeoxBare,
     /// `model.language_model.X` and `lm_head`: the text model of a whole one, written by transformers 5.
     Part,
     /// `language_model.model.X` and `language_model.lm_head`: written by transformers 4.
@@ -36,6 +40,8 @@ impl StoredNames {
             () if has("embed_out.weight") => Self::EmbedOut,
             () if has("transformer.wte.weight") && has("transformer.wpe.weight") => Self::Gpt2,
             () if has("wte.weight") && has("wpe.weight") => Self::Gpt2Bare,
+            () if has("embed_tokens.weight") => Self::Bare,
+            () if has("embed_in.weight") => Self::NeoxBare,
             () => Self::Plain,
         }
     }
@@ -45,6 +51,8 @@ impl StoredNames {
         match (self, name.strip_prefix("model.")) {
             (Self::Plain | Self::Gpt2, _) | (Self::Part, None) => name.into(),
             (Self::Part, Some(rest)) => format!("model.language_model.{rest}").into(),
+            (Self::Bare, _) => name.strip_prefix("model.").unwrap_or(name).into(),
+            (Self::NeoxBare, _) => name.strip_prefix("gpt_neox.").unwrap_or(name).into(),
             (Self::EmbedOut, _) => match name.strip_prefix("lm_head.") {
                 Some(rest) => format!("embed_out.{rest}").into(),
                 None => name.into(),

@@ -170,9 +170,7 @@ impl Weights {
                 Some((place.name, form(view.dtype())?, bytes))
             }
             Source::Memory(_) => None,
-            Source::Gguf(file, config) => {
-                file.stored(name, config).map(|(name, form, bytes)| (name, form, bytes.into()))
-            }
+            Source::Gguf(file, config) => file.stored(name, config),
         }
     }
 
@@ -269,15 +267,24 @@ impl Weights {
         Some(TensorPlace { name: part.stored_name(), transposed: false, part: Some(part) })
     }
 
-    /// How many tensors a folder holds that are none of `names`; none for other sources.
-    pub(super) fn others(&self, names: impl Iterator<Item = String>) -> Option<usize> {
+    /// How many tensors a folder of a model of so many layers holds that are none of `names`, and the first of them; none for other
+    /// sources and where there are none.
+    pub(super) fn others(&self, layers: usize, names: impl Iterator<Item = String>) -> Option<(usize, String)> {
         let Source::Files(files) = &self.source else { return None };
+        let all = files.tensors();
+        // A damaged file may name any number of layers; each has a tensor at least.
+        if layers > all.len() {
+            return None;
+        }
         let mut known: HashSet<String> = HashSet::new();
         for place in names.filter_map(|name| self.place(&name)) {
             known.extend(place.part.filter(|part| part.form == StackedForm::Blocks).map(|part| part.scales()));
             known.insert(place.name);
         }
-        Some(files.tensors().iter().filter(|(name, _)| !known.contains(name)).count())
+        let others = all.iter().map(|(name, _)| name).filter(|name| !known.contains(*name) && !is_buffer(name));
+        let mut others: Vec<&String> = others.collect();
+        others.sort();
+        Some((others.len(), (*others.first()?).clone()))
     }
 
     /// Whether there is a tensor of that name.
@@ -426,6 +433,13 @@ impl Weights {
             found: found.to_vec(),
         }
     }
+}
+
+/// Whether the tensor is no weight but a table that old files hold beside them: masks and RoPE's frequencies.
+fn is_buffer(name: &str) -> bool {
+    [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 /// The form of a safetensors type's values; none of integers and types that are not read.

@@ -37,6 +37,7 @@ const fn any(model_types: &'static [&'static str], names: &TensorNames) -> Famil
         models: "",
         class: "",
         classifier: None,
+        reads: &[],
         layer: LayerSpec::default,
         read: |_, _| Ok(()),
         defaults: Defaults::LLAMA,

@@ -133,15 +133,24 @@ pub(super) fn check_or_record(
     Ok(CheckedInputs { spec: RunSpec { inputs, ..spec.clone() }, checkpoints, scorer, models: read })
 }
 
-/// Says which template variables of the run no template reads: they change nothing.
+/// Says which parts of the models' files are not used, and which template variables of the run no template reads.
 fn say_unread(spec: &RunSpec, inputs: &Inputs, log: &mut Log) -> Result<(), Error> {
-    if inputs.chat_template_kwargs.is_empty() {
-        return Ok(());
-    }
     // Once a model, which may be the base of several contestants.
     let models: BTreeMap<&str, &ModelRef> = spec.models().into_iter().map(|model| (&*model.path, model)).collect();
     for model in models.into_values() {
-        for text in LanguageModel::open(Path::new(&model.path))?.unread_variables(&inputs.chat_template_kwargs) {
+        // One that cannot be opened fails where it is used.
+        let Ok(opened) = LanguageModel::open(Path::new(&model.path)) else { continue };
+        for text in &opened.unread {
+            log.put(&RunEvent::Found(Finding {
+                rule: "model_part_unread".into(),
+                step: log.step,
+                severity: Severity::Note,
+                text: format!("{}: {text}", model.name),
+                remedy: "Compare `tiebreak models show` with what the model's files should hold.".into(),
+                pair: None,
+            }))?;
+        }
+        for text in opened.unread_variables(&inputs.chat_template_kwargs) {
             log.put(&RunEvent::Found(Finding {
                 rule: "template_variable_unread".into(),
                 step: log.step,

@@ -67,6 +67,7 @@ mod terminal_edges;
 mod tiny;
 mod trainer;
 mod trl;
+mod unread_parts;
 mod votes;
 mod workbench;
 mod worker;

@@ -18,7 +18,9 @@ use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+mod files;
 mod gpt_oss;
+mod random_models;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -269,7 +271,8 @@ fn gguf_files_of_every_architecture_equal_transformers() {
     let (files, mut architectures, mut kept) = (read("gguf.json"), BTreeSet::new(), serde_json::Map::new());
     let keep = std::env::var_os("TIEBREAK_FAMILY_FILES").map(PathBuf::from);
     for (name, facts) in files.as_object().unwrap() {
-        let case = &all[name];
+        // That with experts in MXFP4 has a test of its own.
+        let Some(case) = all.get(name) else { continue };
         let near = |model: &LanguageModel, want: &[Vec<f64>]| {
             let policy = Policy::new(model.decoder(&Device::Cpu, &Tune::None).unwrap()).unwrap();
             let scores = policy.score(&case.batch(), true).unwrap();
@@ -327,7 +330,8 @@ fn what_a_gguf_file_of_the_family_cannot_say_is_refused() {
             "qwen2_moe" | "qwen3_moe_mixed" => "experts in some of its layers",
             "olmoe" => "fewer key heads than query heads",
             "cohere" => "its biases",
-            "gpt_neox" => "the family gpt_neox",
+            "gpt_oss" => "yarn with these numbers",
+            "gpt_oss_plain" => "linear modules without a bias",
             "gemma4" => "the family gemma4_text",
             _ => continue,
         };

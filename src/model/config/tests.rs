@@ -66,9 +66,7 @@ fn a_missing_field_has_the_default_of_the_familys_class() {
 #[test]
 fn every_family_names_each_of_its_tensors_once() {
     for family in family::FAMILIES {
-        let config =
-            parse(&format!(r#""model_type":"{}","num_key_value_heads":4,"sliding_window":null"#, family.name()))
-                .unwrap();
+        let config = parse(&format!(r#""model_type":"{}","num_key_value_heads":4"#, family.name())).unwrap();
         let all: Vec<String> = config.tensors().map(|(name, _)| name).collect();
         let distinct: std::collections::BTreeSet<&String> = all.iter().collect();
         assert_eq!(distinct.len(), all.len(), "{family:?}");
@@ -92,16 +90,37 @@ fn a_window_belongs_to_the_layers_that_the_class_gives_it() {
         (r#""model_type":"mistral","sliding_window":4096,"max_position_embeddings":4096"#, 4096, none.clone()),
         (r#""model_type":"mistral","sliding_window":7,"max_position_embeddings":null"#, 0, both(7)),
         (r#""model_type":"qwen2","sliding_window":64,"use_sliding_window":false"#, 32_768, none.clone()),
-        (r#""model_type":"qwen2","sliding_window":64,"use_sliding_window":true"#, 32_768, none),
+        (r#""model_type":"qwen2","sliding_window":64,"use_sliding_window":true"#, 32_768, none.clone()),
         (
             r#""model_type":"qwen2","sliding_window":64,"use_sliding_window":true,"max_window_layers":1"#,
             32_768,
             second(64),
         ),
         (
-            r#""model_type":"qwen3","sliding_window":64,"layer_types":["full_attention","sliding_attention"]"#,
+            r#""model_type":"qwen3","sliding_window":64,"use_sliding_window":true,
+                "layer_types":["full_attention","sliding_attention"]"#,
             32_768,
             second(64),
+        ),
+        (
+            r#""model_type":"qwen3","sliding_window":null,"use_sliding_window":true,"max_window_layers":0"#,
+            32_768,
+            none.clone(),
+        ),
+        (
+            r#""model_type":"smollm3","sliding_window":null,"use_sliding_window":true,"no_rope_layer_interval":1"#,
+            32_768,
+            none.clone(),
+        ),
+        (
+            r#""model_type":"smollm3","sliding_window":5,"layer_types":["attention","sliding_attention"]"#,
+            32_768,
+            second(5),
+        ),
+        (
+            r#""model_type":"llama","sliding_window":5,"layer_types":["full_attention","sliding_attention"]"#,
+            2048,
+            none.clone(),
         ),
     ] {
         assert_eq!(of(rest), (context, windows), "{rest}");
@@ -122,8 +141,10 @@ fn unimplemented_features_are_refused_by_name() {
     for (rest, name) in [
         (r#""model_type":"gemma4""#, "gemma4"),
         (r#""model_type":"llama","rope_scaling":{"rope_type":"axial","factor":4}"#, "axial"),
-        (r#""model_type":"llama","partial_rotary_factor":0.5"#, "partial_rotary_factor=0.5"),
-        (r#""model_type":"llama","attn_logit_softcapping":50"#, "attn_logit_softcapping"),
+        (
+            r#""model_type":"llama","partial_rotary_factor":0.5,"rope_scaling":{"type":"linear","factor":2}"#,
+            "partial_rotary_factor=0.5",
+        ),
         (r#""model_type":"llama","hidden_act":"quick_gelu""#, "hidden_act=quick_gelu"),
         (r#""model_type":"llama","quantization_config":{"bits":4}"#, "quantization_config"),
         (r#""model_type":"qwen2","layer_types":["linear_attention"]"#, "linear_attention"),
@@ -162,8 +183,22 @@ fn a_familys_unread_and_contradictory_fields_are_refused_by_name() {
         (r#""model_type":"gemma3_text","rope_parameters":{"rope_type":"default"}"#.into(), "`full_attention`"),
         (r#""model_type":"gemma3_text","use_bidirectional_attention":true"#.into(), "use_bidirectional_attention"),
         (r#""model_type":"gemma2","layer_types":["full_attention"]"#.into(), "`layer_types` names 1 layers"),
-        (r#""model_type":"gemma","final_logit_softcapping":30"#.into(), "final_logit_softcapping"),
-        (r#""model_type":"phi3","lm_head_bias":true"#.into(), "lm_head_bias"),
+        (r#""model_type":"gemma2","sliding_window":null"#.into(), "`sliding_window` is null"),
+        (
+            r#""model_type":"qwen2","layer_types":["full_attention","sliding_attention"]"#.into(),
+            "`use_sliding_window` is false",
+        ),
+        (r#""model_type":"phi3","rope_scaling":{"type":"linear","factor":2}"#.into(), "the rope scaling `linear`"),
+        (r#""model_type":"llama","rope_scaling":"linear""#.into(), "`rope_scaling` is \"linear\", not an object"),
+        (
+            r#""model_type":"llama","rope_parameters":{"rope_type":"default","rope_theta":-1}"#.into(),
+            "`rope_theta` is -1",
+        ),
+        (
+            r#""model_type":"llama","rope_scaling":{"type":"yarn","factor":2,"attention_factor":0}"#.into(),
+            "`attention_factor` is 0",
+        ),
+        (r#""model_type":"gpt_neox","head_dim":8"#.into(), "`head_dim=8`"),
         (r#""model_type":"phi3","partial_rotary_factor":1.5"#.into(), "partial_rotary_factor"),
         (r#""model_type":"smollm3","no_rope_layers":[1]"#.into(), "no_rope_layers"),
         (r#""model_type":"stablelm","use_parallel_residual":true"#.into(), "use_parallel_residual"),
@@ -171,7 +206,7 @@ fn a_familys_unread_and_contradictory_fields_are_refused_by_name() {
         (r#""model_type":"cohere","use_qk_norm":true"#.into(), "use_qk_norm"),
         (
             r#""model_type":"gpt_neox","num_key_value_heads":4,"rope_parameters":{"partial_rotary_factor":0.2}"#.into(),
-            "3 is odd",
+            "`partial_rotary_factor=0.2` RoPE rotates 3 dimensions",
         ),
         (r#""model_type":"mixtral","output_router_logits":true"#.into(), "output_router_logits"),
         (r#""model_type":"mixtral","router_jitter_noise":0.1"#.into(), "router_jitter_noise=0.1"),
@@ -181,7 +216,6 @@ fn a_familys_unread_and_contradictory_fields_are_refused_by_name() {
         (r#""model_type":"qwen3_moe","decoder_sparse_step":0"#.into(), "`decoder_sparse_step` is 0"),
         (r#""model_type":"qwen2_moe","use_sliding_window":true"#.into(), "use_sliding_window"),
         (r#""model_type":"olmoe","clip_qkv":8"#.into(), "clip_qkv"),
-        (r#""model_type":"llama","num_local_experts":8"#.into(), "num_local_experts"),
         (r#""model_type":"gpt2","num_key_value_heads":4,"add_cross_attention":true"#.into(), "add_cross_attention"),
         (
             r#""model_type":"gpt2","num_key_value_heads":4,"scale_attn_by_inverse_layer_idx":true"#.into(),
@@ -195,10 +229,6 @@ fn a_familys_unread_and_contradictory_fields_are_refused_by_name() {
         (r#""model_type":"gemma4_text","num_kv_shared_layers":2"#.into(), "`num_kv_shared_layers=2`"),
         (r#""model_type":"gemma4_text","num_kv_shared_layers":1"#.into(), "`num_kv_shared_layers=1`"),
         (r#""model_type":"gemma4_text","layer_types":["full_attention"]"#.into(), "`layer_types` names 1 layers"),
-        (
-            r#""model_type":"gemma4_text","layer_types":["full_attention","sliding_attention"]"#.into(),
-            "end with sliding_attention",
-        ),
         (r#""model_type":"gemma4_text","per_layer_config":{"0":{"head_dim":8}}"#.into(), "`per_layer_config` of layer 0"),
         (r#""model_type":"gemma4_text","per_layer_config":{"1":{"window":8}}"#.into(), "`per_layer_config` of layer 1"),
         (r#""model_type":"gemma4_text","per_layer_config":{"last":{}}"#.into(), "`per_layer_config` of layer last"),
@@ -211,11 +241,9 @@ fn a_familys_unread_and_contradictory_fields_are_refused_by_name() {
                 .into(),
             "`partial_rotary_factor`",
         ),
-        (r#""model_type":"gpt2""#.into(), "`num_key_value_heads=2`"),
         (r#""model_type":"gpt2","num_key_value_heads":4,"n_layer":"two""#.into(), "`n_layer` is \"two\""),
         (r#""model_type":"gpt2","num_key_value_heads":4,"n_positions":null"#.into(), "longest context"),
         (r#""model_type":"gpt2","num_key_value_heads":4,"n_positions":0"#.into(), "`n_positions` is 0"),
-        (r#""model_type":"gpt_neox""#.into(), "2 key heads of 4 query heads"),
         (r#""model_type":"granite","logits_scaling":0"#.into(), "logits_scaling"),
     ] {
         let message = parse(&rest).unwrap_err().to_string();
@@ -256,4 +284,17 @@ fn the_layers_with_experts_are_those_that_the_class_gives_them() {
     ] {
         assert_eq!(of(rest), (layers, counted(rest)), "{rest}");
     }
+}
+
+/// Each class reads the number of experts under its own names.
+#[test]
+fn the_number_of_experts_has_the_names_that_the_class_reads() {
+    let count = |kind: &str, key: &str| {
+        let config = parse(&format!(r#""model_type":"{kind}","{key}":9"#)).unwrap();
+        config.layer.experts.map(|experts| experts.count)
+    };
+    for (kind, other) in [("qwen2_moe", 60), ("qwen3_moe", 9), ("mixtral", 9), ("olmoe", 9), ("gpt_oss", 9)] {
+        assert_eq!((count(kind, "num_experts"), count(kind, "num_local_experts")), (Some(9), Some(other)), "{kind}");
+    }
+    assert_eq!(count("llama", "num_experts"), None);
 }

@@ -8,6 +8,7 @@ pub static FAMILY: Family = Family {
     models: "Command R, Aya",
     class: "CohereForCausalLM",
     classifier: None,
+    reads: &["num_key_value_heads", "head_dim", "logit_scale", "attention_bias", "use_qk_norm"],
     layer: || LayerSpec {
         norm: NormKind::Centred,
         parallel: true,

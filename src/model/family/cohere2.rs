@@ -9,6 +9,15 @@ pub static FAMILY: Family = Family {
     models: "Command R7B",
     class: "Cohere2ForCausalLM",
     classifier: None,
+    reads: &[
+        "num_key_value_heads",
+        "head_dim",
+        "logit_scale",
+        "attention_bias",
+        "sliding_window",
+        "layer_types",
+        "sliding_window_pattern",
+    ],
     layer: || LayerSpec {
         windows: LayerPattern::ExceptEvery(4),
         rope: LayerPattern::ExceptEvery(4),
@@ -41,6 +50,7 @@ pub static FAMILY: Family = Family {
     gguf: GgufFamily {
         architecture: "cohere2",
         windows: true,
+        needs_window: true,
         tied: Some(true),
         read: |f, layer| layer.logits.scale = f.real("logit_scale").unwrap_or(1.0),
         write: |layer| vec![("logit_scale", layer.logits.scale)],

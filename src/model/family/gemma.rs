@@ -8,10 +8,15 @@ pub static FAMILY: Family = Family {
     models: "Gemma",
     class: "GemmaForCausalLM",
     classifier: Some("GemmaForSequenceClassification"),
+    reads: &["num_key_value_heads", "head_dim", "attention_bias", "use_bidirectional_attention"],
     layer: || LayerSpec { norm_offset: 1.0, activation: Activation::GeluTanh, ..LayerSpec::default() },
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);
         (layer.qkv_bias, layer.o_bias) = (bias, bias);
+        // The first files said `gelu` and meant its approximation: the class takes it so.
+        if layer.activation == Activation::Gelu {
+            layer.activation = Activation::GeluTanh;
+        }
         Ok(())
     },
     // `GemmaConfig` (`models/gemma/configuration_gemma.py`).

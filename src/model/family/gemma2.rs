@@ -9,6 +9,17 @@ pub static FAMILY: Family = Family {
     models: "Gemma 2",
     class: "Gemma2ForCausalLM",
     classifier: Some("Gemma2ForSequenceClassification"),
+    reads: &[
+        "num_key_value_heads",
+        "head_dim",
+        "attention_bias",
+        "query_pre_attn_scalar",
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "sliding_window",
+        "layer_types",
+        "use_bidirectional_attention",
+    ],
     layer: || LayerSpec {
         norms: NormPlacement::Sandwich,
         norm_offset: 1.0,

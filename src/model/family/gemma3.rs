@@ -10,6 +10,18 @@ pub static FAMILY: Family = Family {
     models: "Gemma 3; of a `gemma3` folder the text model",
     class: "Gemma3ForCausalLM",
     classifier: Some("Gemma3TextForSequenceClassification"),
+    reads: &[
+        "num_key_value_heads",
+        "head_dim",
+        "attention_bias",
+        "query_pre_attn_scalar",
+        "final_logit_softcapping",
+        "sliding_window",
+        "layer_types",
+        "sliding_window_pattern",
+        "rope_local_base_freq",
+        "use_bidirectional_attention",
+    ],
     layer: || LayerSpec {
         norms: NormPlacement::Sandwich,
         norm_offset: 1.0,
@@ -23,7 +35,6 @@ pub static FAMILY: Family = Family {
         (layer.qkv_bias, layer.o_bias) = (bias, bias);
         layer.windows = LayerPattern::ExceptEvery(f.count_or("sliding_window_pattern", 6)?);
         layer.attention_scale = Some(f.real("query_pre_attn_scalar", 256.0)?.powf(-0.5));
-        layer.attention_cap = f.real_or("attn_logit_softcapping", None)?;
         layer.logits.cap = f.real_or("final_logit_softcapping", None)?;
         Ok(())
     },

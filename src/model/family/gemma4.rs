@@ -2,6 +2,7 @@
 //! layer's output. The small models have a second input of every layer, and last layers that read the keys of earlier ones. A folder
 //! of the whole model (`gemma4`) is read by its `text_config`. Refuses the model with experts.
 
+use crate::model::attention_windows::listed;
 use crate::model::error::Error;
 use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 use crate::model::fields::Fields;
@@ -23,6 +24,24 @@ pub static FAMILY: Family = Family {
     models: "Gemma 4 without experts (31B, E2B, E4B); of a `gemma4` folder the text model",
     class: "Gemma4ForCausalLM",
     classifier: None,
+    reads: &[
+        "num_key_value_heads",
+        "head_dim",
+        "attention_bias",
+        "final_logit_softcapping",
+        "sliding_window",
+        "layer_types",
+        "use_bidirectional_attention",
+        "global_head_dim",
+        "num_global_key_value_heads",
+        "per_layer_config",
+        "hidden_size_per_layer_input",
+        "vocab_size_per_layer_input",
+        "attention_k_eq_v",
+        "num_kv_shared_layers",
+        "use_double_wide_mlp",
+        "enable_moe_block",
+    ],
     layer: || LayerSpec {
         norms: NormPlacement::Sandwich,
         qk_norm: QkNorm::Head,
@@ -41,6 +60,8 @@ pub static FAMILY: Family = Family {
         context: 131_072,
         sliding_window: Some(512),
         rope_theta: 1_000_000.0,
+        theta_key: "",
+        full_at_last: true,
         tied: true,
         activation_key: "hidden_activation",
         local_theta: Some(10_000.0),
@@ -81,20 +102,8 @@ fn read(f: &Fields<'_>, layer: &mut LayerSpec) -> Result<(), Error> {
 
 /// The layers with a window. The last has none, as in `transformers`.
 fn windows(f: &Fields<'_>) -> Result<LayerPattern, Error> {
-    let layers = f.size("num_hidden_layers")?;
-    let Some(list) = f.get("layer_types").and_then(Value::as_array) else {
-        return Ok(LayerPattern::ExceptEveryAnd(PERIOD, layers.saturating_sub(1)));
-    };
-    if list.len() != layers {
-        let why = format!("`layer_types` names {} layers, but `num_hidden_layers` is {layers}", list.len());
-        return Err(Error::file(f.path, why));
-    }
-    let sliding: Vec<bool> = list.iter().map(|kind| kind.as_str() == Some("sliding_attention")).collect();
-    if sliding.last().is_some_and(|sliding| *sliding) {
-        let known = "in Gemma 4 the last layer attends to the whole context: name it full_attention";
-        return Err(f.refuse("`layer_types` that end with sliding_attention", known));
-    }
-    Ok(if sliding.contains(&true) { LayerPattern::Listed(sliding) } else { LayerPattern::None })
+    let last = f.size("num_hidden_layers")?.saturating_sub(1);
+    Ok(listed(f, &FAMILY)?.unwrap_or(LayerPattern::ExceptEveryAnd(PERIOD, last)))
 }
 
 /// The heads of layers without a window: from `per_layer_config`, or as the first files name them.

@@ -2,13 +2,13 @@
 
 use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 use crate::model::layer::{Activation, LayerPattern, LayerSpec, NormKind};
-use serde_json::Value;
 
 pub static FAMILY: Family = Family {
     model_types: &["gpt2"],
     models: "GPT-2, DistilGPT-2",
     class: "GPT2LMHeadModel",
     classifier: Some("GPT2ForSequenceClassification"),
+    reads: &["scale_attn_weights", "scale_attn_by_inverse_layer_idx", "add_cross_attention"],
     layer: || LayerSpec {
         norm: NormKind::Layer,
         activation: Activation::GeluTanh,
@@ -34,18 +34,12 @@ pub static FAMILY: Family = Family {
             let known = "the class refuses it too: the width must be a multiple of the heads";
             return Err(f.refuse(format!("`n_embd={hidden}` with `n_head={heads}`"), known));
         }
-        // The class has neither: it reads no such field.
-        for key in ["num_key_value_heads", "head_dim"] {
-            let own = if key == "head_dim" { hidden / heads } else { heads };
-            if let Some(n) = f.get(key).and_then(Value::as_u64).filter(|n| *n != own as u64) {
-                return Err(f.refuse(format!("`{key}={n}`"), "this family has as many key heads as query heads"));
-            }
-        }
         Ok(())
     },
     // `GPT2Config` (`models/gpt2/configuration_gpt2.py`).
     defaults: Defaults {
         ff_factor: Some(4),
+        theta_key: "",
         context: 1024,
         rms_eps: 1e-5,
         eps_key: "layer_norm_epsilon",

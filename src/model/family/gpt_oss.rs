@@ -1,7 +1,7 @@
 //! GPT-OSS: experts with biases and a clamped SwiGLU, and a sink for each query head.
 
 use crate::model::expert_fields::{self, ExpertFields};
-use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::family_spec::{Defaults, Family, GgufExperts, GgufFamily, TensorNames};
 use crate::model::layer::{Activation, ClampedSwiglu, ExpertSpec, LayerPattern, LayerSpec};
 
 /// What its class takes where a file has no `rope_parameters`.
@@ -13,6 +13,19 @@ pub static FAMILY: Family = Family {
     models: "GPT-OSS 20B and 120B, also in MXFP4",
     class: "GptOssForCausalLM",
     classifier: Some("GptOssForSequenceClassification"),
+    reads: &[
+        "num_key_value_heads",
+        "head_dim",
+        "sliding_window",
+        "layer_types",
+        "attention_bias",
+        "swiglu_alpha",
+        "swiglu_limit",
+        "num_local_experts",
+        "num_experts",
+        "num_experts_per_tok",
+        "output_router_logits",
+    ],
     layer: || LayerSpec {
         activation: Activation::Clamped(ClampedSwiglu { alpha: 1.702, limit: 7.0 }),
         windows: LayerPattern::ExceptEvery(2),
@@ -30,10 +43,6 @@ pub static FAMILY: Family = Family {
         ..LayerSpec::default()
     },
     read: |f, layer| {
-        // The class computes its own activation whatever this field says.
-        if f.get("hidden_act").is_some() && layer.activation != Activation::Silu {
-            return Err(f.refuse("`hidden_act` other than silu", "the experts of gpt_oss compute the clamped SwiGLU"));
-        }
         let number = |key: &str, default: f64| f.real(key, default).map(|x| x as f32);
         let (alpha, limit) = (number("swiglu_alpha", 1.702)?, number("swiglu_limit", 7.0)?);
         layer.activation = Activation::Clamped(ClampedSwiglu { alpha, limit });
@@ -56,9 +65,21 @@ pub static FAMILY: Family = Family {
         rope_parameters: Some(YARN),
         rms_eps: 1e-5,
         quantisation: Some("mxfp4"),
+        // It computes its own activation whatever `hidden_act` says.
+        activation_key: "",
         ..Defaults::LLAMA
     },
     embedding_scale: |_| 1.0,
     names: TensorNames::OSS,
-    gguf: GgufFamily::NONE,
+    gguf: GgufFamily {
+        architecture: "gpt-oss",
+        windows: true,
+        needs_window: true,
+        experts: Some(GgufExperts { normalised: true, own_width: true }),
+        tied: Some(false),
+        biases: true,
+        needs_biases: true,
+        near_ramp: true,
+        ..GgufFamily::NONE
+    },
 };

@@ -8,6 +8,16 @@ pub static FAMILY: Family = Family {
     models: "Granite 3, dense",
     class: "GraniteForCausalLM",
     classifier: None,
+    reads: &[
+        "num_key_value_heads",
+        "head_dim",
+        "attention_bias",
+        "mlp_bias",
+        "embedding_multiplier",
+        "attention_multiplier",
+        "residual_multiplier",
+        "logits_scaling",
+    ],
     layer: LayerSpec::default,
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);

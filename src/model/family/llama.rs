@@ -8,6 +8,7 @@ pub static FAMILY: Family = Family {
     models: "Llama 2 and 3, SmolLM2, TinyLlama",
     class: "LlamaForCausalLM",
     classifier: Some("LlamaForSequenceClassification"),
+    reads: &["num_key_value_heads", "head_dim", "attention_bias", "mlp_bias"],
     layer: LayerSpec::default,
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);

@@ -8,13 +8,9 @@ pub static FAMILY: Family = Family {
     models: "Mistral 7B, Zephyr",
     class: "MistralForCausalLM",
     classifier: Some("MistralForSequenceClassification"),
+    reads: &["num_key_value_heads", "head_dim", "sliding_window"],
     layer: || LayerSpec { windows: LayerPattern::All, ..LayerSpec::default() },
-    read: |f, layer| {
-        let bias = f.flag("attention_bias", false);
-        (layer.qkv_bias, layer.o_bias) = (bias, bias);
-        layer.mlp_bias = f.flag("mlp_bias", false);
-        Ok(())
-    },
+    read: |_, _| Ok(()),
     // `MistralConfig` (`models/mistral/configuration_mistral.py`): 8 key heads, a window of 4096, a context of 4096 · 32.
     defaults: Defaults { kv_heads: Some(8), context: 4096 * 32, sliding_window: Some(4096), ..Defaults::LLAMA },
     embedding_scale: |_| 1.0,

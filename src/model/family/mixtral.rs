@@ -9,6 +9,16 @@ pub static FAMILY: Family = Family {
     models: "Mixtral 8x7B and 8x22B",
     class: "MixtralForCausalLM",
     classifier: Some("MixtralForSequenceClassification"),
+    reads: &[
+        "num_key_value_heads",
+        "head_dim",
+        "sliding_window",
+        "num_local_experts",
+        "num_experts",
+        "num_experts_per_tok",
+        "output_router_logits",
+        "router_jitter_noise",
+    ],
     layer: || LayerSpec {
         windows: LayerPattern::All,
         experts: Some(ExpertSpec {

@@ -8,6 +8,7 @@ pub static FAMILY: Family = Family {
     models: "OLMo 2",
     class: "Olmo2ForCausalLM",
     classifier: Some("Olmo2ForSequenceClassification"),
+    reads: &["num_key_value_heads", "head_dim", "attention_bias"],
     layer: || LayerSpec { norms: NormPlacement::Post, qk_norm: QkNorm::Width, ..LayerSpec::default() },
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);

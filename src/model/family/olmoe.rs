@@ -9,6 +9,17 @@ pub static FAMILY: Family = Family {
     models: "OLMoE 1B-7B",
     class: "OlmoeForCausalLM",
     classifier: None,
+    reads: &[
+        "num_key_value_heads",
+        "head_dim",
+        "attention_bias",
+        "clip_qkv",
+        "num_local_experts",
+        "num_experts",
+        "num_experts_per_tok",
+        "norm_topk_prob",
+        "output_router_logits",
+    ],
     layer: || LayerSpec {
         qk_norm: QkNorm::Width,
         experts: Some(ExpertSpec {

@@ -1,19 +1,25 @@
 //! Qwen2 and Qwen2.5: Llama with biases on q, k and v.
 
+use crate::model::attention_windows::of_qwen;
 use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
-use crate::model::layer::{LayerPattern, LayerSpec};
+use crate::model::layer::LayerSpec;
 
 pub static FAMILY: Family = Family {
     model_types: &["qwen2"],
     models: "Qwen2, Qwen2.5",
     class: "Qwen2ForCausalLM",
     classifier: Some("Qwen2ForSequenceClassification"),
+    reads: &[
+        "num_key_value_heads",
+        "head_dim",
+        "use_sliding_window",
+        "sliding_window",
+        "max_window_layers",
+        "layer_types",
+    ],
     layer: || LayerSpec { qkv_bias: true, ..LayerSpec::default() },
     read: |f, layer| {
-        layer.mlp_bias = f.flag("mlp_bias", false);
-        if f.flag("use_sliding_window", false) {
-            layer.windows = LayerPattern::From(f.count_or("max_window_layers", 28)?);
-        }
+        layer.windows = of_qwen(f)?;
         Ok(())
     },
     // `Qwen2Config` (`models/qwen2/configuration_qwen2.py`). Its window of 4096 counts only with `use_sliding_window`,

@@ -1,5 +1,6 @@
 //! Qwen2 with experts, beside one that every token goes through.
 
+use crate::model::attention_windows::refuse_unused;
 use crate::model::expert_fields::{self, ExpertFields};
 use crate::model::family_spec::{Defaults, Family, GgufExperts, GgufFamily, TensorNames};
 use crate::model::layer::{ExpertSpec, LayerPattern, LayerSpec};
@@ -9,6 +10,23 @@ pub static FAMILY: Family = Family {
     models: "Qwen1.5 and Qwen2 with experts: A2.7B, 57B-A14B",
     class: "Qwen2MoeForCausalLM",
     classifier: Some("Qwen2MoeForSequenceClassification"),
+    reads: &[
+        "num_key_value_heads",
+        "head_dim",
+        "qkv_bias",
+        "use_sliding_window",
+        "sliding_window",
+        "max_window_layers",
+        "layer_types",
+        "num_experts",
+        "num_experts_per_tok",
+        "norm_topk_prob",
+        "decoder_sparse_step",
+        "mlp_only_layers",
+        "moe_intermediate_size",
+        "shared_expert_intermediate_size",
+        "output_router_logits",
+    ],
     layer: || LayerSpec {
         qkv_bias: true,
         experts: Some(ExpertSpec {
@@ -26,6 +44,7 @@ pub static FAMILY: Family = Family {
         if f.flag("use_sliding_window", false) {
             return Err(f.refuse("`use_sliding_window=true`", "only full attention is implemented for this family"));
         }
+        refuse_unused(f)?;
         let fields = ExpertFields { width: "moe_intermediate_size", normalised: true, some_layers: true };
         expert_fields::read(f, layer, &fields)
     },

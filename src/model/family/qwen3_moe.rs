@@ -9,6 +9,21 @@ pub static FAMILY: Family = Family {
     models: "Qwen3 with experts: 30B-A3B, Coder",
     class: "Qwen3MoeForCausalLM",
     classifier: Some("Qwen3MoeForSequenceClassification"),
+    reads: &[
+        "num_key_value_heads",
+        "head_dim",
+        "attention_bias",
+        "use_sliding_window",
+        "sliding_window",
+        "num_local_experts",
+        "num_experts",
+        "num_experts_per_tok",
+        "norm_topk_prob",
+        "decoder_sparse_step",
+        "mlp_only_layers",
+        "moe_intermediate_size",
+        "output_router_logits",
+    ],
     layer: || LayerSpec {
         qk_norm: QkNorm::Head,
         experts: Some(ExpertSpec {

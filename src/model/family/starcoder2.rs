@@ -8,6 +8,7 @@ pub static FAMILY: Family = Family {
     models: "Starcoder2",
     class: "Starcoder2ForCausalLM",
     classifier: Some("Starcoder2ForSequenceClassification"),
+    reads: &["num_key_value_heads", "head_dim", "use_bias", "sliding_window"],
     layer: || LayerSpec {
         norm: NormKind::Layer,
         activation: Activation::GeluTanh,

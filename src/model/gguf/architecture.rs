@@ -8,7 +8,7 @@ use crate::model::error::Error;
 use crate::model::expert_fields::MOST as MOST_EXPERTS;
 use crate::model::family::{self, Family};
 use crate::model::gguf_fields::GgufFields;
-use crate::model::layer::{ExpertSpec, LayerPattern, LayerSpec, NormKind};
+use crate::model::layer::{ExpertSpec, LayerPattern, LayerSpec, NormKind, TensorName};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
@@ -102,11 +102,16 @@ pub(in crate::model) fn config(of: &Description<'_>) -> Result<Config, Error> {
         _ => return Err(Error::file(of.path, "has no tensor token_embd.weight of two dimensions")),
     };
     let window = f.size("attention.sliding_window").or(family.gguf.window);
+    if family.gguf.needs_window && window.is_none() {
+        let why = format!("the metadata `{arch}.attention.sliding_window` is missing or not a number");
+        return Err(Error::file(of.path, format!("{why}: take a newer file of the model")));
+    }
     let mut layer = LayerSpec { rotary_share: rotary as f64 / head_dim as f64, ..(family.layer)() };
     (family.gguf.read)(&f, &mut layer);
     let names = &family.names;
-    let bias = |i: usize| of.has(&format!("{}0.{}.bias", names.layer.gguf, names.linears[i].gguf));
-    (layer.qkv_bias, layer.o_bias, layer.mlp_bias) = (bias(0), bias(3), bias(5));
+    let bias = |name: TensorName| of.has(&format!("{}0.{}.bias", names.layer.gguf, name.gguf));
+    let inner = if layer.experts.is_some() { names.experts.each[1] } else { names.linears[5] };
+    (layer.qkv_bias, layer.o_bias, layer.mlp_bias) = (bias(names.linears[0]), bias(names.linears[3]), bias(inner));
     layer.experts = experts(of, &f, family, layer.experts.take(), size("feed_forward_length")?)?;
     layer.windows = match window {
         Some(_) => windows(&f, family, layer.windows),

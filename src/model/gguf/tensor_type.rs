@@ -1,8 +1,10 @@
 //! The tensor types of GGUF files: which can be read, how large they are, and the names of the others.
 
+use crate::model::mxfp4;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::{Device, Tensor};
+use std::borrow::Cow;
 use tiebreak_kernels::finite::Stored;
 
 /// How a type's blocks are decoded.
@@ -11,6 +13,8 @@ enum Decoder {
     Candle(GgmlDType),
     /// A scale and 32 indices of 4 bits into [`IQ4_NL`].
     Iq4Nl,
+    /// A power of two and 32 floats of 4 bits.
+    Mxfp4,
 }
 
 /// A tensor type that can be read.
@@ -43,6 +47,7 @@ const READ: &[TypeRow] = &[
     (13, "Q5_K", Decoder::Candle(GgmlDType::Q5K), 256, 176, &[0, 2]),
     (14, "Q6_K", Decoder::Candle(GgmlDType::Q6K), 256, 210, &[208]),
     (20, "IQ4_NL", Decoder::Iq4Nl, 32, 18, &[0]),
+    (39, "MXFP4", Decoder::Mxfp4, 32, 1 + mxfp4::BYTES, &[]),
     (30, "BF16", Decoder::Candle(GgmlDType::BF16), 1, 2, &[]),
 ];
 
@@ -65,7 +70,6 @@ const REFUSED: &[(u32, &str)] = &[
     (29, "IQ1_M"),
     (34, "TQ1_0"),
     (35, "TQ2_0"),
-    (39, "MXFP4"),
 ];
 
 /// The largest alignment of a block type, in bytes.
@@ -96,14 +100,19 @@ impl TensorType {
         READ.iter().find(|(number, ..)| *number == kind).map(|(_, name, ..)| *name)
     }
 
-    /// How its values lie in the file.
-    pub(super) fn stored(self) -> Stored {
-        match self.decoder {
+    /// How values lie in these bytes of it, as they are, or dequantised where a factor is no f16.
+    pub(super) fn as_stored(self, raw: &[u8]) -> (Stored, Cow<'_, [u8]>) {
+        let form = match self.decoder {
             Decoder::Candle(GgmlDType::F32) => Stored::F32,
             Decoder::Candle(GgmlDType::F16) => Stored::F16,
             Decoder::Candle(GgmlDType::BF16) => Stored::Bf16,
+            Decoder::Mxfp4 => {
+                let values = mxfp4::of_ggml(raw);
+                return (Stored::F32, values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into());
+            }
             _ => Stored::Blocks(self.bytes, self.factors),
-        }
+        };
+        (form, raw.into())
     }
 
     /// The numbers of a tensor of that shape, from its bytes.
@@ -121,6 +130,7 @@ impl TensorType {
                 qtensor_from_ggml(dtype, aligned, shape, &Device::Cpu)?.dequantize(&Device::Cpu)
             }
             Decoder::Iq4Nl => Tensor::from_vec(iq4_nl(raw), shape, &Device::Cpu),
+            Decoder::Mxfp4 => Tensor::from_vec(mxfp4::of_ggml(raw), shape, &Device::Cpu),
         }
     }
 }
@@ -164,11 +174,17 @@ mod tests {
 
     #[test]
     fn a_block_is_finite_as_long_as_its_factors_are() {
-        for (kind, name, _, block, bytes, factors) in READ {
+        for (kind, name, decoder, block, bytes, factors) in READ {
+            if *decoder == Decoder::Mxfp4 {
+                continue;
+            }
             let read = TensorType::of(*kind).unwrap();
             let finite = |raw: &[u8]| {
                 let values: Vec<f32> = read.decode(raw, vec![*block]).unwrap().to_vec1().unwrap();
-                (values.iter().all(|x| x.is_finite()), read.stored().not_finite(raw) == 0)
+                (values.iter().all(|x| x.is_finite()), {
+                    let (form, bytes) = read.as_stored(raw);
+                    form.not_finite(&bytes) == 0
+                })
             };
             // Every other byte at its largest, and the factors 1.
             let mut raw = vec![if factors.is_empty() { 0 } else { 0xff }; *bytes];
@@ -186,6 +202,20 @@ mod tests {
                     assert!(!told || matches!(*name, "F16" | "BF16" | "F32"), "{name} with {bad:#x} at {at}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_block_of_mxfp4_is_finite_as_long_as_its_values_are() {
+        let read = TensorType::of(39).unwrap();
+        for (scale, finite) in [(0, true), (127, true), (252, true), (253, false), (255, false)] {
+            // The largest value, 6.
+            let mut raw = vec![0x77; 17];
+            raw[0] = scale;
+            let values: Vec<f32> = read.decode(&raw, vec![32]).unwrap().to_vec1().unwrap();
+            let (form, bytes) = read.as_stored(&raw);
+            assert_eq!(values.iter().all(|x| x.is_finite()), finite, "{scale}");
+            assert_eq!(form.not_finite(&bytes) == 0, finite, "{scale}");
         }
     }
 

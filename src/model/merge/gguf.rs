@@ -10,8 +10,9 @@ use crate::domain::{Finding, Severity};
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::family;
+use crate::model::gguf::row_order::RowOrder;
 use crate::model::gguf::write::{MetaValue, TensorPlan, WrittenType, write};
-use crate::model::gguf::{Gguf, gguf_name, gguf_shape, interleaved_heads, is_router};
+use crate::model::gguf::{Gguf, gguf_name, gguf_shape, is_router};
 use crate::model::language_model::LanguageModel;
 use crate::model::merge::{ExportPart, merge};
 use crate::model::sink::Sink;
@@ -99,6 +100,7 @@ pub fn to_gguf(base: &ModelRef, trained: &Path, out: &Path, written: &str, sink:
              get other answers there."
         ));
     }
+    notes.extend(gguf_architecture::near(&model.config).map(str::to_owned));
     if narrow > 0 {
         let what =
             format!("{narrow} matrices are stored as F16: their rows are no multiple of {}'s block.", written.label());
@@ -219,18 +221,10 @@ fn stored(name: &str, tensor: &Tensor, config: &Config) -> Result<Tensor, Error>
     if config.layer.norm_offset != 0.0 && config.is_norm(name) {
         return Ok((tensor + config.layer.norm_offset)?);
     }
-    match interleaved_heads(name, config) {
-        Some(heads) => interleaved(tensor, heads),
+    match RowOrder::of(name, tensor.dims().first().copied().unwrap_or(0), config)? {
+        Some(order) => order.written(tensor),
         None => Ok(tensor.clone()),
     }
-}
-
-/// Rows (i, i + head_dim/2) of each head become rows (2i, 2i+1): the inverse of [`Gguf::load`].
-pub(super) fn interleaved(tensor: &Tensor, heads: usize) -> Result<Tensor, Error> {
-    let shape = tensor.dims().to_vec();
-    let rest: usize = shape.iter().skip(1).product();
-    let split = tensor.reshape((heads, 2, shape[0] / heads / 2, rest))?;
-    Ok(split.transpose(1, 2)?.contiguous()?.reshape(shape)?)
 }
 
 /// Whether the file's tokenizer puts the starting token before a text.

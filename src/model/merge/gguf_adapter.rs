@@ -2,10 +2,11 @@
 //!
 //! Owns the adapter's metadata and its tensors' names and order of rows. Refuses full runs, DoRA, and quantised types.
 
-use super::gguf::{check_family, interleaved, source};
+use super::gguf::{check_family, source};
 use crate::model::error::Error;
+use crate::model::gguf::gguf_name;
+use crate::model::gguf::row_order::RowOrder;
 use crate::model::gguf::write::{MetaValue, TensorPlan, WrittenType, write};
-use crate::model::gguf::{gguf_name, interleaved_heads};
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
 use crate::model::staged_folder::StagedFolder;
@@ -50,11 +51,8 @@ pub fn to_gguf_adapter(
         let b = trained.tensors.get(&format!("{module}{LORA_B}")).ok_or_else(|| unfit(name))?;
         let gguf = gguf_name(&weight, &model.config).ok_or_else(|| unfit(name))?;
         // The rows of B are those of the weight, so they are in its order.
-        let b = match interleaved_heads(&weight, &model.config) {
-            Some(heads) if b.dim(0)? % (2 * heads) != 0 => return Err(unfit(name)),
-            Some(heads) => interleaved(b, heads)?,
-            None => b.clone(),
-        };
+        let order = RowOrder::of(&weight, b.dim(0)?, &model.config).map_err(|_| unfit(name))?;
+        let b = order.map_or_else(|| Ok(b.clone()), |order| order.written(b))?;
         tensors.push((format!("{gguf}.lora_a"), a.clone()));
         tensors.push((format!("{gguf}.lora_b"), b));
     }

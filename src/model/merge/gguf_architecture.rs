@@ -9,7 +9,7 @@ use crate::model::gguf::architecture::{self, Description, ROPE_FACTORS, ROPE_FRE
 use crate::model::gguf::gguf_name;
 use crate::model::gguf::write::{MetaValue, as_read};
 use crate::model::language_model::LanguageModel;
-use crate::model::layer::{LayerPattern, LayerSpec};
+use crate::model::layer::{Activation, LayerPattern, LayerSpec};
 use std::collections::HashMap;
 
 /// The keys of a model that was no GGUF file.
@@ -51,7 +51,9 @@ fn refused(model: &LanguageModel, what: &str) -> Error {
 /// Refuses a scaling of RoPE that is not written.
 fn check_rope(model: &LanguageModel) -> Result<(), Error> {
     match model.config.rope_scaling {
-        RopeScaling::Yarn { truncate: false, .. } => Err(refused(model, "RoPE scaled by yarn with truncate=false")),
+        RopeScaling::Yarn { truncate: false, .. } if !model.config.family.gguf.near_ramp => {
+            Err(refused(model, "RoPE scaled by yarn with truncate=false"))
+        }
         RopeScaling::LongRope { .. } if !model.config.family.gguf.long_factors => {
             Err(refused(model, "RoPE scaled by longrope"))
         }
@@ -98,7 +100,9 @@ fn of(c: &Config) -> Vec<(String, MetaValue)> {
     if let Some(rope) = &c.local_rope {
         keys.push(("rope.freq_base_swa", real(rope.theta)));
     }
-    if let Some(window) = c.window.filter(|_| c.family.gguf.windows) {
+    // One that is as wide as the context is none.
+    let whole = c.family.gguf.needs_window.then_some(c.context);
+    if let Some(window) = c.window.or(whole).filter(|_| c.family.gguf.windows) {
         keys.push(("attention.sliding_window", size(window)));
         let on = |pattern: &LayerPattern| (0..c.layers).map(|i| pattern.has(i)).collect::<Vec<_>>();
         let list = on(&c.layer.windows);
@@ -115,6 +119,7 @@ fn of(c: &Config) -> Vec<(String, MetaValue)> {
         keys.extend(spec.shared.map(|width| ("expert_shared_feed_forward_length", size(width))));
     }
     keys.extend((c.family.gguf.write)(&c.layer).into_iter().map(|(key, x)| (key, real(x))));
+    keys.extend((c.family.gguf.write_flags)(&c.layer).into_iter().map(|(key, on)| (key, MetaValue::Bool(on))));
     let prefix = c.family.gguf.architecture;
     keys.into_iter().map(|(key, value)| (format!("{prefix}.{key}"), value)).collect()
 }
@@ -146,6 +151,7 @@ fn unsaid(own: &Config, read: &Config) -> Option<&'static str> {
         residual_scale: a.residual_scale,
         embedding_multiplier: a.embedding_multiplier,
         logits: a.logits,
+        activation: if gguf.near_gelu && a.activation == Activation::Gelu { a.activation } else { b.activation },
         ..b.clone()
     };
     let of_experts =
@@ -173,11 +179,27 @@ fn unsaid(own: &Config, read: &Config) -> Option<&'static str> {
             "its factors on embeddings, residuals or logits",
         ),
         (gguf.biases || !(a.o_bias || a.mlp_bias), "its biases"),
+        (!gguf.needs_biases || (a.qkv_bias && a.o_bias && a.mlp_bias), "linear modules without a bias"),
         (gguf.grouped || own.heads == own.kv_heads, "fewer key heads than query heads"),
         (gguf.tied.is_none_or(|tied| tied == own.tied), if own.tied { "a tied head" } else { "a head of its own" }),
         (*a == rest, "its activation or biases"),
     ];
     checks.into_iter().find(|(said, _)| !said).map(|(_, what)| what)
+}
+
+/// What llama.cpp computes a little otherwise, though the file is written.
+pub(super) fn near(c: &Config) -> impl Iterator<Item = &'static str> {
+    let gguf = &c.family.gguf;
+    let gelu = gguf.near_gelu && c.layer.activation == Activation::Gelu;
+    let ramp = gguf.near_ramp && matches!(c.rope_scaling, RopeScaling::Yarn { truncate: false, .. });
+    let gelu = gelu.then_some(
+        "The model has the exact GELU; llama.cpp computes its approximation by tanh, so log-probs differ a little there.",
+    );
+    let ramp = ramp.then_some(
+        "The model's YaRN has a ramp between whole dimensions (truncate=false); llama.cpp rounds its ends, so log-probs differ a \
+         little there.",
+    );
+    gelu.into_iter().chain(ramp)
 }
 
 /// Whether a YaRN that was read back is the model's. Other scalings are checked before they are written.

@@ -127,10 +127,10 @@ impl Decoder {
         let scale = self.config().embedding_scale;
         let rows = if scale == 1.0 { rows } else { (rows * scale)? };
         let rows = rows.reshape((b, t, self.config().hidden))?;
-        let Some(table) = self.positions() else { return Ok(rows) };
         let start = |i: usize| starts.iter().rev().find(|s| **s <= i).copied().unwrap_or(0);
         let places: Vec<u32> = (0..t).map(|i| (first + i - start(i)) as u32).collect();
         self.check_position(places.iter().max().map_or(0, |last| *last as usize))?;
+        let Some(table) = self.positions() else { return Ok(rows) };
         let places = Tensor::new(places, ids.device())?;
         Ok(rows.broadcast_add(&table.tensor(grad).index_select(&places, 0)?.to_dtype(self.dtype())?)?)
     }

@@ -88,6 +88,37 @@ fn mxfp4_is_dequantised_as_transformers_does() {
     assert!((packed.bytes() as u64) < model.config.parameters() * 5 / 2, "{} bytes", packed.bytes());
 }
 
+/// A file as llama.cpp's converter writes it of that folder, and what becomes of it when it is merged.
+#[test]
+fn mxfp4_in_a_gguf_file_is_dequantised_and_merged_unquantised() {
+    let facts = read("gguf.json")["gpt_oss_mxfp4"].clone();
+    let file = fixtures().join("families/gpt_oss_mxfp4.gguf");
+    let model = LanguageModel::open(&file).unwrap();
+    assert_eq!(model.notes, [""; 0]);
+    let types = model.stored_types().unwrap();
+    assert_eq!(types("model.layers.0.mlp.experts.1.up_proj.weight").as_deref(), Some("MXFP4"));
+    assert_eq!(not_finite(&model).unwrap(), None);
+    let mut folder = Weights::memory(own(), Path::new("toy"), &Device::Cpu, DType::F32);
+    let mut gguf = model.weights(&Device::Cpu, DType::F32).unwrap();
+    for (name, shape) in model.config.tensors().filter(|(name, _)| name.contains(".experts.")) {
+        assert_eq!(flat(&gguf.take(&name, &shape).unwrap()), flat(&folder.take(&name, &shape).unwrap()), "{name}");
+    }
+    let decoder = || model.decoder(&Device::Cpu, &adapter()).unwrap();
+    assert_near(&Policy::new(decoder()).unwrap(), &facts);
+    assert_near(&Policy::reference(decoder()), &facts);
+    PackedDecoder::open(&model).unwrap();
+
+    let home = tempfile::tempdir().unwrap();
+    let [ckpt, out] = ["ckpt", "out"].map(|name| home.path().join(name));
+    std::fs::create_dir(&ckpt).unwrap();
+    Trained::write(&ckpt, &adapter(), decoder().trainables()).unwrap();
+    let from = ModelRef { name: "base".into(), path: file.display().to_string() };
+    merge::gguf::to_gguf(&from, &ckpt, &out, "f16", &mut Vec::<RunEvent>::new()).unwrap();
+    let merged = LanguageModel::open(&out.join("model-F16.gguf")).unwrap();
+    assert_eq!(merged.config, model.config);
+    assert_near(&Policy::new(merged.decoder(&Device::Cpu, &Tune::None).unwrap()).unwrap(), &facts);
+}
+
 /// What is said of such a folder, and what becomes of it when it is merged.
 #[test]
 fn an_mxfp4_folder_is_said_to_be_one_and_merged_unquantised() {
@@ -247,7 +278,6 @@ fn what_the_class_does_not_compute_is_refused_by_name() {
     };
     for (key, value, said) in [
         ("quantization_config", serde_json::json!({"quant_method": "fp8"}), "quant_method=fp8"),
-        ("hidden_act", "gelu".into(), "hidden_act"),
         ("num_local_experts", 0.into(), "num_local_experts"),
         ("swiglu_limit", (-1.0).into(), "swiglu_limit"),
         ("output_router_logits", true.into(), "output_router_logits"),
