@@ -6,6 +6,7 @@
 
 use super::chat_json::messages;
 use super::given::GivenAnswer;
+use super::judgements::decides;
 use super::meaning::{question, sound_pair};
 use super::record::RowFields;
 use super::schema::{ImportedPair, ImportedVotes, Refusal};
@@ -97,34 +98,6 @@ fn list<'a>(row: &RowFields<'a>) -> Option<(&'static str, &'a Vec<Value>)> {
     LISTS.into_iter().find_map(|name| Some((name, row.peek(name)?.as_array()?)))
 }
 
-/// Columns that hold a decision in the files of others.
-pub(super) const DECISIONS: [&str; 24] = [
-    "label",
-    "winner",
-    "preference",
-    "preferred",
-    "choice",
-    "vote",
-    "votes",
-    "verdict",
-    "better",
-    "better_response_id",
-    "safer_response_id",
-    "chosen",
-    "rejected",
-    "overall_preference",
-    "preference_strength",
-    "annotator1",
-    "score",
-    "scores",
-    "overall_score",
-    "rating",
-    "ratings",
-    "reward",
-    "rewards",
-    "rank",
-];
-
 /// What is read of an object in a list of answers.
 const READ_OF_ANSWER: [&str; 12] = [
     "text",
@@ -156,7 +129,7 @@ pub(super) fn two_answers(row: &RowFields<'_>) -> Result<TwoAnswers, String> {
         return Err(format!("has {} answers in `{name}`: expected two", answers.len()));
     };
     for part in answers.iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys) {
-        if DECISIONS.contains(&part.as_str()) {
+        if decides(part) {
             return Err(format!(
                 "has a `{part}` in its `{name}`, a decision that this form does not read: name a form with --as"
             ));

@@ -3,6 +3,7 @@
 //! Owns which columns mean something to every reader: a row that has one of them is not taken without it. Refuses to guess that
 //! such a column does not matter.
 
+use super::judgements::is_needed;
 use super::meaning::repeats;
 use super::record::Record;
 use super::schema::{ImportedPair, ImportedPrompt, ImportedRating, ImportedVotes, Ranking};
@@ -37,29 +38,8 @@ const PROMPT_PARTS: [&str; 24] = [
     "audio",
 ];
 
-/// Columns that say what an answer is worth, or are part of one.
-const JUDGEMENT_PARTS: [&str; 20] = [
-    "chosen",
-    "rejected",
-    "rejected_response",
-    "rejected_messages",
-    "label",
-    "kto_tag",
-    "weight",
-    "train",
-    "winner",
-    "preference",
-    "overall_preference",
-    "better_response_id",
-    "safer_response_id",
-    "rank",
-    "accept",
-    "options",
-    "reasoning",
-    "reasoning_content",
-    "thinking",
-    "tool_calls",
-];
+/// Columns of which an answer is made.
+const ANSWER_PARTS: [&str; 4] = ["reasoning", "reasoning_content", "thinking", "tool_calls"];
 
 /// What a row says: its prompt, and everything.
 pub(super) trait Says {
@@ -158,7 +138,7 @@ impl UnusedColumns {
         let mut unused = Vec::new();
         for (name, value) in unread {
             let means = |parts: &[&str]| parts.contains(&name.as_str());
-            if !(means(&PROMPT_PARTS) || T::JUDGED && means(&JUDGEMENT_PARTS)) {
+            if !(means(&PROMPT_PARTS) || T::JUDGED && (means(&ANSWER_PARTS) || is_needed(&name))) {
                 unused.push(name);
                 continue;
             }

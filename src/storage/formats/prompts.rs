@@ -6,6 +6,7 @@
 
 use super::super::answers::{has_two, tags_of};
 use super::super::chat_json::{fits_as_json, is_blank};
+use super::super::judgements::is_more_than_a_prompt;
 use super::super::meaning::{has_completion, has_prompt_column, prompt_column, question, truth};
 use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedPrompt, Reader, Reads, Refusal};
@@ -25,34 +26,15 @@ pub const FORMAT: Format = Format {
     writes: None,
 };
 
-/// Columns of a judgement: rows that have one are more than prompts, whatever form it is.
-const JUDGED: [&str; 18] = [
-    "chosen",
-    "rejected",
-    "winner",
-    "preference",
-    "preferred",
-    "preferred_output",
-    "preferred_response",
-    "rejected_response",
-    "better_response_id",
-    "safer_response_id",
-    "overall_preference",
-    "preference_strength",
-    "rank",
-    "ranking",
-    "rankings",
-    "votes",
-    "accept",
-    "responses",
-];
-
 fn fit(record: &Record) -> Fit {
     let Some(row) = record.columns() else {
         return if record.as_text().is_some() { Fit::Possible } else { Fit::No };
     };
     let rated = ["label", "kto_tag"].iter().any(|name| row.peek(name).is_some_and(|label| truth(label).is_some()));
-    let more = rated || JUDGED.iter().any(|name| row.holds(name)) || has_completion(&row) || has_two(&row);
+    let more = rated
+        || row.names().any(|name| is_more_than_a_prompt(name) && row.holds(name))
+        || has_completion(&row)
+        || has_two(&row);
     if has_prompt_column(&row) && !more { Fit::Possible } else { Fit::No }
 }
 

@@ -4,7 +4,8 @@
 //! beside `prompt`, `instruction`, `question` or `messages`. `model_1`, `model_a` … name the models. A row that carries a decision is
 //! refused: it would be lost.
 
-use super::super::answers::{DECISIONS, has_two, prompt_of, tags_of, two_answers, unjudged};
+use super::super::answers::{has_two, prompt_of, tags_of, two_answers, unjudged};
+use super::super::judgements::decides;
 use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedVotes, Reader, Reads, Refusal};
 
@@ -24,7 +25,7 @@ pub const FORMAT: Format = Format {
 
 fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     let row = record.row()?;
-    if let Some(name) = DECISIONS.iter().find(|name| row.holds(name)) {
+    if let Some(name) = row.names().find(|name| decides(name) && row.holds(name)) {
         return Err(format!("has a `{name}`, a decision that this form does not read: name a form with --as").into());
     }
     unjudged(prompt_of(&row)?, tags_of(&row)?, two_answers(&row)?)
