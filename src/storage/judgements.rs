@@ -13,7 +13,7 @@ const NEEDED: u8 = 2;
 const DECIDES: u8 = 4;
 
 /// The columns, with what each of them rules out.
-const COLUMNS: [(&str, u8); 36] = [
+const COLUMNS: [(&str, u8); 59] = [
     ("label", NEEDED | DECIDES),
     ("kto_tag", NEEDED),
     ("weight", NEEDED),
@@ -49,16 +49,71 @@ const COLUMNS: [(&str, u8); 36] = [
     ("rank", MORE | NEEDED | DECIDES),
     ("ranking", MORE),
     ("rankings", MORE),
-    ("options", NEEDED),
+    ("labels", MORE | DECIDES),
+    ("targets", MORE),
+    ("target_scores", MORE),
+    ("win", MORE | DECIDES),
+    ("lose", MORE | DECIDES),
+    ("pos", MORE | DECIDES),
+    ("neg", MORE | DECIDES),
+    ("positive", MORE | DECIDES),
+    ("negative", MORE | DECIDES),
+    ("best", MORE | DECIDES),
+    ("worst", MORE | DECIDES),
+    ("selected", MORE | DECIDES),
+    ("judgement", MORE | DECIDES),
+    ("judgment", MORE | DECIDES),
+    ("thumbs_up", MORE | NEEDED | DECIDES),
+    ("is_safe", MORE | NEEDED | DECIDES),
+    ("is_correct", MORE | NEEDED | DECIDES),
+    ("is_good", MORE | NEEDED | DECIDES),
+    ("passed", NEEDED | DECIDES),
+    ("correct", NEEDED | DECIDES),
+    ("correctness", DECIDES),
+    ("pm_score", DECIDES),
+    ("likert", DECIDES),
+    ("upvotes", DECIDES),
+];
+
+/// Words in the names of columns that hold a judgement, whatever else stands there: `human_preference`, `response_chosen`.
+const WORDS: [&str; 13] = [
+    "chosen",
+    "rejected",
+    "preferred",
+    "dispreferred",
+    "nonpreferred",
+    "preference",
+    "preferences",
+    "better",
+    "worse",
+    "winner",
+    "winning",
+    "losing",
+    "accepted",
 ];
 
 fn rules_out(name: &str, what: u8) -> bool {
     COLUMNS.iter().any(|(column, rules_out)| *column == name && rules_out & what != 0)
 }
 
+fn has_a_word(name: &str, among: &[&str]) -> bool {
+    words(name).split(' ').any(|word| among.contains(&word))
+}
+
+/// A name in lower case, its words apart by one space.
+pub(super) fn words(name: &str) -> String {
+    let lower: String = name.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+    lower.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a column is called an answer: `edited_response`, `response_j`, `answer`.
+pub(super) fn is_an_answer(name: &str) -> bool {
+    has_a_word(name, &["response", "answer", "completion", "output", "reply"])
+}
+
 /// Whether rows that have the column are more than prompts, whatever their form.
 pub(super) fn is_more_than_a_prompt(name: &str) -> bool {
-    rules_out(name, MORE)
+    rules_out(name, MORE) || has_a_word(name, &WORDS)
 }
 
 /// Whether a row is not to be taken where this column was not read.
@@ -68,5 +123,5 @@ pub(super) fn is_needed(name: &str) -> bool {
 
 /// Whether two answers beside the column are judged already.
 pub(super) fn decides(name: &str) -> bool {
-    rules_out(name, DECIDES)
+    rules_out(name, DECIDES) || has_a_word(name, &WORDS)
 }

@@ -11,7 +11,7 @@ use crate::domain::{PromptBody, SftBody, counted};
 use std::collections::BTreeMap;
 
 /// Columns of which a prompt is made.
-const PROMPT_PARTS: [&str; 24] = [
+const PROMPT_PARTS: [&str; 32] = [
     "prompt",
     "instruction",
     "input",
@@ -19,6 +19,14 @@ const PROMPT_PARTS: [&str; 24] = [
     "query",
     "problem",
     "context",
+    "article",
+    "passage",
+    "paragraph",
+    "document",
+    "story",
+    "choices",
+    "options",
+    "trajectory",
     "messages",
     "conversations",
     "conversation",
@@ -146,6 +154,7 @@ impl UnusedColumns {
             let harmless = match name.as_str() {
                 "weight" => value.as_f64() == Some(1.0),
                 "train" => value.as_bool() == Some(true),
+                "choices" | "options" => false,
                 _ => repeats(value, asked, all),
             };
             if !harmless {
@@ -185,6 +194,13 @@ fn refusal(name: &str, format: &str) -> String {
         "label" | "kto_tag" => {
             format!("has a `{name}`, which {format} does not read: import ratings with --as ratings")
         }
+        "thumbs_up" | "is_safe" | "is_correct" | "is_good" | "passed" | "correct" => format!(
+            "has a `{name}`, which {format} does not read: call it `label` and import ratings with --as ratings, or leave out the \
+             rows where it is false and remove it"
+        ),
+        "article" | "passage" | "paragraph" | "document" | "story" => format!(
+            "has a `{name}`, which {format} does not read: call it `context` if the question is about it, or remove it"
+        ),
         _ => format!(
             "has a `{name}`, which {format} does not read: remove the column, or name a format that reads it with --as"
         ),
