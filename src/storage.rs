@@ -31,6 +31,7 @@ mod home;
 pub mod import;
 mod inbox;
 mod inputs;
+mod judgements;
 mod lock;
 mod log;
 mod loop_folder;

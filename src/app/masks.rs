@@ -115,6 +115,9 @@ fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
     }
     let counts = format!("  {}, {} learned", counted(row.tokens, "token"), row.learned);
     let mut out = vec![vec![(head, MaskStyle::Head), (counts, MaskStyle::Read)]];
+    for said in row.said.iter().map(|said| presentable(said)) {
+        out.extend(wrap(&said, width).into_iter().map(|line| vec![(said[line].to_owned(), MaskStyle::LeftOut)]));
+    }
     let learned = if row.mixed { MaskStyle::Mixed } else { MaskStyle::Learned };
     let (mut rest, mut number) = (row.pieces.as_slice(), 1);
     while !rest.is_empty() {
@@ -173,6 +176,7 @@ mod tests {
                 piece("x", false),
             ],
             left_out: None,
+            said: Vec::new(),
         };
         let left = MaskedRow::left_out(PairId::new("p2"), "equal answers");
         Masks { rows: vec![row, left], all: 2, mixed: 0 }

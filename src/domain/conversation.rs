@@ -108,6 +108,24 @@ impl Message {
         self.more.get("train").and_then(Value::as_bool).or_else(weight)
     }
 
+    /// The same without some of its fields.
+    #[must_use]
+    pub fn without(&self, names: &[&str]) -> Self {
+        let kept = self.more.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+        let more: JsonFields = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self { role: self.role.clone(), content: self.content.clone(), more: more.into() }
+    }
+
+    /// The same turn, not trained on.
+    #[must_use]
+    pub fn untrained(&self) -> Self {
+        let mut turn = self.clone();
+        if turn.role == "assistant" {
+            turn.more.set("train", false.into());
+        }
+        turn
+    }
+
     /// Whether it says nothing: no text and no call of a tool.
     #[must_use]
     pub fn is_blank(&self) -> bool {

@@ -8,7 +8,7 @@ use super::gguf::Gguf;
 use super::threads;
 
 use super::special_tokens::SpecialTokens;
-use super::template::Template;
+use super::template::{TOOL_USE_FILE, Template};
 use super::weights::files as weight_files;
 use crate::foreign;
 use crate::protocol::{FileDigest, ModelInput};
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Files besides the weights that affect a model; those present count.
-const COMPANIONS: [&str; 8] = [
+const COMPANIONS: [&str; 9] = [
     "config.json",
     "generation_config.json",
     "model.safetensors.index.json",
@@ -31,6 +31,7 @@ const COMPANIONS: [&str; 8] = [
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
+    TOOL_USE_FILE,
 ];
 /// Bytes read at a time.
 const PIECE: usize = 4 << 20;
@@ -86,9 +87,9 @@ impl Fingerprints {
             let pieces =
                 Some(path.join("tokenizer.model")).filter(|p| p.is_file() && !path.join("tokenizer.json").is_file());
             let paths: Vec<PathBuf> = companions.chain(pieces).chain(weight_files(path)?).collect();
-            (paths, Template::read(path, &SpecialTokens::default())?.map(|t| t.source().to_owned()))
+            (paths, Template::read(path, &SpecialTokens::default())?.map(|t| t.sources()))
         } else if path.exists() {
-            (vec![path.to_owned()], Gguf::open(path)?.template().map(str::to_owned))
+            (vec![path.to_owned()], Gguf::open(path)?.templates())
         } else {
             return Err(Error::file(path, "does not exist"));
         };

@@ -152,6 +152,18 @@ impl Gguf {
         self.text("tokenizer.chat_template")
     }
 
+    /// The source of the one for conversations with tools, where there is another.
+    #[must_use]
+    pub fn tool_template(&self) -> Option<&str> {
+        self.text("tokenizer.chat_template.tool_use")
+    }
+
+    /// Both sources, as [`super::template::Template::sources`] has them.
+    pub(super) fn templates(&self) -> Option<String> {
+        let source = self.template()?.to_owned();
+        Some(self.tool_template().into_iter().fold(source, |all, more| format!("{all}\n{more}")))
+    }
+
     /// The number of parameters.
     #[must_use]
     pub fn parameters(&self) -> u64 {

@@ -74,7 +74,7 @@ impl LanguageModel {
         let tokenizer = gguf.tokenizer(&config)?;
         let model = path.display().to_string();
         let template = match gguf.template() {
-            Some(source) => Some(Template::new(source, &model, &tokenizer.special)?),
+            Some(source) => Some(Template::new(source, &model, &tokenizer.special)?.for_tools(gguf.tool_template())?),
             None => None,
         };
         let unread: Vec<String> = unused_in_gguf(&gguf, &config).into_iter().collect();
@@ -247,7 +247,7 @@ impl LanguageModel {
         let mut tokenizer = Fold64::default();
         tokenizer.add(self.tokenizer.to_json()?.as_bytes());
         Ok(Reading {
-            template: self.template.as_ref().map(|t| t.source().to_owned()),
+            template: self.template.as_ref().map(Template::sources),
             end_of_text: self.tokenizer.eos_text().map(str::to_owned),
             tokenizer: tokenizer.hex(),
         })

@@ -19,6 +19,7 @@ use super::language_model::LanguageModel;
 use super::layer::activation_name;
 use super::sink::Sink;
 use super::staged_folder::StagedFolder;
+use super::template::TOOL_USE_FILE;
 use super::trained::{LORA_A, LORA_B, MAGNITUDE, SCORE, Trained, write_tensors};
 use super::tune::{LoraSpec, Tune};
 use crate::domain::{Finding, Severity};
@@ -39,7 +40,7 @@ pub enum Precision {
 }
 
 /// Files copied unchanged with the weights.
-const COMPANIONS: [&str; 10] = [
+const COMPANIONS: [&str; 11] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -49,6 +50,7 @@ const COMPANIONS: [&str; 10] = [
     "merges.txt",
     "generation_config.json",
     "chat_template.jinja",
+    TOOL_USE_FILE,
     "LICENSE",
 ];
 
@@ -333,14 +335,16 @@ fn companions(model: &LanguageModel, folder: &StagedFolder) -> Result<(), Error>
         for name in COMPANIONS {
             let from = model.path.join(name);
             if from.is_file() {
-                std::fs::copy(&from, folder.file(name))
-                    .map_err(|e| Error::file(&from, format!("cannot be copied: {e}")))?;
+                let to = folder.file(name);
+                in_folder(&to)?;
+                std::fs::copy(&from, &to).map_err(|e| Error::file(&from, format!("cannot be copied: {e}")))?;
             }
         }
         return Ok(());
     }
     let write = |name: &str, text: &str| {
         let path = folder.file(name);
+        in_folder(&path)?;
         std::fs::write(&path, text).map_err(|e| Error::write(&path, &e))
     };
     write("tokenizer.json", &model.tokenizer.to_json()?)?;
@@ -353,10 +357,15 @@ fn companions(model: &LanguageModel, folder: &StagedFolder) -> Result<(), Error>
     }
     folder.json("tokenizer_config.json", &config)?;
     folder.json("generation_config.json", &json!({"eos_token_id": model.tokenizer.stops()}))?;
-    match &model.template {
-        Some(template) => write("chat_template.jinja", template.source()),
-        None => Ok(()),
-    }
+    let Some(template) = &model.template else { return Ok(()) };
+    write("chat_template.jinja", template.source())?;
+    template.tool_use().map_or(Ok(()), |source| write(TOOL_USE_FILE, source))
+}
+
+/// Makes the folder of a file.
+fn in_folder(file: &Path) -> Result<(), Error> {
+    let folder = file.parent().unwrap_or(file);
+    std::fs::create_dir_all(folder).map_err(|e| Error::write(folder, &e))
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub(super) struct TokenFiles {
     pub(super) adds: [Option<bool>; 2],
     /// Whether a space is put before a text, where the files say so.
     pub(super) space_prefix: Option<bool>,
+    /// The same for GPT-2's kind of tokenizer, whose class puts it there whatever tokenizer.json says.
+    pub(super) byte_prefix: Option<bool>,
     /// Whether the files name nothing.
     pub(super) is_silent: bool,
 }
@@ -100,6 +102,7 @@ impl TokenFiles {
         out.space_prefix = flag("add_prefix_space");
         out.is_silent = config.is_empty() && map.is_empty();
         let class = config.get("tokenizer_class").and_then(Value::as_str).unwrap_or("");
+        out.byte_prefix = out.space_prefix.filter(|_| class.starts_with("GPT2Tokenizer"));
         out.newer_llama = class.starts_with("LlamaTokenizer") && config.get("legacy") == Some(&Value::Bool(false));
         Ok(out)
     }
@@ -166,6 +169,18 @@ fn token_of(value: &Value, special: bool) -> Option<AddedToken> {
         .rstrip(flag("rstrip", false))
         .normalized(flag("normalized", !special));
     Some(token)
+}
+
+/// The bytes of a tokenizer.json of bytes alone (GPT-2) with another rule for a space before a text. None where it has that rule, or
+/// is built in another way.
+pub(super) fn with_byte_prefix(bytes: &[u8], prefix: bool) -> Option<Vec<u8>> {
+    let mut spec: Value = serde_json::from_slice(bytes).ok()?;
+    let first = spec.get_mut("pre_tokenizer")?;
+    if first.get("type")? != "ByteLevel" || first.get("add_prefix_space")?.as_bool()? == prefix {
+        return None;
+    }
+    first["add_prefix_space"] = prefix.into();
+    serde_json::to_vec(&spec).ok()
 }
 
 /// The bytes of a Llama tokenizer.json with `▁` before the first word alone, as `transformers` 5 rebuilds it for `legacy: false`. None

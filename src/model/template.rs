@@ -16,8 +16,18 @@ use crate::domain::{Conversation, JsonFields, Message, RESERVED_VARIABLES};
 use jiff::civil::DateTime;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// The template of a conversation, within its environment.
+const DEFAULT: &str = "default";
+
+/// The template of a conversation with tools, where there is another; its name in `transformers`.
+const TOOL_USE: &str = "tool_use";
+
+/// Where a model's folder has it beside `chat_template.jinja`.
+pub(super) const TOOL_USE_FILE: &str = "additional_chat_templates/tool_use.jinja";
 
 /// Instructions per rendering: enough for thousands of turns, but not for an endless loop.
 const FUEL: u64 = 4_000_000;
@@ -63,44 +73,58 @@ pub struct Template {
     model: String,
     special: SpecialTokens,
     source: String,
+    /// The source of the one for conversations with tools.
+    tool_use: Option<String>,
     variables: JsonFields,
 }
 
 impl Template {
-    /// Reads `DIR/chat_template.jinja`, else `chat_template` of `DIR/tokenizer_config.json`: a text, or a list of named ones
-    /// of which `default` is taken. None when the model has none.
+    /// Reads `DIR/chat_template.jinja`, else `chat_template` of `DIR/tokenizer_config.json`: a text, or named ones of which `default`
+    /// is taken. The one named `tool_use`, there or in `additional_chat_templates`, is for conversations with tools. None when the
+    /// model has none.
     ///
     /// # Errors
-    /// When the template cannot be parsed.
+    /// When a template cannot be parsed.
     pub fn read(dir: &Path, special: &SpecialTokens) -> Result<Option<Self>, Error> {
         let model = dir.display().to_string();
         if let Some(source) = text_if_there(&dir.join("chat_template.jinja"))? {
-            return Self::new(&source, &model, special).map(Some);
+            let with_tools = text_if_there(&dir.join(TOOL_USE_FILE))?;
+            return Self::new(&source, &model, special)?.for_tools(with_tools.as_deref()).map(Some);
         }
         let config = json(&dir.join("tokenizer_config.json"))?;
-        let source = match config.as_ref().and_then(|c| c.get("chat_template")) {
+        let named: BTreeMap<&str, &serde_json::Value> = match config
+            .as_ref()
+            .and_then(|config| config.get("chat_template"))
+        {
             None | Some(serde_json::Value::Null) => return Ok(None),
-            Some(serde_json::Value::String(s)) => s.clone(),
+            Some(text @ serde_json::Value::String(_)) => [("default", text)].into(),
             Some(serde_json::Value::Array(list)) => {
-                let named = |e: &&serde_json::Value| e.get("name").and_then(|n| n.as_str()) == Some("default");
-                let entry = list.iter().find(named).or(if list.len() == 1 { list.first() } else { None });
-                let Some(text) = entry.and_then(|e| e.get("template")).and_then(|t| t.as_str()) else {
-                    let why = "tokenizer_config.json holds several and none is named `default`".to_owned();
-                    return Err(Error::Template { model, why });
-                };
-                text.to_owned()
+                // Of two with one name the first counts.
+                list.iter().rev().filter_map(|one| Some((named_as(one), one.get("template")?))).collect()
             }
-            Some(serde_json::Value::Object(named)) => {
-                let only = if named.len() == 1 { named.values().next() } else { None };
-                let Some(text) = named.get("default").or(only).and_then(|t| t.as_str()) else {
-                    let why = "tokenizer_config.json holds several and none is named `default`".to_owned();
-                    return Err(Error::Template { model, why });
-                };
-                text.to_owned()
+            Some(serde_json::Value::Object(named)) => named.iter().map(|(name, text)| (name.as_str(), text)).collect(),
+            Some(_) => {
+                return Err(Error::Template { model, why: "chat_template is neither a text nor a list".into() });
             }
-            Some(_) => return Err(Error::Template { model, why: "chat_template is neither a text nor a list".into() }),
         };
-        Self::new(&source, &model, special).map(Some)
+        let only = if named.len() == 1 { named.values().next() } else { None };
+        let Some(source) = text_of(named.get("default").or(only)) else {
+            let why = "tokenizer_config.json holds several and none is named `default`".to_owned();
+            return Err(Error::Template { model, why });
+        };
+        Self::new(source, &model, special)?.for_tools(text_of(named.get(TOOL_USE))).map(Some)
+    }
+
+    /// The same with another template for conversations with tools, as `transformers` chooses it.
+    ///
+    /// # Errors
+    /// When that one cannot be parsed.
+    pub fn for_tools(mut self, source: Option<&str>) -> Result<Self, Error> {
+        let Some(source) = source else { return Ok(self) };
+        let env = self.env.as_ref().clone();
+        self.env = Arc::new(with_template(&self.guard, env, TOOL_USE, source, &self.model)?);
+        self.tool_use = Some(source.to_owned());
+        Ok(self)
     }
 
     /// A template from its source; `model` is for messages.
@@ -108,11 +132,6 @@ impl Template {
     /// # Errors
     /// When it cannot be parsed.
     pub fn new(source: &str, model: &str, special: &SpecialTokens) -> Result<Self, Error> {
-        if source.len() > LONGEST_SOURCE {
-            let (has, most) = (source.len() >> 10, LONGEST_SOURCE >> 10);
-            let why = format!("it has {has} KiB, more than the limit of {most} KiB");
-            return Err(Error::Template { model: model.to_owned(), why });
-        }
         let mut env = Environment::new();
         let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         env.set_syntax(syntax.map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })?);
@@ -127,15 +146,15 @@ impl Template {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
         env.add_filter("tojson", to_json);
-        let (guard, text) = (TemplateGuard::default(), without_generation(&python::newlines(source)));
-        let parsed = guard.run(model, move || env.add_template_owned("chat", text).map(|()| env))?;
-        let env = parsed.map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })?;
+        let guard = TemplateGuard::default();
+        let env = with_template(&guard, env, DEFAULT, source, model)?;
         let mut template = Self {
             env: Arc::new(env),
             guard,
             model: model.to_owned(),
             special: special.clone(),
             source: source.to_owned(),
+            tool_use: None,
             variables: JsonFields::new(),
         };
         template.set_date(jiff::ZonedDateTime::now().datetime());
@@ -160,7 +179,8 @@ impl Template {
     pub fn variables(&self) -> Result<Vec<String>, Error> {
         let env = self.env.clone();
         let undeclared = self.guard.run(&self.model, move || {
-            env.get_template("chat").map(|template| template.undeclared_variables(false)).unwrap_or_default()
+            let of = |name| env.get_template(name).map(|one| one.undeclared_variables(false)).unwrap_or_default();
+            [DEFAULT, TOOL_USE].into_iter().flat_map(of).collect::<Vec<String>>()
         });
         let given: Vec<&str> = self.env.globals().map(|(name, _)| name).collect();
         let own = |name: &String| {
@@ -168,7 +188,7 @@ impl Template {
                 && !RESERVED_VARIABLES.contains(&name.as_str())
                 && !self.special.others.iter().any(|(known, _)| known == name)
         };
-        let names = template_names::variables(&self.source, undeclared?);
+        let names = template_names::variables(&self.sources(), undeclared?);
         Ok(names.into_iter().filter(own).collect())
     }
 
@@ -223,9 +243,10 @@ impl Template {
         };
         let refused = |why: String| Error::Template { model: self.model.clone(), why };
         let env = self.env.clone();
+        let name = if self.tool_use.is_some() && !tools.is_empty() { TOOL_USE } else { DEFAULT };
         let rendered = self.guard.run(&self.model, move || {
             let mut out = CappedText::default();
-            let done = env.get_template("chat").and_then(|t| t.render_captured_to(arguments, &mut out).map(|_| ()));
+            let done = env.get_template(name).and_then(|t| t.render_captured_to(arguments, &mut out).map(|_| ()));
             if out.full {
                 return Err(format!("its text is longer than the limit of {} MiB", LONGEST_TEXT >> 20));
             }
@@ -257,6 +278,45 @@ impl Template {
     pub fn source(&self) -> &str {
         &self.source
     }
+
+    /// The source of the one for conversations with tools, where there is another.
+    #[must_use]
+    pub fn tool_use(&self) -> Option<&str> {
+        self.tool_use.as_deref()
+    }
+
+    /// Both sources: what decides how conversations are read.
+    #[must_use]
+    pub fn sources(&self) -> String {
+        self.tool_use.iter().fold(self.source.clone(), |all, more| format!("{all}\n{more}"))
+    }
+}
+
+/// The name of a template in a list.
+fn named_as(entry: &serde_json::Value) -> &str {
+    entry.get("name").and_then(serde_json::Value::as_str).unwrap_or_default()
+}
+
+fn text_of<'a>(value: Option<&&'a serde_json::Value>) -> Option<&'a str> {
+    value.and_then(|value| value.as_str())
+}
+
+/// Adds a template to an environment.
+fn with_template(
+    guard: &TemplateGuard,
+    mut env: Environment<'static>,
+    name: &'static str,
+    source: &str,
+    model: &str,
+) -> Result<Environment<'static>, Error> {
+    if source.len() > LONGEST_SOURCE {
+        let (has, most) = (source.len() >> 10, LONGEST_SOURCE >> 10);
+        let why = format!("it has {has} KiB, more than the limit of {most} KiB");
+        return Err(Error::Template { model: model.to_owned(), why });
+    }
+    let text = without_generation(&python::newlines(source));
+    let parsed = guard.run(model, move || env.add_template_owned(name, text).map(|()| env))?;
+    parsed.map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })
 }
 
 /// One sentence of a template error, with its line.

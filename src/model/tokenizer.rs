@@ -8,7 +8,7 @@ use super::config::Config;
 use super::error::Error;
 use super::fields::{ids, json};
 use super::sentencepiece::{FollowingDecoder, SentencePiece, SpacePrefix};
-use super::special_tokens::{SpecialTokens, TokenFiles, with_newer_spaces};
+use super::special_tokens::{SpecialTokens, TokenFiles, with_byte_prefix, with_newer_spaces};
 use super::thought_form::ThoughtForm;
 use super::tokenizer_growth::Growth;
 use crate::foreign;
@@ -110,7 +110,7 @@ impl Tokenizer {
         let bytes = if path.exists() { Some(read(&path)?) } else { None };
         let bytes = match bytes {
             Some(bytes) if files.newer_llama => with_newer_spaces(&bytes).unwrap_or(bytes),
-            Some(bytes) => bytes,
+            Some(bytes) => files.byte_prefix.and_then(|on| with_byte_prefix(&bytes, on)).unwrap_or(bytes),
             None => converted(dir, &mut files)?,
         };
         let generation = json(&dir.join("generation_config.json"))?;

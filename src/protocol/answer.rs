@@ -160,6 +160,9 @@ pub struct MaskedRow {
     /// Why the row is dropped; none if it is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
+    /// What the row holds that the model does not read, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<String>,
 }
 
 impl MaskedRow {
@@ -174,6 +177,7 @@ impl MaskedRow {
             learned: 0,
             pieces: Vec::new(),
             left_out: Some(why.into()),
+            said: Vec::new(),
         }
     }
 

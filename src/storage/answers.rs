@@ -6,8 +6,10 @@
 
 use super::chat_json::messages;
 use super::given::GivenAnswer;
+use super::judgements::decides;
+pub(super) use super::judgements::words;
 use super::meaning::{question, sound_pair};
-use super::record::RowFields;
+use super::record::{RowFields, is_nothing};
 use super::schema::{ImportedPair, ImportedVotes, Refusal};
 use crate::domain::{Choice, PromptBody, Side, Strength};
 use serde_json::Value;
@@ -46,12 +48,6 @@ pub(super) struct TwoAnswers {
     pub(super) texts: (GivenAnswer, GivenAnswer),
     /// The models that wrote them, where the row names them.
     pub(super) models: (Option<String>, Option<String>),
-}
-
-/// A name in lower case, its words apart by one space.
-pub(super) fn words(name: &str) -> String {
-    let lower: String = name.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
-    lower.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A column's name without one of `ENDS`: `response_1` is `response`, and `1`.
@@ -97,34 +93,6 @@ fn list<'a>(row: &RowFields<'a>) -> Option<(&'static str, &'a Vec<Value>)> {
     LISTS.into_iter().find_map(|name| Some((name, row.peek(name)?.as_array()?)))
 }
 
-/// Columns that hold a decision in the files of others.
-pub(super) const DECISIONS: [&str; 24] = [
-    "label",
-    "winner",
-    "preference",
-    "preferred",
-    "choice",
-    "vote",
-    "votes",
-    "verdict",
-    "better",
-    "better_response_id",
-    "safer_response_id",
-    "chosen",
-    "rejected",
-    "overall_preference",
-    "preference_strength",
-    "annotator1",
-    "score",
-    "scores",
-    "overall_score",
-    "rating",
-    "ratings",
-    "reward",
-    "rewards",
-    "rank",
-];
-
 /// What is read of an object in a list of answers.
 const READ_OF_ANSWER: [&str; 12] = [
     "text",
@@ -141,6 +109,15 @@ const READ_OF_ANSWER: [&str; 12] = [
     "tool_calls",
 ];
 
+/// Reports what the objects of a list hold beyond the parts that are `read`.
+pub(super) fn noted(row: &RowFields<'_>, column: &str, list: &[Value], read: &[&str]) {
+    for (part, value) in list.iter().filter_map(Value::as_object).flatten() {
+        if !read.contains(&part.as_str()) && !is_nothing(value) {
+            row.note(&format!("{column}[].{part}"));
+        }
+    }
+}
+
 /// The two answers of a row.
 pub(super) fn two_answers(row: &RowFields<'_>) -> Result<TwoAnswers, String> {
     if let Some((a, b)) = columns(row) {
@@ -155,16 +132,14 @@ pub(super) fn two_answers(row: &RowFields<'_>) -> Result<TwoAnswers, String> {
     let [a, b] = answers.as_slice() else {
         return Err(format!("has {} answers in `{name}`: expected two", answers.len()));
     };
-    for part in answers.iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys) {
-        if DECISIONS.contains(&part.as_str()) {
-            return Err(format!(
-                "has a `{part}` in its `{name}`, a decision that this form does not read: name a form with --as"
-            ));
-        }
-        if !READ_OF_ANSWER.contains(&part.as_str()) {
-            row.note(&format!("{name}[].{part}"));
-        }
+    if let Some(part) =
+        answers.iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys).find(|part| decides(part))
+    {
+        return Err(format!(
+            "has a `{part}` in its `{name}`, a decision that this form does not read: name a form with --as"
+        ));
     }
+    noted(row, name, answers, &READ_OF_ANSWER);
     let stem = name.trim_end_matches('s');
     let models = ["models", "generation_models"].into_iter().find_map(|name| {
         let models = row.peek(name)?.as_array().filter(|models| models.len() == 2)?;

@@ -11,10 +11,30 @@ use serde_json::{Map, Value, json};
 /// Fields of a message that hold what no model here reads.
 const UNREADABLE: [&str; 7] = ["images", "image", "videos", "video", "audios", "audio", "image_url"];
 
+/// From here on whole numbers do not fit into 64 bits: 2^63.
+const LARGEST: f64 = 9_223_372_036_854_775_808.0;
+
 /// A list of messages in TRL's form (`role`, `content`) or ShareGPT's (`from`, `value`).
 pub(super) fn messages(field: &str, value: &Value) -> Result<Vec<Message>, String> {
     let Some(list) = value.as_array() else { return Err(format!("has a `{field}` that is not a list of messages")) };
-    list.iter().map(|message| one(field, message)).collect()
+    if !list.is_empty() && list.iter().all(Value::is_string) {
+        return Err(format!("has a `{field}` that is a list of texts: expected messages with `role` and `content`"));
+    }
+    let mut out = Vec::with_capacity(list.len());
+    for message in list {
+        match exchange(message) {
+            Some((asked, answered)) => out.extend([Message::new("user", asked), Message::assistant(answered)]),
+            None => out.push(one(field, message)?),
+        }
+    }
+    Ok(out)
+}
+
+/// A question with its answer in one object (ms-swift, Capybara): two turns.
+fn exchange(turns: &Value) -> Option<(&str, &str)> {
+    const NAMES: [(&str, &str); 3] = [("human", "assistant"), ("input", "output"), ("user", "assistant")];
+    let object = turns.as_object().filter(|object| object.len() == 2)?;
+    NAMES.iter().find_map(|(asked, answered)| Some((object.get(*asked)?.as_str()?, object.get(*answered)?.as_str()?)))
 }
 
 fn one(field: &str, message: &Value) -> Result<Message, String> {
@@ -31,27 +51,81 @@ fn one(field: &str, message: &Value) -> Result<Message, String> {
             return Err(format!("has a message in `{field}` with `{name}`: pictures and sounds are not read"));
         }
         check_field(field, name, value)?;
-        more.insert(name.clone(), value.clone());
+        match name.as_str() {
+            // ms-swift's and Axolotl's names of `train`.
+            "loss" | "training" => drop(more.insert("train".into(), truth(value).unwrap_or(true).into())),
+            // The older form of a call.
+            "function_call" => drop(more.insert("tool_calls".into(), json!([{"type": "function", "function": value}]))),
+            _ => drop(more.insert(name.clone(), value.clone())),
+        }
     }
-    let calls = ["tool_calls", "function_call"].iter().any(|name| more.contains_key(*name));
+    let calls = more.contains_key("tool_calls");
     let content = match named("content", "value") {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(parts)) => joined(field, parts)?,
+        None | Some(Value::Null) if more.contains_key("refusal") => {
+            return Err(format!(
+                "has a message in `{field}` with a `refusal` in place of its `content`, which is not read"
+            ));
+        }
         None | Some(Value::Null) if calls => String::new(),
         _ => return Err(unclear()),
     };
     let (role, content) = match given {
-        "human" | "user" | "User" | "prompter" => ("user", content),
-        "gpt" | "assistant" | "Assistant" | "chatgpt" | "bot" | "model" => ("assistant", content),
-        "system" | "System" => ("system", content),
-        "observation" | "tool_response" | "function_response" => ("tool", content),
         "function_call" | "tool_call" => {
             more.insert("tool_calls".into(), called(field, &content)?);
             ("assistant", String::new())
         }
-        other => (other, content),
+        other => (role(other), content),
     };
     Ok(Message { role: role.into(), content, more: MessageFields::from(more) })
+}
+
+/// The names under which files know who speaks, in lower case, and the role of each.
+const ROLES: [(&str, &str); 22] = [
+    ("user", "user"),
+    ("human", "user"),
+    ("prompter", "user"),
+    ("assistant", "assistant"),
+    ("gpt", "assistant"),
+    ("chatgpt", "assistant"),
+    ("chatbot", "assistant"),
+    ("bot", "assistant"),
+    ("model", "assistant"),
+    ("ai", "assistant"),
+    ("llm", "assistant"),
+    ("bing", "assistant"),
+    ("bard", "assistant"),
+    ("claude", "assistant"),
+    ("gemini", "assistant"),
+    ("system", "system"),
+    ("observation", "tool"),
+    ("tool_response", "tool"),
+    ("tool_result", "tool"),
+    ("function_response", "tool"),
+    ("function_output", "tool"),
+    ("function", "tool"),
+];
+
+/// The role of who speaks under that name; another name is a role of its own.
+fn role(name: &str) -> &str {
+    let lower = name.trim().to_lowercase();
+    ROLES.iter().find(|(known, _)| *known == lower).map_or(name, |(_, role)| *role)
+}
+
+/// A truth value in one of its forms; none of another value.
+pub(super) fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(truth) => Some(*truth),
+        Value::Number(n) if n.as_f64() == Some(1.0) => Some(true),
+        Value::Number(n) if n.as_f64() == Some(0.0) => Some(false),
+        Value::String(text) => match text.trim().to_lowercase().as_str() {
+            "true" | "1" | "1.0" => Some(true),
+            "false" | "0" | "0.0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Refuses a field that is known and says something else than what is known of it.
@@ -59,11 +133,30 @@ fn check_field(field: &str, name: &str, value: &Value) -> Result<(), String> {
     let ok = match name {
         "weight" => value.as_f64().is_some_and(|weight| weight == 0.0 || weight == 1.0),
         "train" => value.is_boolean(),
+        "loss" | "training" => truth(value).is_some(),
+        // Parts of a turn to train on, or by how much.
+        "train_detail" | "training_detail" | "loss_scale" => false,
         "tool_calls" => value.is_array(),
+        "function_call" => value.get("name").is_some_and(Value::is_string),
         "reasoning_content" | "reasoning" | "thinking" => value.is_string(),
         _ => true,
     };
-    if ok { Ok(()) } else { Err(format!("has a message in `{field}` with the `{name}` {value}, which is not read")) }
+    if !ok {
+        return Err(format!("has a message in `{field}` with the `{name}` {value}, which is not read"));
+    }
+    exact(name, value)
+}
+
+/// Refuses a number of more than 64 bits, which would be rounded in what a model reads.
+pub(super) fn exact(name: &str, value: &Value) -> Result<(), String> {
+    match value {
+        Value::Number(n) if n.as_f64().is_some_and(|x| n.is_f64() && x.abs() >= LARGEST) => {
+            Err(format!("has a number of more than 64 bits in `{name}`: write it as text"))
+        }
+        Value::Array(list) => list.iter().try_for_each(|one| exact(name, one)),
+        Value::Object(parts) => parts.values().try_for_each(|one| exact(name, one)),
+        _ => Ok(()),
+    }
 }
 
 /// The text of content in parts.
@@ -190,7 +283,8 @@ mod tests {
             (json!({"role": "assistant", "content": "x", "weight": 0.5}), "`weight` 0.5"),
             (json!({"role": "assistant", "content": null}), "`content`"),
             (json!({"from": "function_call", "value": "do it"}), "call of a tool"),
-            (json!("x"), "without the strings"),
+            (json!("x"), "is a list of texts"),
+            (json!(7), "without the strings"),
         ] {
             let said = read(message).unwrap_err();
             assert!(said.contains(says), "{said}");

@@ -9,6 +9,7 @@ mod bytes;
 mod lines;
 mod parquet;
 mod pipe;
+mod strict;
 mod table;
 
 use super::error::{Error, Result};
@@ -137,14 +138,14 @@ fn each(source: &Path, named: &Path, plain_text: bool, take: Take<'_>) -> Result
 }
 
 fn of_line(line: &str, json: bool) -> std::result::Result<Record, String> {
-    if json { json_of(line).map(Record::json).map_err(|e| format!("is not JSON: {e}")) } else { Ok(Record::text(line)) }
+    if json { json_of(line).map(Record::json) } else { Ok(Record::text(line)) }
 }
 
 /// The JSON value of a line. A comma behind an object, as in a list without its brackets, is no part of it.
-fn json_of(line: &str) -> serde_json::Result<Value> {
-    serde_json::from_str(line).or_else(|e| {
+fn json_of(line: &str) -> std::result::Result<Value, String> {
+    strict::value(line).or_else(|e| {
         let listed = line.trim_end().strip_suffix(',').map(str::trim_end).filter(|object| object.ends_with('}'));
-        listed.and_then(|object| serde_json::from_str(object).ok()).ok_or(e)
+        listed.and_then(|object| strict::value(object).ok()).ok_or(e)
     })
 }
 
@@ -154,6 +155,8 @@ enum Extension {
     Json,
     Table,
     Text,
+    Yaml,
+    Toml,
     Other,
 }
 
@@ -165,6 +168,8 @@ impl Extension {
             Some("json" | "jsonl" | "ndjson") => Self::Json,
             Some("csv" | "tsv") => Self::Table,
             Some("txt") => Self::Text,
+            Some("yaml" | "yml") => Self::Yaml,
+            Some("toml") => Self::Toml,
             _ => Self::Other,
         }
     }
@@ -175,17 +180,14 @@ fn shape(head: &[u8], named: Extension, plain_text: bool) -> std::result::Result
     let text = String::from_utf8_lossy(head);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let begins = text.trim_start();
+    if let Some(what) = foreign_text(begins, named) {
+        return Err(what);
+    }
     if begins.starts_with('[') {
         return Ok(Shape::Array);
     }
     if begins.starts_with("<?xml") || begins.to_lowercase().starts_with("<!doctype") || begins.starts_with("<html") {
         return Err("is XML or HTML: expected text, JSON, CSV or Parquet");
-    }
-    let yaml = ["prompt", "chosen", "instruction", "question", "messages", "conversations", "text"]
-        .iter()
-        .any(|column| begins.strip_prefix("- ").is_some_and(|rest| rest.starts_with(&format!("{column}:"))));
-    if yaml || begins.starts_with("---\n") {
-        return Err("is YAML: write one JSON object a line (`yq -o=json -I=0 '.[]'`)");
     }
     if begins.starts_with('{') && json_lines(text) == 0 && named != Extension::Text {
         let mut values = serde_json::Deserializer::from_str(begins).into_iter::<Value>();
@@ -206,6 +208,36 @@ fn shape(head: &[u8], named: Extension, plain_text: bool) -> std::result::Result
         return Ok(Shape::Table(delimiter));
     }
     Ok(lines_of(head, named, plain_text))
+}
+
+/// What a text is that is neither JSON, a table nor lines, with the remedy.
+fn foreign_text(begins: &str, named: Extension) -> Option<&'static str> {
+    // An entry of a list: `- prompt: Why?`.
+    let entry = begins.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    let entry = entry
+        .and_then(|line| line.strip_prefix("- ")?.split_once(':'))
+        .is_some_and(|(name, rest)| table::KNOWN.contains(&name.trim()) && (rest.is_empty() || rest.starts_with(' ')));
+    match () {
+        () if named == Extension::Toml => Some("is TOML: write one JSON object a line"),
+        () if entry || named == Extension::Yaml || begins.starts_with("---\n") => {
+            Some("is YAML: write one JSON object a line (`yq -o=json -I=0 '.[]'`)")
+        }
+        () if begins.starts_with("version https://git-lfs.github.com/") => {
+            Some("is a pointer of Git LFS and not the file itself: fetch it with `git lfs pull`")
+        }
+        () if begins.starts_with("/annex/objects/") => {
+            Some("is a pointer of git-annex and not the file itself: fetch it with `git annex get`")
+        }
+        () if ["(lp0\n", "(dp0\n", "ccopy_reg\n"].iter().any(|first| begins.starts_with(first)) => Some(bytes::PICKLE),
+        () if is_markdown_table(begins) => Some("is a Markdown table: save it as CSV"),
+        () => None,
+    }
+}
+
+/// Whether a text is a Markdown table: a row, then a line of dashes.
+fn is_markdown_table(begins: &str) -> bool {
+    let rule = begins.lines().nth(1).unwrap_or_default().trim();
+    begins.starts_with('|') && rule.starts_with("|") && rule.contains("--") && rule.chars().all(|c| "|-: ".contains(c))
 }
 
 /// Whether lines hold JSON or text.
@@ -231,7 +263,12 @@ fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
 
 /// How many of the lines looked at are JSON objects.
 fn json_lines(text: &str) -> usize {
-    let object = |line: &&str| line.trim_start().starts_with('{') && json_of(line).is_ok_and(|v| v.is_object());
+    let parsed = |line: &str| match json_of(line) {
+        Ok(value) => value.is_object(),
+        // What names a field twice is JSON nevertheless.
+        Err(_) => serde_json::from_str::<serde_json::Map<String, Value>>(line).is_ok(),
+    };
+    let object = |line: &&str| line.trim_start().starts_with('{') && parsed(line);
     whole_lines(text).filter(object).count()
 }
 

@@ -13,7 +13,9 @@ pub use super::schema::{
 
 use super::container;
 use super::error::{Error, Result};
+use super::record::RowFields;
 use crate::domain::sanitise;
+use serde_json::Value;
 use std::path::Path;
 
 // Declares the modules, and `FORMATS: &[&Format]`.
@@ -88,6 +90,11 @@ pub fn recognise(path: &Path) -> Result<&'static Format> {
         return Ok(format);
     }
     let reason = match first.first().and_then(Record::columns) {
+        Some(row) if row.names().next().is_none() => "fits no format: its records have no columns".into(),
+        Some(row) if first.len() == 1 && nested(&row).is_some() => {
+            let name = sanitise(nested(&row).unwrap_or_default());
+            format!("holds its rows in the column `{name}`: write them one a line (`jq -c '.[\"{name}\"][]'`)")
+        }
         Some(row) => {
             let names: Vec<String> = row.names().map(|name| format!("`{}`", sanitise(name))).collect();
             format!("fits no format: its records have the columns {}; name a format with --as", names.join(", "))
@@ -96,6 +103,16 @@ pub fn recognise(path: &Path) -> Result<&'static Format> {
         None => "fits no format: name one with --as".into(),
     };
     Err(Error::Import { path: path.to_owned(), reason })
+}
+
+/// The column of a file's only record that holds rows.
+fn nested<'a>(row: &RowFields<'a>) -> Option<&'a str> {
+    let rows = |name: &&String| {
+        let list = row.peek(name).and_then(Value::as_array);
+        let message = |one: &Value| ["role", "from"].iter().any(|name| one.get(*name).is_some());
+        list.is_some_and(|list| !list.is_empty() && list.iter().all(|one| one.is_object() && !message(one)))
+    };
+    row.names().find(rows).map(String::as_str)
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! Owns when an answer is its text alone, and when it is empty. Refuses turns that no assistant begins or ends.
 
 use super::chat_json::messages;
-use super::record::RowFields;
+use super::record::{RowFields, is_nothing};
 use crate::domain::{Message, PromptBody, SftBody, answer_after_thoughts, readable_turns, thoughts};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Where an object that is no message has its text.
 const TEXTS: [&str; 4] = ["text", "content", "response", "value"];
@@ -14,7 +14,7 @@ const TEXTS: [&str; 4] = ["text", "content", "response", "value"];
 const TAUGHT: [&str; 4] = ["reasoning_content", "reasoning", "thinking", "tool_calls"];
 
 /// Whether an object is a message.
-pub(super) fn is_message(parts: &serde_json::Map<String, Value>) -> bool {
+pub(super) fn is_message(parts: &Map<String, Value>) -> bool {
     ["role", "from"].iter().any(|name| parts.contains_key(*name))
 }
 
@@ -68,17 +68,35 @@ impl GivenAnswer {
     pub(super) fn of(field: &str, value: Option<&Value>) -> Result<Self, String> {
         match value {
             Some(Value::String(text)) => Ok(text.clone().into()),
+            Some(Value::Array(texts)) if !texts.is_empty() && texts.iter().all(Value::is_string) => match &texts[..] {
+                [Value::String(text)] => Ok(text.clone().into()),
+                several => Err(format!("has {} answers in `{field}`: expected one", several.len())),
+            },
             Some(list @ Value::Array(_)) => Self::of_turns(field, messages(field, list)?),
             Some(message @ Value::Object(parts)) => {
                 if is_message(parts) {
                     return Self::of_turns(field, messages(field, &Value::Array(vec![message.clone()]))?);
                 }
-                let text = TEXTS.iter().find_map(|part| parts.get(*part)?.as_str());
-                text.map(Self::from).ok_or_else(|| format!("has a `{field}` that holds no text"))
+                Self::of_object(field, parts)
             }
             None | Some(Value::Null) => Err(format!("has no `{field}`")),
             Some(_) => Err(format!("has a `{field}` that is not text")),
         }
+    }
+
+    /// An answer from an object that is no message: its text, with a thought and calls of tools that stand beside it.
+    fn of_object(field: &str, parts: &Map<String, Value>) -> Result<Self, String> {
+        let text = TEXTS.iter().find_map(|part| parts.get(*part)?.as_str());
+        let text = text.ok_or_else(|| format!("has a `{field}` that holds no text"))?;
+        let taught =
+            TAUGHT.iter().filter_map(|part| Some((*part, parts.get(*part).filter(|value| !is_nothing(value))?)));
+        let mut turn: Map<String, Value> = taught.map(|(part, value)| (part.to_owned(), value.clone())).collect();
+        if turn.is_empty() {
+            return Ok(text.into());
+        }
+        turn.insert("role".into(), "assistant".into());
+        turn.insert("content".into(), text.into());
+        Self::of_turns(field, messages(field, &Value::Array(vec![turn.into()]))?)
     }
 
     /// The answer to a prompt as a text to imitate. Where it has turns it becomes a conversation in which only they train.
@@ -106,20 +124,11 @@ impl GivenAnswer {
     /// When the column is missing or holds no answer.
     pub(super) fn in_row(row: &RowFields<'_>, name: &str) -> Result<Self, String> {
         let object = row.peek(name).and_then(Value::as_object).filter(|parts| !is_message(parts));
-        let Some(inner) = object.and_then(|_| row.child(name)) else { return Self::of(name, row.get(name)) };
-        let text = TEXTS.iter().find_map(|part| inner.peek(part)?.as_str().map(|text| (*part, text)));
-        let Some((part, text)) = text else { return Self::of(name, row.get(name)) };
-        inner.mark(part);
-        let mut turn = serde_json::Map::new();
-        for more in TAUGHT.iter().filter(|more| inner.holds(more)) {
-            turn.extend(inner.get(more).map(|value| ((*more).to_owned(), value.clone())));
-        }
-        if turn.is_empty() {
-            return Ok(text.into());
-        }
-        turn.insert("role".into(), "assistant".into());
-        turn.insert("content".into(), text.into());
-        Self::of_turns(name, messages(name, &Value::Array(vec![turn.into()]))?)
+        let Some((parts, inner)) = object.zip(row.child(name)) else { return Self::of(name, row.get(name)) };
+        let answer = Self::of_object(name, parts)?;
+        inner.mark_all(&TAUGHT);
+        inner.mark(TEXTS.iter().find(|part| inner.peek(part).is_some_and(Value::is_string)).unwrap_or(&TEXTS[0]));
+        Ok(answer)
     }
 
     /// Whether it says nothing: no text, or a thought with nothing behind it.

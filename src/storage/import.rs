@@ -20,7 +20,7 @@ use super::formats::{
 };
 use super::log::LogWriter;
 use super::unread::Says;
-use crate::domain::{Session, SftBody, TextSet, counted, sanitise};
+use crate::domain::{PromptBody, Session, SftBody, TextSet, counted, sanitise, thoughts};
 use crate::protocol::SessionRecord;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -260,6 +260,7 @@ pub fn read(path: &Path, format: &Format, limit: Option<usize>) -> Result<Import
         refused: Refused::default(),
         limited: false,
         unused: UnusedColumns::default(),
+        records: 0,
     };
     let mut rankings = 0;
     let rows = match reads.row {
@@ -274,14 +275,14 @@ pub fn read(path: &Path, format: &Format, limit: Option<usize>) -> Result<Import
             let counted = rows.iter_mut().flat_map(|row| std::mem::take(&mut row.said));
             counted.for_each(|what| *file.refused.said.entry(what).or_default() += 1);
             file.thoughts(rows.iter().flat_map(|row| [&row.chosen, &row.rejected]));
+            file.continued(rows.iter().map(|row| &row.prompt));
             ImportedRows::Pairs(rows)
         }
         Reader::Votes(row) => ImportedRows::Votes(merged(file.rows(row)?, &mut file.refused)),
         Reader::Rankings(row) => {
             let ranked: Vec<Ranking> = file.rows(row)?.into_iter().flatten().collect();
             rankings = ranked.len();
-            let pairs = ranked.into_iter().enumerate().flat_map(|(at, ranking)| ranking.pairs(at)).collect();
-            ImportedRows::Votes(merged(pairs, &mut file.refused))
+            file.pairs_of(ranked)
         }
         Reader::Gathered(start) => {
             let mut gather = start();
@@ -297,29 +298,53 @@ pub fn read(path: &Path, format: &Format, limit: Option<usize>) -> Result<Import
                 *file.refused.unread.entry(what).or_default() += n;
             }
             rankings = ranked.len();
-            let pairs = ranked.into_iter().enumerate().flat_map(|(at, ranking)| ranking.pairs(at)).collect();
-            ImportedRows::Votes(merged(pairs, &mut file.refused))
+            file.pairs_of(ranked)
         }
-        Reader::Texts(set, row) => ImportedRows::Texts(set, file.rows(row)?),
+        Reader::Texts(set, row) => {
+            let rows = file.rows(row)?;
+            let open = rows.iter().filter(|body| ends_in_thought(body)).count();
+            if open > 0 {
+                file.refused.said.insert("answer that ends inside its thought", open);
+            }
+            ImportedRows::Texts(set, rows)
+        }
         Reader::ManyTexts(set, row) => ImportedRows::Texts(set, file.rows(row)?.into_iter().flatten().collect()),
         Reader::Ratings(row) => {
             let rows = file.rows(row)?;
             file.thoughts(rows.iter().map(|row| &row.completion));
+            file.continued(rows.iter().map(|row| &row.prompt));
             ImportedRows::Ratings(rows)
         }
     };
     if let ImportedRows::Votes(rows) = &rows {
         file.thoughts(rows.iter().flat_map(|row| [&row.a.0, &row.b.0]));
+        file.continued(rows.iter().map(|row| &row.prompt));
     }
-    let Reading { refused, limited, unused, .. } = file;
+    let Reading { refused, limited, unused, records, .. } = file;
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let imported = Imported { format: format.name, file: name, rows, refused, limited, unused, rankings };
     if imported.rows.is_empty() {
         let why = imported.left_out().map_or_else(String::new, |left| format!(" ({left})"));
-        let reason = format!("holds no usable {}{why}: each line must be {}", imported.rows.noun(), reads.record);
+        let reason = if records == 0 {
+            "is empty: it holds no row".to_owned()
+        } else {
+            format!("holds no usable {}{why}: each line must be {}", imported.rows.noun(), reads.record)
+        };
         return Err(Error::Import { path: path.to_owned(), reason });
     }
     Ok(imported)
+}
+
+/// Whether a text's answer ends inside its thought.
+fn ends_in_thought(body: &SftBody) -> bool {
+    let answer = match body {
+        SftBody::Completion { completion, .. } => completion.as_str(),
+        SftBody::Messages(talk) => {
+            talk.last().filter(|turn| turn.role == "assistant").map_or("", |turn| turn.content.as_str())
+        }
+        SftBody::Text(_) => "",
+    };
+    thoughts(answer).iter().any(|thought| !thought.closed)
 }
 
 /// The rows of one item as one, in the order of their first, and what they hold beyond what is read counted.
@@ -355,6 +380,8 @@ struct Reading<'a> {
     refused: Refused,
     limited: bool,
     unused: UnusedColumns,
+    /// Lines or rows of the file so far.
+    records: usize,
 }
 
 impl Reading<'_> {
@@ -366,6 +393,33 @@ impl Reading<'_> {
         }
     }
 
+    /// Counts the prompts that an assistant ends: their answers are not read as the rest of that turn.
+    fn continued<'a>(&mut self, prompts: impl Iterator<Item = &'a PromptBody>) {
+        let begun = |prompt: &&PromptBody| match prompt {
+            PromptBody::Chat(talk) => {
+                talk.last().is_some_and(|turn| turn.role == "assistant" && turn.tool_calls().is_empty())
+            }
+            PromptBody::Text(_) => false,
+        };
+        let n = prompts.filter(begun).count();
+        if n > 0 {
+            self.refused
+                .said
+                .insert("prompt with an assistant's turn at the end: the answer follows as another turn", n);
+        }
+    }
+
+    /// Every pair of the rankings' answers. A ranking may give none, as where all its answers are the same: that is counted too.
+    fn pairs_of(&mut self, rankings: Vec<Ranking>) -> ImportedRows {
+        let mut all = Vec::new();
+        for (at, ranking) in rankings.into_iter().enumerate() {
+            let (mut pairs, unread) = ranking.pairs(at);
+            all.append(&mut pairs);
+            unread.into_iter().for_each(|what| *self.refused.unread.entry(what).or_default() += 1);
+        }
+        ImportedRows::Votes(merged(all, &mut self.refused))
+    }
+
     fn rows<T: Says>(&mut self, mut row: impl FnMut(&Record) -> Result<T, Refusal>) -> Result<Vec<T>> {
         let mut rows = Vec::new();
         let limit = self.limit.unwrap_or(usize::MAX);
@@ -374,6 +428,7 @@ impl Reading<'_> {
                 self.limited = true;
                 return false;
             }
+            self.records += 1;
             let read = record.map_err(Refusal::Bad).and_then(|record| {
                 let row = row(&record)?;
                 self.unused.count(&record, &row, self.format)?;

@@ -3,16 +3,17 @@
 //! Owns the field's names for these parts, in one place for all formats. Refuses to guess: a part that cannot be placed is an
 //! error with the column's name.
 
-use super::chat_json::{fits, fits_as_json, is_blank, messages, with_input};
+pub(super) use super::chat_json::truth;
+use super::chat_json::{exact, fits, fits_as_json, is_blank, messages, with_input};
 use super::given::GivenAnswer;
 use super::record::{RowFields, is_nothing};
 use super::schema::Refusal;
 use super::transcript;
 use crate::domain::{Conversation, JsonFields, Message, PromptBody, RESERVED_VARIABLES, SftBody};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Columns of the prompt, the surest name first.
-const PROMPTS: [&str; 13] = [
+const PROMPTS: [&str; 14] = [
     "prompt",
     "instruction",
     "question",
@@ -21,6 +22,7 @@ const PROMPTS: [&str; 13] = [
     "messages",
     "conversations",
     "conversation",
+    "trajectory",
     "context_messages",
     "user_input",
     "input",
@@ -32,7 +34,7 @@ const PROMPTS: [&str; 13] = [
 const SYSTEMS: [&str; 3] = ["system", "system_prompt", "system_message"];
 
 /// Columns of an answer to imitate.
-const COMPLETIONS: [&str; 6] = ["completion", "response", "output", "answer", "target", "solution"];
+const COMPLETIONS: [&str; 7] = ["completion", "response", "output", "answer", "target", "solution", "generation"];
 
 /// Whether a row has a column of a prompt.
 pub(super) fn has_prompt(row: &RowFields<'_>) -> bool {
@@ -82,7 +84,7 @@ pub(super) fn question(row: &RowFields<'_>, plain: bool) -> Result<PromptBody, S
 
 /// Whether something belongs around the prompt.
 fn has_more(row: &RowFields<'_>) -> bool {
-    SYSTEMS.iter().chain(&["history", "tools", "chat_template_kwargs"]).any(|name| row.holds(name))
+    SYSTEMS.iter().chain(&["history", "tools", "functions", "chat_template_kwargs"]).any(|name| row.holds(name))
 }
 
 /// Adds a row's system prompt, history, tools and template variables to a conversation.
@@ -126,9 +128,9 @@ fn history(value: &Value) -> Result<Vec<Message>, String> {
 
 /// The tools of a row: a list, or one written as JSON.
 fn tools(row: &RowFields<'_>) -> Result<Vec<Value>, String> {
-    let wrong = || "has `tools` that are no list of objects".to_owned();
+    let Some((name, value)) = row.first_of(&["tools", "functions"]) else { return Ok(Vec::new()) };
+    let wrong = || format!("has `{name}` that are no list of objects");
     let parsed = |text: &str| serde_json::from_str::<Value>(text).map_err(|_| wrong());
-    let Some((_, value)) = row.first_of(&["tools"]) else { return Ok(Vec::new()) };
     let list = match value {
         Value::String(text) => match parsed(text)? {
             Value::Array(list) => list,
@@ -137,11 +139,17 @@ fn tools(row: &RowFields<'_>) -> Result<Vec<Value>, String> {
         Value::Array(list) => list.clone(),
         _ => return Err(wrong()),
     };
-    let tool = |tool: Value| match tool {
-        Value::String(text) => parsed(&text),
-        tool => Ok(tool),
+    let tool = |tool: Value| -> Result<Value, String> {
+        let tool = match tool {
+            Value::String(text) => parsed(&text)?,
+            tool => tool,
+        };
+        // The older form names functions alone.
+        let bare = name == "functions" && tool.get("function").is_none();
+        Ok(if bare { json!({"type": "function", "function": tool}) } else { tool })
     };
     let list: Vec<Value> = list.into_iter().map(tool).collect::<Result<_, String>>()?;
+    list.iter().try_for_each(|tool| exact(name, tool))?;
     if list.iter().all(Value::is_object) { Ok(list) } else { Err(wrong()) }
 }
 
@@ -154,25 +162,11 @@ fn variables(row: &RowFields<'_>) -> Result<JsonFields, String> {
         Value::Object(object) => object.clone(),
         _ => return Err(wrong()),
     };
+    object.iter().try_for_each(|(name, value)| exact(name, value))?;
     match RESERVED_VARIABLES.iter().find(|name| object.contains_key(**name)) {
         Some(name) => Err(format!("has `chat_template_kwargs` that set `{name}`, which a row may not")),
         // Parquet fills in null for what a row does not set.
         None => Ok(object.into_iter().filter(|(_, value)| !value.is_null()).collect()),
-    }
-}
-
-/// A truth value in one of its forms; none of another value.
-pub(super) fn truth(value: &Value) -> Option<bool> {
-    match value {
-        Value::Bool(truth) => Some(*truth),
-        Value::Number(n) if n.as_f64() == Some(1.0) => Some(true),
-        Value::Number(n) if n.as_f64() == Some(0.0) => Some(false),
-        Value::String(text) => match text.trim().to_lowercase().as_str() {
-            "true" | "1" | "1.0" => Some(true),
-            "false" | "0" | "0.0" => Some(false),
-            _ => None,
-        },
-        _ => None,
     }
 }
 
@@ -287,19 +281,25 @@ pub(super) fn texts_within(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text.trim()],
         Value::Array(list) => list.iter().flat_map(texts_within).collect(),
-        Value::Object(parts) => {
-            ["content", "value", "text"].iter().filter_map(|name| parts.get(*name)).flat_map(texts_within).collect()
-        }
+        Value::Object(parts) => ["content", "value", "text", "input", "output", "human", "user", "assistant"]
+            .iter()
+            .filter_map(|name| parts.get(*name))
+            .flat_map(texts_within)
+            .collect(),
         _ => Vec::new(),
     }
 }
+
+/// A shorter text repeats another only where it is a whole line of it.
+const SHORT: usize = 16;
 
 /// Whether a column that was not read only repeats what the row says, or holds all of it.
 pub(super) fn repeats(value: &Value, asked: &str, said: &str) -> bool {
     let texts = texts_within(value);
     let texts: Vec<&str> = texts.into_iter().filter(|text| !text.is_empty()).collect();
     let whole = || texts.iter().any(|text| text.contains(asked.trim()));
-    !is_nothing(value)
-        && !texts.is_empty()
-        && (texts.iter().all(|text| said.contains(text)) || texts.len() > 1 && whole())
+    // A letter or a word is in many texts.
+    let again =
+        |text: &&str| said.contains(*text) && (text.len() >= SHORT || said.lines().any(|line| line.trim() == *text));
+    !is_nothing(value) && !texts.is_empty() && (texts.iter().all(again) || texts.len() > 1 && whole())
 }

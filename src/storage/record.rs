@@ -9,6 +9,58 @@ use std::collections::BTreeSet;
 /// A JSON object.
 pub type Object = Map<String, Value>;
 
+/// Columns whose names files also write in capitals.
+const IN_CAPITALS: [&str; 17] = [
+    "prompt",
+    "instruction",
+    "input",
+    "question",
+    "query",
+    "system",
+    "messages",
+    "conversations",
+    "completion",
+    "response",
+    "output",
+    "answer",
+    "chosen",
+    "rejected",
+    "label",
+    "text",
+    "tools",
+];
+
+fn is_known_in_capitals(name: &str, columns: &Object) -> bool {
+    let lower = name.to_lowercase();
+    lower != name && IN_CAPITALS.contains(&&*lower) && !columns.contains_key(&lower)
+}
+
+fn in_lower_case(columns: Object) -> Object {
+    let mut out = Object::new();
+    for (name, value) in &columns {
+        let known = is_known_in_capitals(name, &columns) && !out.contains_key(&name.to_lowercase());
+        out.insert(if known { name.to_lowercase() } else { name.clone() }, value.clone());
+    }
+    out
+}
+
+/// Reads a text that is a JSON list of messages.
+fn unfold_messages(value: &mut Value) {
+    let Value::String(text) = &*value else { return };
+    if !text.trim_start().starts_with("[{") {
+        return;
+    }
+    let message = |one: &Value| {
+        let says = |names: &[&str]| names.iter().any(|name| one.get(*name).is_some());
+        says(&["role", "from"]) && says(&["content", "value", "tool_calls"])
+    };
+    if let Ok(list) = serde_json::from_str::<Vec<Value>>(text)
+        && list.iter().all(message)
+    {
+        *value = Value::Array(list);
+    }
+}
+
 /// One record of a file: a line of text, or a JSON value with marks on the columns that were read.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -37,9 +89,15 @@ impl Record {
         Self { body: Body::Text(line.into()), marks: RefCell::default() }
     }
 
-    /// A JSON value.
+    /// A JSON value. Columns of a known name count in lower case, and messages that a text holds as JSON are messages.
     #[must_use]
-    pub fn json(value: Value) -> Self {
+    pub fn json(mut value: Value) -> Self {
+        if let Value::Object(columns) = &mut value {
+            if columns.keys().any(|name| is_known_in_capitals(name, columns)) {
+                *columns = in_lower_case(std::mem::take(columns));
+            }
+            columns.values_mut().for_each(unfold_messages);
+        }
         Self { body: Body::Json(value), marks: RefCell::default() }
     }
 
@@ -238,6 +296,22 @@ pub fn is_nothing(value: &Value) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn known_names_count_in_lower_case_and_messages_in_a_text_are_messages() {
+        let record = Record::json(json!({
+            "Prompt": "q", "CHOSEN": r#"[{"role": "assistant", "content": "a"}]"#, "chosen_by": "X", "Model": "m",
+            "answer": "1", "Answer": "2", "tools": r#"[{"name": "f"}]"#
+        }));
+        let row = record.columns().unwrap();
+        assert_eq!(
+            row.names().collect::<Vec<_>>(),
+            ["prompt", "chosen", "chosen_by", "Model", "answer", "Answer", "tools"]
+        );
+        assert_eq!(row.get("chosen"), Some(&json!([{"role": "assistant", "content": "a"}])));
+        assert_eq!((row.text("answer"), row.text("Answer")), (Some("1"), Some("2")));
+        assert_eq!(row.text("tools"), Some(r#"[{"name": "f"}]"#));
+    }
 
     #[test]
     fn only_what_is_read_is_marked() {

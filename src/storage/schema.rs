@@ -267,10 +267,10 @@ impl Ranking {
         }
     }
 
-    /// Every pair of its answers that have a score, with the vote of who ranked: the higher score wins, equal ones tie. Says what
-    /// is left out.
+    /// Every pair of its answers that have a score, with the vote of who ranked: the higher score wins, equal ones tie; and what
+    /// is left out, by its name in the singular.
     #[must_use]
-    pub fn pairs(self, number: usize) -> Vec<ImportedVotes> {
+    pub fn pairs(self, number: usize) -> (Vec<ImportedVotes>, Vec<&'static str>) {
         let Self { prompt, tags, rater, answers, mut unread } = self;
         let all = answers.len();
         let answers: Vec<(RankedAnswer, f64)> = answers
@@ -303,10 +303,7 @@ impl Ranking {
                 });
             }
         }
-        if let Some(first) = out.first_mut() {
-            first.unread = unread;
-        }
-        out
+        (out, unread)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns which columns mean something to every reader: a row that has one of them is not taken without it. Refuses to guess that
 //! such a column does not matter.
 
+use super::judgements::is_needed;
 use super::meaning::repeats;
 use super::record::Record;
 use super::schema::{ImportedPair, ImportedPrompt, ImportedRating, ImportedVotes, Ranking};
@@ -10,7 +11,7 @@ use crate::domain::{PromptBody, SftBody, counted};
 use std::collections::BTreeMap;
 
 /// Columns of which a prompt is made.
-const PROMPT_PARTS: [&str; 24] = [
+const PROMPT_PARTS: [&str; 32] = [
     "prompt",
     "instruction",
     "input",
@@ -18,6 +19,14 @@ const PROMPT_PARTS: [&str; 24] = [
     "query",
     "problem",
     "context",
+    "article",
+    "passage",
+    "paragraph",
+    "document",
+    "story",
+    "choices",
+    "options",
+    "trajectory",
     "messages",
     "conversations",
     "conversation",
@@ -37,29 +46,8 @@ const PROMPT_PARTS: [&str; 24] = [
     "audio",
 ];
 
-/// Columns that say what an answer is worth, or are part of one.
-const JUDGEMENT_PARTS: [&str; 20] = [
-    "chosen",
-    "rejected",
-    "rejected_response",
-    "rejected_messages",
-    "label",
-    "kto_tag",
-    "weight",
-    "train",
-    "winner",
-    "preference",
-    "overall_preference",
-    "better_response_id",
-    "safer_response_id",
-    "rank",
-    "accept",
-    "options",
-    "reasoning",
-    "reasoning_content",
-    "thinking",
-    "tool_calls",
-];
+/// Columns of which an answer is made.
+const ANSWER_PARTS: [&str; 4] = ["reasoning", "reasoning_content", "thinking", "tool_calls"];
 
 /// What a row says: its prompt, and everything.
 pub(super) trait Says {
@@ -158,7 +146,7 @@ impl UnusedColumns {
         let mut unused = Vec::new();
         for (name, value) in unread {
             let means = |parts: &[&str]| parts.contains(&name.as_str());
-            if !(means(&PROMPT_PARTS) || T::JUDGED && means(&JUDGEMENT_PARTS)) {
+            if !(means(&PROMPT_PARTS) || T::JUDGED && (means(&ANSWER_PARTS) || is_needed(&name))) {
                 unused.push(name);
                 continue;
             }
@@ -166,6 +154,7 @@ impl UnusedColumns {
             let harmless = match name.as_str() {
                 "weight" => value.as_f64() == Some(1.0),
                 "train" => value.as_bool() == Some(true),
+                "choices" | "options" => false,
                 _ => repeats(value, asked, all),
             };
             if !harmless {
@@ -205,6 +194,13 @@ fn refusal(name: &str, format: &str) -> String {
         "label" | "kto_tag" => {
             format!("has a `{name}`, which {format} does not read: import ratings with --as ratings")
         }
+        "thumbs_up" | "is_safe" | "is_correct" | "is_good" | "passed" | "correct" => format!(
+            "has a `{name}`, which {format} does not read: call it `label` and import ratings with --as ratings, or leave out the \
+             rows where it is false and remove it"
+        ),
+        "article" | "passage" | "paragraph" | "document" | "story" => format!(
+            "has a `{name}`, which {format} does not read: call it `context` if the question is about it, or remove it"
+        ),
         _ => format!(
             "has a `{name}`, which {format} does not read: remove the column, or name a format that reads it with --as"
         ),

@@ -14,63 +14,25 @@
 
 mod encode;
 mod example;
+mod overlooked;
 mod pack;
+mod rows;
 mod single;
 mod unfinished;
 
 pub use encode::Encode;
 pub use example::{Example, TokeniseOptions, Tokenised};
 pub(crate) use example::{common_prefix, remedies};
+pub(crate) use overlooked::RULE as OVERLOOKED;
 pub(crate) use pack::pack;
+pub use rows::Rows;
 pub(crate) use single::answer_mask;
 
-use crate::domain::{Finding, PairId, PairRow, Prompt, PromptBody, RatedRow, ReplyRef, Severity, SftRow};
+use crate::domain::{Finding, PairId, PairRow, ReplyRef, Severity};
 use crate::model::error::Error;
 use crate::nn::policy::Row;
 use crate::nn::random::{stream, uniform};
-
-/// A run's rows, of the kind that its method needs.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Rows {
-    /// Preference pairs.
-    Pairs(Vec<PairRow>),
-    /// Texts for supervised fine-tuning.
-    Examples(Vec<SftRow>),
-    /// Answers labelled desirable or undesirable.
-    Ratings(Vec<RatedRow>),
-    /// Prompts that the policy answers.
-    Prompts(Vec<Prompt>),
-}
-
-impl Rows {
-    /// The number of rows.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Pairs(r) => r.len(),
-            Self::Examples(r) => r.len(),
-            Self::Ratings(r) => r.len(),
-            Self::Prompts(r) => r.len(),
-        }
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The prompt of row `i`, for sampling; none where the row has no separate prompt.
-    #[must_use]
-    pub fn prompt(&self, i: usize) -> Option<PromptBody> {
-        match self {
-            Self::Pairs(r) => r.get(i).map(|r| r.prompt.clone()),
-            Self::Examples(r) => r.get(i).and_then(single::prompt_of),
-            Self::Ratings(r) => r.get(i).map(|r| r.prompt.clone()),
-            Self::Prompts(r) => r.get(i).map(|r| r.body.clone()),
-        }
-    }
-}
+use overlooked::Overlooked;
 
 /// Tokenises `rows`; calls `progress(done)` after every row.
 ///
@@ -84,8 +46,13 @@ pub fn tokenise(
 ) -> Result<Tokenised, Error> {
     let mut out = Tokenised::default();
     let mut boundary_shifts: Vec<PairId> = Vec::new();
+    let mut overlooked = Overlooked::default();
     for i in 0..rows.len() {
         progress(i)?;
+        if let Some(why) = overlooked.look(encode, rows, i) {
+            out.drop(why);
+            continue;
+        }
         match rows {
             Rows::Pairs(rows) => pair(encode, i, &rows[i], options, &mut out, &mut boundary_shifts)?,
             Rows::Examples(rows) => single::example(encode, i, &rows[i], options, &mut out, &mut boundary_shifts)?,
@@ -93,6 +60,7 @@ pub fn tokenise(
             Rows::Prompts(rows) => single::prompt(encode, i, &rows[i], options, &mut out)?,
         }
     }
+    out.findings.extend(overlooked.findings());
     out.train_on_something();
     if let Rows::Ratings(_) = rows {
         single::add_mismatched_rows(&mut out.train, options.mismatch_block);
@@ -229,7 +197,7 @@ pub fn order(n: usize, shuffle: bool, seed: u64, epoch: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Conversation, DroppedRows, Message, PromptId, is_held_out};
+    use crate::domain::{Conversation, DroppedRows, Message, PromptBody, PromptId, SftRow, is_held_out};
 
     /// One token a byte; a conversation ends its turns with 0, plain text ends in 1.
     struct Bytes;

@@ -3,7 +3,7 @@
 //! Owns the decoding of tokens to text with special tokens visible. Tokenises as the run will, row by row. Refuses to read
 //! weights.
 
-use super::data::{Example, Rows, TokeniseOptions, pack, tokenise};
+use super::data::{Example, OVERLOOKED, Rows, TokeniseOptions, pack, tokenise};
 use super::recipe::prepare;
 use super::trainer::{RunRows, mix_tokenise_options, train_spec};
 use crate::domain::{MixOrder, PairId};
@@ -11,6 +11,7 @@ use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::nn::policy::Row;
 use crate::protocol::{MaskPiece, MaskedRow, Masks, RunSpec};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Maximum rows scanned for examples of left-out and packed rows.
@@ -67,6 +68,8 @@ pub fn as_read(model: &LanguageModel, rows: &Rows, most: usize) -> Result<Vec<Ma
 struct Preview {
     taken: Vec<Vec<MaskedRow>>,
     left_out: Vec<MaskedRow>,
+    /// What rows hold that the model does not read.
+    said: BTreeMap<PairId, Vec<String>>,
 }
 
 fn preview(
@@ -88,11 +91,16 @@ fn preview(
         }
         let (id, one) = one_row(rows, i);
         let made = tokenise(model, &one, &alone, |_| Ok(()))?;
+        let said = made.findings.iter().filter(|finding| finding.rule == OVERLOOKED);
+        let said: Vec<String> = said.map(|finding| finding.text.clone()).collect();
         if let Some(dropped) = made.dropped.first().filter(|_| out.left_out.len() < MAX_LEFT_OUT) {
             out.left_out.push(MaskedRow { mixed, ..MaskedRow::left_out(id, &dropped.reason) });
         }
         let room = enough - examples.len();
         examples.extend(made.train.into_iter().take(room));
+        if !said.is_empty() {
+            out.said.insert(one_row(rows, i).0, said);
+        }
     }
     if options.packing {
         examples = pack(examples, options.max_length);
@@ -116,6 +124,7 @@ fn preview(
                 learned: row.scored.len() + row.valued.len(),
                 pieces: pieces(model, row)?,
                 left_out: None,
+                said: if side == 0 { out.said.get(&example.id).cloned().unwrap_or_default() } else { Vec::new() },
             });
         }
         out.taken.push(sequences);

@@ -1029,6 +1029,7 @@ fn masks_show_before_a_run_and_scroll() {
             MaskPiece { text: "\n".into(), learned: false, begins: false },
         ],
         left_out: None,
+        said: Vec::new(),
     };
     let mut rows: Vec<MaskedRow> =
         (1..=4).flat_map(|i| [row(i, "chosen", TEXTS[0].0), row(i, "rejected", TEXTS[0].1)]).collect();

@@ -93,6 +93,10 @@ pub(super) fn of(model: &LanguageModel) -> Result<Vocabulary, Error> {
     meta.push(("tokenizer.ggml.add_eos_token".into(), MetaValue::Bool(adds_eos)));
     if let Some(template) = &model.template {
         meta.push(("tokenizer.chat_template".into(), MetaValue::Text(template.source().to_owned())));
+        if let Some(source) = template.tool_use() {
+            meta.push(("tokenizer.chat_templates".into(), MetaValue::Texts(vec!["tool_use".into()])));
+            meta.push(("tokenizer.chat_template.tool_use".into(), MetaValue::Text(source.to_owned())));
+        }
     }
     let names: &[&str] = if is_spm { &["default"] } else { &WRITTEN };
     let pre = pre_tokenizer(model, &meta, names)?;

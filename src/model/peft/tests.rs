@@ -112,3 +112,30 @@ fn other_kinds_are_refused_by_name() {
     let pickled = PeftAdapter::read(dir.path(), &tiny().config).unwrap_err().to_string();
     assert!(pickled.contains("pickled weights (adapter_model.bin)"), "{pickled}");
 }
+
+/// `tests/fixtures/peft/odd.py FOLDER` makes what is compared with.
+#[test]
+#[ignore = "needs adapters of peft: set TIEBREAK_ADAPTERS to a folder of them with cases.json (tests/fixtures/peft/odd.py)"]
+fn adapters_of_every_kind_are_read_as_peft_reads_them_or_refused_by_name() {
+    let folder = PathBuf::from(std::env::var("TIEBREAK_ADAPTERS").expect("TIEBREAK_ADAPTERS names the folder"));
+    let all: Value = serde_json::from_slice(&std::fs::read(folder.join("cases.json")).unwrap()).unwrap();
+    let ids: Vec<u32> = serde_json::from_value(all["ids"].clone()).unwrap();
+    let (mut equal, mut refused) = (0, 0);
+    for (name, want) in all["cases"].as_object().unwrap() {
+        let dir = folder.join(name);
+        match PeftAdapter::read(&dir, &tiny().config) {
+            Err(e) => {
+                println!("{name}: {e}");
+                refused += 1;
+            }
+            Ok(_) => {
+                let want: Vec<f64> = serde_json::from_value(want.clone()).unwrap();
+                let gap = gap(&logps(&dir, &ids)[0], &want);
+                assert!(gap < 1e-4, "{name}: {gap}");
+                equal += 1;
+            }
+        }
+    }
+    println!("{equal} equal, {refused} refused");
+    assert!(equal > 0);
+}

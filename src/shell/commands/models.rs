@@ -2,7 +2,7 @@
 
 use super::super::cli::{ModelsAction, RenderArgs};
 use super::super::error::Result;
-use super::super::{fetch, models, out};
+use super::super::{fetch, intake, models, out};
 use super::context::CommandContext;
 use crate::domain::{JsonFields, counted};
 use crate::protocol::MaskedRow;
@@ -83,7 +83,14 @@ pub fn render(context: &CommandContext, args: &RenderArgs) -> Result<()> {
         // What no template reads is among what there is to know of the model.
         models::describe(&model, &variables)?.notes.iter().for_each(|note| out::note(note));
     }
-    let format = args.format.map_or("", |format| format.name);
+    // What of the file is not used is said as an import says it.
+    let mut format = args.format.map_or("", |format| format.name);
+    // A pipe can be read once.
+    if args.file.is_file() {
+        let imported = intake::read(&args.file, args.format, usize::try_from(args.limit).ok())?;
+        imported.left_out().into_iter().chain(imported.notes()).for_each(|note| out::note(&note));
+        format = imported.format;
+    }
     let rows = models::render(&model, &args.file, format, args.limit, &variables)?;
     if context.json {
         return rows.iter().try_for_each(out::json);
@@ -105,7 +112,7 @@ fn row(row: &MaskedRow) -> Result<()> {
             out::line(&format!("  {mark} {}{end}", line.trim_end_matches('\n')))?;
         }
     }
-    Ok(())
+    row.said.iter().try_for_each(|said| out::line(&format!("  ⚠ {said}")))
 }
 
 fn get(context: &CommandContext, name: &str) -> Result<()> {

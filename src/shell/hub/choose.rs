@@ -18,6 +18,7 @@ const SMALL: &[&str] = &[
     "vocab.txt",
     "merges.txt",
     "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
     "chat_template.json",
     "LICENSE",
 ];

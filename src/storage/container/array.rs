@@ -3,6 +3,7 @@
 //! Owns the check of the whole before its first entry is handed out: a part of an array would be taken for all of it.
 
 use super::bytes::{Content, Counting, open};
+use super::strict;
 use crate::storage::error::{Error, Result};
 use crate::storage::record::Record;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
@@ -78,7 +79,7 @@ fn text(path: &Path) -> Result<Option<Box<dyn BufRead>>> {
 
 /// A record from the text of one JSON value.
 fn record(raw: &RawValue) -> std::result::Result<Record, String> {
-    serde_json::from_str(raw.get()).map(Record::json).map_err(|e| format!("is not JSON: {e}"))
+    strict::value(raw.get()).map(Record::json)
 }
 
 /// Calls `take` with the line (from 1) on which each entry of an array begins and its record, until it returns false.

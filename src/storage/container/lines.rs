@@ -29,7 +29,8 @@ pub(super) fn each(
         let text = if length > LONGEST {
             Err(format!("is {length} bytes long, longer than the limit of {LONGEST}"))
         } else {
-            std::str::from_utf8(bytes).map_err(|e| format!("is not valid UTF-8 from byte {} on", e.valid_up_to() + 1))
+            std::str::from_utf8(bytes)
+                .map_err(|e| format!("is not valid UTF-8 from byte {} on: save the file as UTF-8", e.valid_up_to() + 1))
         };
         if text.as_ref().is_ok_and(|t| t.trim().is_empty()) {
             continue;

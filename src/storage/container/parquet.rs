@@ -35,7 +35,15 @@ fn each_within(
     take: &mut dyn FnMut(usize, std::result::Result<Record, String>) -> bool,
 ) -> Result<()> {
     let refuse = |reason: String| Error::Import { path: path.to_owned(), reason };
-    let unreadable = |e: parquet::errors::ParquetError| refuse(format!("is a Parquet file that cannot be read: {e}"));
+    let unreadable = |e: parquet::errors::ParquetError| {
+        let said = e.to_string();
+        match said.rsplit_once("compile time: ") {
+            Some((_, codec)) => refuse(format!(
+                "is a Parquet file compressed by {codec}, which is not read: write it with `compression=\"zstd\"`"
+            )),
+            None => refuse(format!("is a Parquet file that cannot be read: {said}")),
+        }
+    };
     // The library panics on some damage.
     let damaged = || refuse("is a damaged Parquet file: download or write it again".into());
     let reader = contained(|| SerializedFileReader::new(file)).ok_or_else(damaged)?.map_err(unreadable)?;

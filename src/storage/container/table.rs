@@ -14,7 +14,7 @@ use std::path::Path;
 const LONGEST_ROW: usize = 32 << 20;
 
 /// Columns by which a line of text is known to be a header.
-const KNOWN: [&str; 40] = [
+pub(super) const KNOWN: [&str; 40] = [
     "prompt",
     "chosen",
     "rejected",
@@ -61,8 +61,9 @@ const KNOWN: [&str; 40] = [
 /// known column.
 pub(super) fn delimiter(head: &str, named: bool) -> Option<u8> {
     let head = head.trim_start_matches('\u{feff}');
+    let head = if named_in(head.as_bytes()) { head.split_once('\n').map_or("", |(_, rest)| rest) } else { head };
     let mut best: Option<(usize, u8)> = None;
-    for delimiter in [b',', b'\t', b';'] {
+    for delimiter in [b',', b'\t', b';', b'|'] {
         let Some(cells) = first_row(head, delimiter) else { continue };
         let named_once = cells.iter().enumerate().all(|(i, cell)| !cells[..i].contains(cell));
         let short = cells.iter().all(|cell| cell.len() <= 64 && !cell.contains('\n'));
@@ -74,6 +75,12 @@ pub(super) fn delimiter(head: &str, named: bool) -> Option<u8> {
         }
     }
     best.map(|(_, delimiter)| delimiter)
+}
+
+/// Whether a text begins with Excel's line that names the delimiter: `sep=;`.
+fn named_in(text: &[u8]) -> bool {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"sep="))
+        && text.iter().take(12).any(|byte| *byte == b'\n')
 }
 
 fn first_row(head: &str, delimiter: u8) -> Option<Vec<String>> {
@@ -99,7 +106,7 @@ pub(super) fn each(
     let mut row = csv::ByteRecord::new();
     let mut header: Option<Vec<String>> = None;
     // The parser counts the newline of a CR LF with the row behind it: then the first row seems to begin in the header's line.
-    let (mut first, mut late) = (0, 0);
+    let (mut first, mut late, mut named) = (0, 0, 0);
     loop {
         progress.next();
         match reader.read_byte_record(&mut row) {
@@ -109,6 +116,13 @@ pub(super) fn each(
         }
         let line = row.position().map_or(0, |at| at.line() as usize);
         let Some(names) = &header else {
+            // Excel's own line in front of the header.
+            let cell = row.get(0).unwrap_or_default();
+            if named == 0 && row.len() <= 2 && named_in(&[cell, b"\n".as_slice()].concat()) {
+                named = line;
+                continue;
+            }
+            late = usize::from(named == line);
             first = line;
             header = Some(read_header(&row).map_err(refuse)?);
             continue;
@@ -127,7 +141,8 @@ pub(super) fn each(
 
 fn read_header(row: &csv::ByteRecord) -> std::result::Result<Vec<String>, String> {
     let name = |(at, cell): (usize, &[u8])| {
-        let cell = std::str::from_utf8(cell).map_err(|_| "has a header that is not UTF-8".to_owned())?;
+        let cell = std::str::from_utf8(cell)
+            .map_err(|_| "has a header that is not UTF-8: save the file as UTF-8".to_owned())?;
         let cell = cell.trim_start_matches('\u{feff}').trim();
         Ok(if cell.is_empty() { format!("column {}", at + 1) } else { cell.to_owned() })
     };
@@ -144,15 +159,23 @@ fn record(names: &[String], row: &csv::ByteRecord) -> std::result::Result<Record
     }
     let mut object = Object::new();
     for (name, cell) in names.iter().zip(row) {
-        let cell = std::str::from_utf8(cell).map_err(|_| format!("has a `{name}` that is not valid UTF-8"))?;
+        let cell = std::str::from_utf8(cell)
+            .map_err(|_| format!("has a `{name}` that is not valid UTF-8: save the file as UTF-8"))?;
         object.insert(name.clone(), value(name, cell)?);
     }
     Ok(Record::json(Value::Object(object)))
 }
 
+/// Whether a text is messages as Python prints them: `[{'role': 'user', …}]`.
+fn printed_by_python(text: &str) -> bool {
+    let listed = text.starts_with("[{'") && text.ends_with("}]");
+    let alone = text.starts_with("{'") && text.ends_with('}');
+    listed || alone && ["'role':", "'content':", "'from':"].iter().any(|name| text.contains(name))
+}
+
 fn value(name: &str, cell: &str) -> std::result::Result<Value, String> {
     let trimmed = cell.trim();
-    if trimmed.starts_with("[{'") && trimmed.ends_with("}]") {
+    if printed_by_python(trimmed) {
         return Err(format!("has a `{name}` that is a list as Python prints it: write it as JSON"));
     }
     if trimmed.starts_with(['[', '{'])

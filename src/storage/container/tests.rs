@@ -168,3 +168,43 @@ fn parquet_rows_are_records() {
     assert_eq!(records(&path, true, |_, _| true).unwrap(), "row");
     assert!(read("rows", &bytes[..bytes.len() - 8], true).is_err());
 }
+
+#[test]
+fn files_of_other_kinds_are_refused_by_name_with_the_remedy() {
+    let utf_16: Vec<u8> = "prompt,chosen\nq,a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (name, bytes, says) in [
+        ("x.csv", utf_16.as_slice(), "is UTF-16 text"),
+        ("x.pkl", b"\x80\x02]q\0(}q\x01", "is a Python pickle"),
+        ("x.pkl", b"\x80\x05\x95\x10\0\0", "is a Python pickle"),
+        ("x.pkl", b"(lp0\n(dp1\nVprompt\np2\nVq\np3\nsa.", "is a Python pickle"),
+        ("x.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "is an old Excel workbook"),
+        ("x.feather", b"FEA1\0\0\0\0", "is a Feather file"),
+        ("x.zip", b"PK\x05\x06\0\0\0\0", "is an empty zip archive"),
+        ("x.bz2", b"BZh91AY&SY\x01\x80", "`bunzip2`"),
+        ("x.orc", b"ORC\n\x03\0\0", "is an ORC file"),
+        ("x.yaml", b"version: 2\nseed_examples:\n  - question: q\n", "is YAML"),
+        ("x.txt", b"# pairs\n- system: s\n  prompt: q\n", "is YAML"),
+        ("x.toml", b"[[pairs]]\nprompt = \"q\"\n", "is TOML"),
+        ("x.md", b"| prompt | chosen |\n|---|:-:|\n| q | a |\n", "is a Markdown table"),
+        ("train.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n", "`git lfs pull`"),
+    ] {
+        let said = read(name, bytes, true).unwrap_err().to_string();
+        assert!(said.contains(says), "{name}: {said}");
+    }
+    // A text may begin with the letters of a kind.
+    for text in ["ORCHESTRATE a plan.", "GGUF is what?", "BZhang asks:", "- Why: because?", "# Why?"] {
+        assert_eq!(read("x.txt", text.as_bytes(), true).unwrap(), rows(&[(1, &format!("text {text}"))]));
+    }
+    let latin = read("x.txt", b"Caf\xe9?\nWhy?\n", true).unwrap();
+    assert!(latin[0].1.contains("from byte 4 on: save the file as UTF-8"), "{latin:?}");
+}
+
+#[test]
+fn tables_are_read_as_spreadsheets_write_them() {
+    let one = rows(&[(2, "q")]);
+    assert_eq!(read("x.csv", b"prompt|chosen|rejected\nq|a|b\n", true).unwrap(), one);
+    assert_eq!(read("x.csv", b"sep=;\nprompt;chosen;rejected\nq;a;b\n", true).unwrap(), rows(&[(3, "q")]));
+    assert_eq!(read("x.csv", b"\xef\xbb\xbfsep=,\r\nprompt,chosen\r\nq,a\r\n", true).unwrap(), rows(&[(3, "q")]));
+    let printed = read("x.csv", b"prompt,chosen\nq,\"{'role': 'assistant', 'content': 'a'}\"\n", true).unwrap();
+    assert!(printed[0].1.contains("as Python prints it"), "{printed:?}");
+}

@@ -10,7 +10,7 @@ use super::super::given::GivenAnswer;
 use super::super::meaning::{sound_pair, truth};
 use super::super::record::{Record, RowFields};
 use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal};
-use crate::domain::{Choice, Message, PromptBody, Side, Strength};
+use crate::domain::{Choice, Message, PromptBody, Side, Strength, counted};
 use serde_json::Value;
 
 /// The row of the table.
@@ -37,7 +37,14 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
         (side("conversation_a")?, side("conversation_b")?)
     } else {
         let asked = texts(&row, "prompt")?;
-        let side = |name: &str| Ok::<_, String>(woven(&asked, &texts(&row, name)?));
+        let side = |name: &str| {
+            let answered = texts(&row, name)?;
+            if answered.len() != asked.len() {
+                let (n, questions) = (answered.len(), counted(asked.len(), "question"));
+                return Err(format!("has {questions} in `prompt` and {} in `{name}`", counted(n, "answer")));
+            }
+            Ok(woven(&asked, &answered))
+        };
         (side("response_a")?, side("response_b")?)
     };
     let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();

@@ -1,6 +1,6 @@
 //! Imports Argilla's records: `fields`, and `responses` of several users to the dataset's questions.
 //!
-//! Reads the exports of Argilla 2.x, nested (`records.to_json`: `responses` by question) or flat (`QUESTION.responses`, `.users`,
+//! Reads the exports of Argilla 1 (a column a question with `user_id`, `value` and `status`) and 2.x, nested (`records.to_json`: `responses` by question) or flat (`QUESTION.responses`, `.users`,
 //! `.status`), and the server's list of responses (`values`, `user_id`, `status`). A question is a choice between the answers, a
 //! ranking of them, or two rating questions, one an answer: the higher rating wins. Text questions whose name says so become notes.
 //! A response that was discarded or is a draft has no vote; the nested export does not say which are. Suggestions are a model's
@@ -23,7 +23,9 @@ pub const FORMAT: Format = Format {
         plain_text: false,
         record: "an Argilla record with `fields` and `responses`, or with `QUESTION.responses`",
         fit: |record| {
-            let flat = record.columns().is_some_and(|row| row.names().any(|name| name.ends_with(".responses.users")));
+            let flat = record.columns().is_some_and(|row| {
+                row.names().any(|name| name.ends_with(".responses.users") || older(row.peek(name)).is_some())
+            });
             if record.has("fields") && record.has("responses") || flat { Fit::Sure } else { Fit::No }
         },
         row: Reader::Votes(row),
@@ -48,7 +50,13 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     let fields = match all.peek("fields") {
         Some(Value::Object(_)) => all.child("fields").ok_or("has `fields` that are not an object")?,
         Some(_) => return Err("has `fields` that are not an object".into()),
-        None => all.without(all.names().filter(|name| name.contains('.')).cloned().collect::<Vec<_>>()),
+        None => {
+            let no_field = |name: &&String| {
+                let of_record = OF_RECORD.contains(&name.as_str()) || *name == "metadata";
+                name.contains('.') || of_record || name.contains("-suggestion") || older(all.peek(name)).is_some()
+            };
+            all.without(all.names().filter(no_field).cloned().collect::<Vec<_>>())
+        }
     };
     let mut answers = two_answers(&fields)?;
     let prompt = prompt(&fields, &answers)?;
@@ -73,10 +81,13 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
             _ => submitted.entry(response.question).or_default().push(response),
         }
     }
-    let suggested: Vec<&String> = all.names().filter(|name| name.contains(".suggestion")).collect();
+    let suggested: Vec<&String> =
+        all.names().filter(|name| name.contains(".suggestion") || name.contains("-suggestion")).collect();
     for name in &suggested {
         all.mark(name);
     }
+    let made = |name: &&&String| !name.ends_with("-metadata") && all.holds(name);
+    let suggested: Vec<&&String> = suggested.iter().filter(made).collect();
     if all.get("suggestions").and_then(Value::as_object).is_some_and(|s| !s.is_empty()) || !suggested.is_empty() {
         row.unread.push("record with suggestions");
     }
@@ -274,5 +285,35 @@ fn responses<'a>(record: &RowFields<'a>) -> Result<Vec<Response<'a>>, String> {
             out.push(Response { question, user: text(of("users")), value, status: status(of("status")) });
         }
     }
+    for name in record.names() {
+        let Some(given) = older(record.peek(name)) else { continue };
+        record.mark(name);
+        for (user, value, of) in given {
+            out.push(Response { question: name, user: text(user), value, status: status(of) });
+        }
+    }
     Ok(out)
+}
+
+/// One user's answer in Argilla 1: the user, the value, the status.
+type Older<'a> = (Option<&'a Value>, &'a Value, Option<&'a Value>);
+
+/// A question's responses as Argilla 1 writes them: a list of objects with `user_id`, `value` and `status`, or an object of lists.
+fn older(column: Option<&Value>) -> Option<Vec<Older<'_>>> {
+    let named = |object: &serde_json::Map<String, Value>| {
+        ["user_id", "value", "status"].iter().all(|name| object.contains_key(*name))
+    };
+    match column? {
+        Value::Array(list) => {
+            let one = |one: &'_ Value| one.as_object().is_some_and(named);
+            let all = !list.is_empty() && list.iter().all(one);
+            all.then(|| list.iter().map(|one| (one.get("user_id"), &one["value"], one.get("status"))).collect())
+        }
+        Value::Object(lists) if named(lists) => {
+            let values = lists["value"].as_array()?;
+            let at = |name: &str, i: usize| lists[name].as_array().and_then(|list| list.get(i));
+            Some(values.iter().enumerate().map(|(i, value)| (at("user_id", i), value, at("status", i))).collect())
+        }
+        _ => None,
+    }
 }

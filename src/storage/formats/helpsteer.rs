@@ -4,7 +4,7 @@
 //! annotators' votes with their reasoning, and its `overall_preference` is made of them; HelpSteer2 has `preference_strength`
 //! alone. Its ratings of single responses are `helpsteer-ratings`.
 
-use super::super::answers::{prompt_of, tags_of, two_answers, unjudged};
+use super::super::answers::{noted, prompt_of, tags_of, two_answers, unjudged};
 use super::super::record::Record;
 use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal};
 use super::super::transcript::steered;
@@ -36,6 +36,7 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     if let Some(list) = individual {
         columns.mark("individual_preference");
         columns.mark("overall_preference");
+        noted(&columns, "individual_preference", list, &["score", "reasoning"]);
         for (at, one) in list.iter().enumerate() {
             let rater = format!("annotator{}", at + 1);
             match one.get("score").filter(|score| !score.is_null()) {

@@ -102,6 +102,10 @@ fn whole(task: &RowFields<'_>, data: &RowFields<'_>) -> Result<ImportedVotes, Re
         for text in results.iter().filter(|r| kind(r) == "textarea").flat_map(|r| texts(r)) {
             row.notes.push((rater.clone(), text));
         }
+        let decisive =
+            ["pairwise", "choices", "rating"].into_iter().find(|one| results.iter().any(|r| kind(r) == *one));
+        let others = results.iter().filter(|r| Some(kind(r)) != decisive && kind(r) != "textarea").count();
+        row.unread.extend(std::iter::repeat_n("result of an annotation that does not decide", others));
         match decided(results, (&names.0, &names.1))? {
             Some(Decision::Choice(choice)) => row.votes.push(ImportedVote::new(rater, choice)),
             Some(Decision::Undecided) => row.unread.push("undecided annotation"),
@@ -203,7 +207,9 @@ fn decided(results: &[&Object], names: (&str, &str)) -> Result<Option<Decision>,
     let choices: Vec<&str> = results
         .iter()
         .filter(|r| kind(r) == "choices")
-        .filter_map(|r| value(r, "choices")?.as_array()?.first()?.as_str())
+        .filter_map(|r| value(r, "choices")?.as_array())
+        .flatten()
+        .filter_map(Value::as_str)
         .collect();
     let decisions: Vec<Decision> = choices.iter().filter_map(|said| decision(said, names)).collect();
     match decisions.as_slice() {

@@ -1,6 +1,6 @@
 //! Imports Nectar: a transcript and answers with ranks, 1 the best. Every pair of them is imported.
 
-use super::super::answers::{prompt_of, tags_of};
+use super::super::answers::{noted, prompt_of, tags_of};
 use super::super::given::GivenAnswer;
 use super::super::record::Record;
 use super::super::schema::{Fit, Format, RankedAnswer, Ranking, Reader, Reads, Refusal};
@@ -27,6 +27,7 @@ fn row(record: &Record) -> Result<Vec<Ranking>, Refusal> {
     let row = record.row()?;
     let prompt = prompt_of(&row)?;
     let list = row.get("answers").and_then(Value::as_array).ok_or("has no list `answers`")?;
+    noted(&row, "answers", list, &["answer", "model", "rank"]);
     let answer = |one: &Value| -> Result<RankedAnswer, String> {
         Ok(RankedAnswer {
             answer: GivenAnswer::of("answers", one.get("answer"))?,

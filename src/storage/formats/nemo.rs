@@ -1,7 +1,7 @@
 //! Imports NeMo's preferences: `chosen_response` and `rejected_response` (NeMo-Aligner), or `context` with `completions` that have a
 //! `rank`, 0 the best (NeMo RL). Every pair of ranked completions is imported.
 
-use super::super::answers::{prompt_of, tags_of};
+use super::super::answers::{noted, prompt_of, tags_of};
 use super::super::given::GivenAnswer;
 use super::super::meaning::question;
 use super::super::record::Record;
@@ -39,6 +39,7 @@ fn row(record: &Record) -> Result<Vec<Ranking>, Refusal> {
         (question(&row, plain)?, answers)
     } else {
         let list = row.get("completions").and_then(Value::as_array).ok_or("has no list `completions`")?;
+        noted(&row, "completions", list, &["rank", "completion"]);
         let answer = |one: &Value| -> Result<RankedAnswer, String> {
             let score = one.get("rank").and_then(Value::as_f64).map(|rank| -rank);
             Ok(RankedAnswer { answer: GivenAnswer::of("completions", one.get("completion"))?, model: None, score })

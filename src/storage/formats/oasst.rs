@@ -1,6 +1,6 @@
 //! Imports OpenAssistant's trees: every question with two ranked answers or more gives the pairs of them.
 //!
-//! The prompt is the conversation that leads to the question. `rank` 0 is the best. Deleted messages are left out. A file of single
+//! The prompt is the conversation that leads to the question. `rank` 0 is the best. Deleted messages are left out and counted. A file of single
 //! messages (`parent_id`) is `oasst-messages`.
 
 use super::super::record::Record;
@@ -37,19 +37,32 @@ fn row(record: &Record) -> Result<Vec<Ranking>, Refusal> {
     let root = row.get("prompt").and_then(Value::as_object).ok_or("has no `prompt` with `text` and `replies`")?;
     let mut out = Vec::new();
     let tags = root.get("lang").and_then(Value::as_str).map(|lang| vec![lang.to_owned()]).unwrap_or_default();
-    walk(root, &mut Vec::new(), &tags, &mut out);
-    if out.is_empty() {
-        return Err("has no question with two ranked answers".into());
-    }
+    let mut left_out = Vec::new();
+    walk(root, &mut Vec::new(), &tags, &mut out, &mut left_out);
+    let first = out.first_mut().ok_or("has no question with two ranked answers")?;
+    first.unread = left_out;
     Ok(out)
 }
 
 type Node = serde_json::Map<String, Value>;
 
-fn walk(node: &Node, path: &mut Vec<Message>, tags: &[String], out: &mut Vec<Ranking>) {
+fn walk(
+    node: &Node,
+    path: &mut Vec<Message>,
+    tags: &[String],
+    out: &mut Vec<Ranking>,
+    left_out: &mut Vec<&'static str>,
+) {
     let text = node.get("text").and_then(Value::as_str).unwrap_or_default();
     let deleted = node.get("deleted").and_then(Value::as_bool) == Some(true);
-    if text.trim().is_empty() || deleted || path.len() >= DEEPEST {
+    let why = match () {
+        () if deleted => Some("deleted message"),
+        () if text.trim().is_empty() => Some("message without a text"),
+        () if path.len() >= DEEPEST => Some("message behind a conversation of more than 64 turns"),
+        () => None,
+    };
+    if why.is_some() {
+        left_out.extend(why);
         return;
     }
     let asks = node.get("role").and_then(Value::as_str) == Some("prompter");
@@ -75,7 +88,7 @@ fn walk(node: &Node, path: &mut Vec<Message>, tags: &[String], out: &mut Vec<Ran
         }
     }
     for reply in replies {
-        walk(reply, path, tags, out);
+        walk(reply, path, tags, out, left_out);
     }
     path.pop();
 }

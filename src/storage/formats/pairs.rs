@@ -78,9 +78,9 @@ pub(super) fn row(record: &Record) -> Result<ImportedPair, Refusal> {
         texts(&row, chosen, rejected, &mut said)?
     } else {
         let side = |name: &str, value: &Value| match value {
-            list @ Value::Array(_) => {
+            Value::Array(list) if !list.iter().any(Value::is_string) => {
                 row.mark(name);
-                chat_json::messages(name, list)
+                chat_json::messages(name, value)
             }
             message @ Value::Object(parts) if is_message(parts) => {
                 row.mark(name);

@@ -1,13 +1,14 @@
 //! Imports prompts: one per line as plain text, or JSON lines.
 //!
 //! A JSON record is a string, or has a prompt in one of the forms of `question`: `prompt`, `messages`, `instruction` with `input` …
-//! Strings become conversations of one user turn; a conversation ends with its last user turn, and an answer behind it is
-//! counted. `tags`, `tag`, `category`, `task` and `topic` become the prompt's tags.
+//! Strings become conversations of one user turn; a conversation that an assistant ends is cut behind its last user turn, and the
+//! answer there is counted. `tags`, `tag`, `category`, `task` and `topic` become the prompt's tags.
 
 use super::super::answers::{has_two, tags_of};
-use super::super::chat_json::{fits_as_json, is_blank};
+use super::super::chat_json::{fits_as_json, is_blank, messages};
+use super::super::judgements::{is_an_answer, is_more_than_a_prompt};
 use super::super::meaning::{has_completion, has_prompt_column, prompt_column, question, truth};
-use super::super::record::Record;
+use super::super::record::{Record, RowFields};
 use super::super::schema::{Fit, Format, ImportedPrompt, Reader, Reads, Refusal};
 use crate::domain::PromptBody;
 
@@ -25,35 +26,26 @@ pub const FORMAT: Format = Format {
     writes: None,
 };
 
-/// Columns of a judgement: rows that have one are more than prompts, whatever form it is.
-const JUDGED: [&str; 18] = [
-    "chosen",
-    "rejected",
-    "winner",
-    "preference",
-    "preferred",
-    "preferred_output",
-    "preferred_response",
-    "rejected_response",
-    "better_response_id",
-    "safer_response_id",
-    "overall_preference",
-    "preference_strength",
-    "rank",
-    "ranking",
-    "rankings",
-    "votes",
-    "accept",
-    "responses",
-];
-
 fn fit(record: &Record) -> Fit {
     let Some(row) = record.columns() else {
         return if record.as_text().is_some() { Fit::Possible } else { Fit::No };
     };
     let rated = ["label", "kto_tag"].iter().any(|name| row.peek(name).is_some_and(|label| truth(label).is_some()));
-    let more = rated || JUDGED.iter().any(|name| row.holds(name)) || has_completion(&row) || has_two(&row);
+    let answers = row.names().filter(|name| is_an_answer(name) && row.holds(name)).count() > 1;
+    let judged = answers || row.names().any(|name| is_more_than_a_prompt(name) && row.holds(name));
+    let more = rated || judged || has_completion(&row) || has_two(&row);
     if has_prompt_column(&row) && !more { Fit::Possible } else { Fit::No }
+}
+
+/// Whether messages beside another column that holds the prompt end with an answer.
+fn answered_beside(row: &RowFields<'_>) -> bool {
+    let answered = |name: &str| {
+        let turns = row.peek(name).and_then(|list| messages(name, list).ok());
+        turns.is_some_and(|turns| turns.last().is_some_and(|turn| turn.role == "assistant"))
+    };
+    let others =
+        ["messages", "conversations", "conversation"].into_iter().filter(|name| prompt_column(row) != Some(*name));
+    others.into_iter().any(answered)
 }
 
 fn row(record: &Record) -> Result<ImportedPrompt, Refusal> {
@@ -68,7 +60,12 @@ fn row(record: &Record) -> Result<ImportedPrompt, Refusal> {
             }
             let PromptBody::Chat(mut talk) = question(&row, false)? else { return Err("has no prompt".into()) };
             let last = talk.iter().rposition(|m| m.role == "user").ok_or("has no message of the role `user`")?;
-            if talk.turns.change(|turns| turns.split_off(last + 1)).iter().any(|turn| turn.role == "assistant") {
+            // A tool's result or a later instruction is to be answered too.
+            if talk.last().is_some_and(|turn| turn.role == "assistant") {
+                talk.turns.change(|turns| turns.truncate(last + 1));
+                unread.push("answer behind the last question, which --as sft imitates");
+            }
+            if answered_beside(&row) {
                 unread.push("answer behind the last question, which --as sft imitates");
             }
             PromptBody::Chat(talk)

@@ -1,5 +1,6 @@
 //! Imports self-instruct's tasks: an instruction with instances, each an input with its output. Every instance is a text.
 
+use super::super::answers::noted;
 use super::super::chat_json::with_input;
 use super::super::meaning::sound;
 use super::super::record::Record;
@@ -24,6 +25,7 @@ fn row(record: &Record) -> Result<Vec<SftBody>, Refusal> {
     let row = record.row()?;
     let instruction = row.string("instruction")?;
     let list = row.get("instances").and_then(Value::as_array).ok_or("has no list `instances`")?;
+    noted(&row, "instances", list, &["input", "output"]);
     let text = |one: &Value| -> Result<SftBody, Refusal> {
         let completion = one.get("output").and_then(Value::as_str).ok_or("has an instance without an `output`")?;
         let input = one.get("input").and_then(Value::as_str);

@@ -26,7 +26,9 @@ pub const FORMAT: Format = Format {
 fn fit(record: &Record) -> Fit {
     let Some(row) = record.columns() else { return Fit::No };
     let taught = |turn: &Value| {
-        ["tool_calls", "weight", "train", "reasoning_content", "thinking"].iter().any(|name| turn.get(*name).is_some())
+        ["tool_calls", "function_call", "weight", "train", "loss", "training", "reasoning_content", "thinking"]
+            .iter()
+            .any(|name| turn.get(*name).is_some())
     };
     let turns = row.peek("messages").and_then(Value::as_array);
     if ["completion", "conversations", "text"].iter().any(|name| record.has(name))

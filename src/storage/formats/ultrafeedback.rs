@@ -1,9 +1,9 @@
 //! Imports UltraFeedback as published: an instruction and completions, each with ratings. Every pair of them is imported.
 //!
 //! `overall_score` orders the completions, else `fine-grained_score`. The ratings of single aspects, the critiques and the answers'
-//! principles are not read. A completion's own system prompt says how it was made to answer and is no part of the question.
+//! principles are not read, and reported. A completion's own system prompt says how it was made to answer and is no part of the question.
 
-use super::super::answers::{prompt_of, tags_of};
+use super::super::answers::{noted, prompt_of, tags_of};
 use super::super::given::GivenAnswer;
 use super::super::record::Record;
 use super::super::schema::{Fit, Format, RankedAnswer, Ranking, Reader, Reads, Refusal};
@@ -35,6 +35,7 @@ fn row(record: &Record) -> Result<Vec<Ranking>, Refusal> {
     let prompt = prompt_of(&row)?;
     let list = row.get("completions").and_then(Value::as_array).ok_or("has no list `completions`")?;
     row.mark("models");
+    noted(&row, "completions", list, &["response", "model", "overall_score", "fine-grained_score"]);
     let scale = SCORES.into_iter().find(|name| list.iter().any(|one| number(one.get(*name)).is_some()));
     let scale = scale.ok_or("has no `overall_score` in its `completions`")?;
     let answer = |one: &Value| -> Result<RankedAnswer, String> {

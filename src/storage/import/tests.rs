@@ -1,7 +1,7 @@
 //! Import formats, hostile files and round trips through export.
 
 use super::*;
-use crate::domain::{Message, PairRow, PromptBody, Rater};
+use crate::domain::{Message, PairRow, Rater};
 use crate::protocol::SessionMeta;
 use crate::storage::formats::{export_named, import_named};
 use crate::storage::{Home, SessionDir, export};
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 mod cases;
 mod fields;
 mod mutated;
+mod published;
 mod votes;
 
 /// A file's rows of one kind, with the whole import.
@@ -96,7 +97,10 @@ fn prompts_are_read_from_text_and_json_lines() {
     let (_dir, path) = file("p.txt", b"\xef\xbb\xbfWhy?\r\n\r\n{\"prompt\": 1}\r\nBad \xff byte\nHow?");
     let got = prompts(&path, None).unwrap();
     assert_eq!(got.rows, [PromptBody::user("Why?"), PromptBody::user("{\"prompt\": 1}"), PromptBody::user("How?")]);
-    assert_eq!(got.bad, [BadLine { line: 4, reason: "is not valid UTF-8 from byte 5 on".into() }]);
+    assert_eq!(
+        got.bad,
+        [BadLine { line: 4, reason: "is not valid UTF-8 from byte 5 on: save the file as UTF-8".into() }]
+    );
 
     let json = concat!(
         "\"one\"\n",
@@ -214,7 +218,7 @@ fn hostile_lines_are_counted_and_the_good_ones_load() {
     assert!(got.bad[4].reason.contains("longer than the limit of 1 MiB"));
     let (_dir, path) = file("empty.jsonl", b"\n");
     let error = pairs(&path, None).unwrap_err().to_string();
-    assert!(error.contains("holds no usable pairs"), "{error}");
+    assert!(error.contains("is empty: it holds no row"), "{error}");
 }
 
 #[test]

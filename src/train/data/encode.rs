@@ -60,11 +60,20 @@ pub trait Encode {
 
     /// The model's context length.
     fn context(&self) -> usize;
+
+    /// The variables that the chat template reads; none where that is not known.
+    fn variables(&self) -> Option<Vec<String>> {
+        None
+    }
 }
 
 impl Encode for LanguageModel {
     fn context(&self) -> usize {
         self.config.context
+    }
+
+    fn variables(&self) -> Option<Vec<String>> {
+        self.template.as_ref()?.variables().ok()
     }
 
     fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error> {

@@ -109,12 +109,13 @@ fn read(
     })
 }
 
-/// The assistant mask: of each assistant turn from the turn `first` on that does not say otherwise (`weight`, `train`), the
+/// The assistant mask: of each assistant turn from the turn `first` on that says something and does not say otherwise (`weight`,
+/// `train`), the
 /// tokens after the preceding conversation with its generation prompt, up to the end-of-turn token. Separators between turns
 /// are excluded, as in templates with markers. A turn without an end-of-turn token counts whole.
 fn assistant(encode: &dyn Encode, talk: &Conversation, first: usize, whole: &[u32]) -> Result<Vec<usize>, Error> {
     let mut out: Vec<usize> = Vec::new();
-    let learned = |turn: &Message| turn.role == "assistant" && turn.trains() != Some(false);
+    let learned = |turn: &Message| turn.role == "assistant" && turn.trains() != Some(false) && !turn.is_blank();
     for (i, _) in talk.iter().enumerate().filter(|(i, turn)| *i >= first && learned(turn)) {
         let from = if i == 0 { 1 } else { common_prefix(&encode.conversation(&talk.first(i), true)?, whole) };
         let to = common_prefix(&encode.conversation(&talk.first(i + 1), false)?, whole);

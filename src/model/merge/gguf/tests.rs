@@ -330,3 +330,25 @@ fn a_sentencepiece_vocabulary_is_read_back_with_the_same_ids() {
         }
     }
 }
+
+#[test]
+fn the_template_for_tools_goes_along_in_every_form() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ckpt, _) = checkpoint(dir.path(), &tiny(), &lora());
+    let base = changed(dir.path(), &[]);
+    let folder = Path::new(&base.path);
+    std::fs::create_dir(folder.join("additional_chat_templates")).unwrap();
+    std::fs::write(folder.join("additional_chat_templates/tool_use.jinja"), "{{ tools }}").unwrap();
+    std::fs::write(folder.join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
+    let tools = |path: &Path| {
+        let template = LanguageModel::open(path).unwrap().template.unwrap();
+        assert_eq!(template.source(), "{{ messages[0].content }}");
+        template.tool_use().map(str::to_owned)
+    };
+    let (file, _) = written(&base, &ckpt, &dir.path().join("gguf"), "f16");
+    assert_eq!(tools(&file).as_deref(), Some("{{ tools }}"));
+    let out = dir.path().join("hf");
+    let (policy, exact) = (crate::model::merge::ExportPart::Policy, crate::model::merge::Precision::Exact);
+    crate::model::merge::to_hf(&base, &ckpt, &out, policy, exact, &mut Vec::<RunEvent>::new()).unwrap();
+    assert_eq!(tools(&out).as_deref(), Some("{{ tools }}"));
+}

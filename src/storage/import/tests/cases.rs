@@ -6,7 +6,7 @@ use crate::domain::Verdict;
 use crate::storage::formats::recognise;
 
 /// A file's rows in one line each, in the format that is found or named.
-fn read(name: &str, text: &str, format: Option<&str>) -> Result<(Vec<String>, Imported)> {
+pub(super) fn read(name: &str, text: &str, format: Option<&str>) -> Result<(Vec<String>, Imported)> {
     let (_dir, path) = file(name, text.as_bytes());
     let format = match format {
         Some(format) => import_named(format)?,
@@ -16,11 +16,11 @@ fn read(name: &str, text: &str, format: Option<&str>) -> Result<(Vec<String>, Im
     Ok((rows(&imported.rows), imported))
 }
 
-fn found(text: &str) -> Vec<String> {
+pub(super) fn found(text: &str) -> Vec<String> {
     read("rows.jsonl", text, None).unwrap().0
 }
 
-fn refused(text: &str, format: Option<&str>) -> String {
+pub(super) fn refused(text: &str, format: Option<&str>) -> String {
     read("rows.jsonl", text, format).unwrap_err().to_string()
 }
 
@@ -133,15 +133,20 @@ fn a_column_that_means_something_is_not_dropped() {
     for (more, column) in [
         (r#""images":["x.png"]"#, "images"),
         (r#""weight":0.5"#, "weight"),
-        (r#""functions":[{"name":"f"}]"#, "functions"),
+        (r#""article":"A text.""#, "article"),
+        (r#""choices":["x","y"]"#, "choices"),
         (r#""question":"another one""#, "question"),
     ] {
         let said = refused(&pair(more), None);
         assert!(said.contains(&format!("`{column}`")), "{said}");
     }
+    // A letter is in many texts.
+    let letter = refused(r#"{"prompt":"What is a cat?","chosen":"A pet.","rejected":"A hat.","winner":"a"}"#, None);
+    assert!(letter.contains("`winner`"), "{letter}");
     let tools =
         r#""tools":[{"type":"function","function":{"name":"f"}}],"chat_template_kwargs":{"enable_thinking":false}"#;
     assert_eq!(found(&pair(tools)), ["user: q {tools f} {{\"enable_thinking\":false}} | a > b"]);
+    assert_eq!(found(&pair(r#""functions":[{"name":"f"}]"#)), ["user: q {tools f} | a > b"]);
     let reserved = refused(&pair(r#""chat_template_kwargs":{"messages":[]}"#), None);
     assert!(reserved.contains("`messages`"), "{reserved}");
     // Empty columns, and columns that repeat what is read, are no loss.
