@@ -216,7 +216,7 @@ fn shown(text: &str) -> String {
 
 /// Why tensors may be missing, by the first of them.
 fn why_lacking(count: usize, first: &str) -> &'static str {
-    if first.ends_with(".bias") {
+    if first.rsplit('.').next() == Some("bias") {
         "config.json asks for biases that the weights do not have: the two do not belong together"
     } else if count == 1 && first == "lm_head.weight" {
         "the folder has no output head, and config.json does not tie it to the embedding: it is that of a model without a head"

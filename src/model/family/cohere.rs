@@ -21,7 +21,7 @@ pub static FAMILY: Family = Family {
         (layer.qkv_bias, layer.o_bias) = (bias, bias);
         layer.logits.scale = f.real("logit_scale", 0.0625)?;
         if f.flag("use_qk_norm", false) {
-            return Err(f.refuse("`use_qk_norm`", "only false is implemented for this family"));
+            return Err(f.refuse("`use_qk_norm=true`", "only false is implemented for this family"));
         }
         Ok(())
     },

@@ -35,10 +35,9 @@ pub static FAMILY: Family = Family {
     read: |f, layer| {
         let bias = f.flag("attention_bias", false);
         (layer.qkv_bias, layer.o_bias) = (bias, bias);
-        if f.get("clip_qkv").is_some() {
-            return Err(
-                f.refuse("`clip_qkv`", "queries, keys and values are not clipped here; only null is implemented")
-            );
+        if let Some(most) = f.get("clip_qkv") {
+            let known = "queries, keys and values are not clipped here; only null is implemented";
+            return Err(f.refuse(format!("`clip_qkv={most}`"), known));
         }
         let fields = ExpertFields { width: "intermediate_size", normalised: true, some_layers: false };
         expert_fields::read(f, layer, &fields)

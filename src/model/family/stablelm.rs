@@ -25,7 +25,7 @@ pub static FAMILY: Family = Family {
         layer.rotary_share = rotary_share(f, "partial_rotary_factor", 0.25)?;
         for key in ["use_parallel_residual", "qk_layernorm"] {
             if f.flag(key, false) {
-                return Err(f.refuse(format!("`{key}`"), "only false is implemented for this family"));
+                return Err(f.refuse(format!("`{key}=true`"), "only false is implemented for this family"));
             }
         }
         Ok(())

@@ -280,12 +280,27 @@ fn pre_tokenizers_have_the_names_that_llama_cpp_knows() {
     for (names, skips_merges) in [
         (["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "lfm2"].as_slice(), true),
         (&["qwen2", "deepseek-r1-qwen"], false),
+        (&["gpt-2", "olmo", "mpt"], false),
     ] {
         let all: Vec<(Value, bool)> = names.iter().map(|name| pre_tokenizer(name).unwrap()).collect();
         assert!(all.iter().all(|found| *found == all[0] && found.1 == skips_merges), "{names:?}");
     }
     let (llama, smaug) = (pre_tokenizer("llama-bpe").unwrap(), pre_tokenizer("smaug-bpe").unwrap());
     assert!(llama.0 == smaug.0 && llama.1 != smaug.1);
+}
+
+/// As Python's `regex` splits by the pattern of the published tokenizer.json.
+#[test]
+fn gpt_4o_splits_words_at_the_case_of_letters_of_every_script() {
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper};
+    let (pre, _) = pre_tokenizer("gpt-4o").unwrap();
+    let split: PreTokenizerWrapper = serde_json::from_value(pre["pretokenizers"][0].clone()).unwrap();
+    let mut text = PreTokenizedString::from("HelloWorld's DON'T 12345 приветМир  =//\n  x");
+    split.pre_tokenize(&mut text).unwrap();
+    let parts = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
+    let parts: Vec<&str> = parts.into_iter().map(|(part, ..)| part).collect();
+    let want = ["Hello", "World's", " DON'T", " ", "123", "45", " привет", "Мир", " ", " =//\n", " ", " x"];
+    assert_eq!(parts, want);
 }
 
 #[test]

@@ -34,7 +34,8 @@ impl VocabularyError {
 }
 
 /// The pre-tokenizers of files that this program writes, most used first.
-pub(in crate::model) const WRITTEN: [&str; 6] = ["smollm", "llama-bpe", "qwen2", "gpt-2", "smaug-bpe", "default"];
+pub(in crate::model) const WRITTEN: [&str; 7] =
+    ["smollm", "llama-bpe", "qwen2", "gpt-2", "smaug-bpe", "gpt-4o", "default"];
 
 type Meta = HashMap<String, Value>;
 
@@ -199,12 +200,18 @@ fn pieces(meta: &Meta, tokens: &Tokens<'_>) -> Result<Value, VocabularyError> {
 /// The pre-tokenizer's definition, and whether whole words skip the merges.
 fn pre(meta: &Meta) -> Result<(Value, bool), VocabularyError> {
     let pre = value(meta, "pre").and_then(Value::as_str).unwrap_or("default");
-    let known = "smollm, llama-bpe (llama3, falcon3, pixtral, lfm2), smaug-bpe, qwen2 (deepseek-r1-qwen), gpt-2 and default are";
+    let known = "smollm, llama-bpe (llama3, falcon3, pixtral, lfm2), smaug-bpe, qwen2 (deepseek-r1-qwen), gpt-2 (olmo, mpt), gpt-4o \
+                 and default are";
     pre_tokenizer(pre).ok_or_else(|| VocabularyError::Unsupported(format!("the pre-tokenizer `{pre}`"), known))
 }
 
 /// The pre-tokenizer of a `tokenizer.ggml.pre`, and whether whole words in the vocabulary skip the merges.
 pub(super) fn pre_tokenizer(pre: &str) -> Option<(Value, bool)> {
+    const CASED: &str = concat!(
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+        r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    );
     const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
     let level =
         |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
@@ -220,7 +227,10 @@ pub(super) fn pre_tokenizer(pre: &str) -> Option<(Value, bool)> {
         // llama.cpp first splits off every digit, then applies GPT-2's pattern, as SmolLM2's published tokenizer.json does:
         // spaces before a digit then stay together.
         "smollm" => (sequence(vec![json!({"type": "Digits", "individual_digits": true}), level(true)]), false),
-        "gpt-2" => (level(true), false),
+        // GPT-NeoX's files say `olmo` or `mpt`.
+        "gpt-2" | "olmo" | "mpt" => (level(true), false),
+        // The pattern of the models' own tokenizer.json; llama.cpp knows the case of ASCII letters alone.
+        "gpt-4o" => (sequence(vec![split(CASED), level(false)]), false),
         // llama.cpp lets words of the vocabulary skip the merges for Llama 3 alone, and splits the others alike.
         "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" | "lfm2" => (words(r"\p{N}{1,3}"), true),
         "smaug-bpe" => (words(r"\p{N}{1,3}"), false),

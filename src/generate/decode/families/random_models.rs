@@ -26,7 +26,7 @@ fn folders() -> Vec<PathBuf> {
 
 /// The name here of a tensor of a model of transformers 5.
 fn own_name(config: &Config, name: &str) -> String {
-    if name.ends_with(".sinks") {
+    if name.rsplit('.').next() == Some("sinks") {
         return format!("{name}.weight");
     }
     match config.family.name() {
