@@ -237,7 +237,7 @@ fn foreign_text(begins: &str, named: Extension) -> Option<&'static str> {
 /// Whether a text is a Markdown table: a row, then a line of dashes.
 fn is_markdown_table(begins: &str) -> bool {
     let rule = begins.lines().nth(1).unwrap_or_default().trim();
-    begins.starts_with('|') && rule.starts_with("|") && rule.contains("--") && rule.chars().all(|c| "|-: ".contains(c))
+    begins.starts_with('|') && rule.starts_with('|') && rule.contains("--") && rule.chars().all(|c| "|-: ".contains(c))
 }
 
 /// Whether lines hold JSON or text.

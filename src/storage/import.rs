@@ -415,7 +415,9 @@ impl Reading<'_> {
         for (at, ranking) in rankings.into_iter().enumerate() {
             let (mut pairs, unread) = ranking.pairs(at);
             all.append(&mut pairs);
-            unread.into_iter().for_each(|what| *self.refused.unread.entry(what).or_default() += 1);
+            for what in unread {
+                *self.refused.unread.entry(what).or_default() += 1;
+            }
         }
         ImportedRows::Votes(merged(all, &mut self.refused))
     }

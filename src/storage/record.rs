@@ -35,10 +35,10 @@ fn is_known_in_capitals(name: &str, columns: &Object) -> bool {
     lower != name && IN_CAPITALS.contains(&&*lower) && !columns.contains_key(&lower)
 }
 
-fn in_lower_case(columns: Object) -> Object {
+fn in_lower_case(columns: &Object) -> Object {
     let mut out = Object::new();
-    for (name, value) in &columns {
-        let known = is_known_in_capitals(name, &columns) && !out.contains_key(&name.to_lowercase());
+    for (name, value) in columns {
+        let known = is_known_in_capitals(name, columns) && !out.contains_key(&name.to_lowercase());
         out.insert(if known { name.to_lowercase() } else { name.clone() }, value.clone());
     }
     out
@@ -94,7 +94,7 @@ impl Record {
     pub fn json(mut value: Value) -> Self {
         if let Value::Object(columns) = &mut value {
             if columns.keys().any(|name| is_known_in_capitals(name, columns)) {
-                *columns = in_lower_case(std::mem::take(columns));
+                *columns = in_lower_case(columns);
             }
             columns.values_mut().for_each(unfold_messages);
         }

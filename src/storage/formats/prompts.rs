@@ -43,9 +43,9 @@ fn answered_beside(row: &RowFields<'_>) -> bool {
         let turns = row.peek(name).and_then(|list| messages(name, list).ok());
         turns.is_some_and(|turns| turns.last().is_some_and(|turn| turn.role == "assistant"))
     };
-    let others =
+    let mut others =
         ["messages", "conversations", "conversation"].into_iter().filter(|name| prompt_column(row) != Some(*name));
-    others.into_iter().any(answered)
+    others.any(answered)
 }
 
 fn row(record: &Record) -> Result<ImportedPrompt, Refusal> {

@@ -24,8 +24,9 @@ const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 #[derive(Default)]
 pub(super) struct Overlooked {
     found: BTreeMap<String, (usize, PairId)>,
-    /// The variables that the template reads; not asked yet, or not known.
-    reads: Option<Option<Vec<String>>>,
+    /// The variables that the template reads, once asked for; none where that is not known.
+    reads: Option<Vec<String>>,
+    asked: bool,
 }
 
 impl Overlooked {
@@ -76,9 +77,10 @@ impl Overlooked {
         if talk.iter().any(|turn| learned(turn) && turn.is_blank()) {
             parts.push(EMPTY_TURNS.into());
         }
-        if !talk.variables().is_empty()
-            && let Some(reads) = self.reads.get_or_insert_with(|| encode.variables())
-        {
+        if !talk.variables().is_empty() && !self.asked {
+            (self.reads, self.asked) = (encode.variables(), true);
+        }
+        if let Some(reads) = &self.reads {
             let unread = talk.variables().keys().filter(|name| !reads.contains(name));
             parts.extend(unread.map(|name| format!("`{}`", sanitise(name))));
         }

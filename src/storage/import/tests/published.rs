@@ -210,7 +210,7 @@ fn nothing_is_left_out_in_silence() {
     assert!(said.contains("has 2 choices that decide"), "{said}");
     let rated = choices
         .replace(r#"["answer1","answer2"]"#, r#"["answer1"]"#)
-        .replace(r#"}}]}]}]"#, r#"}},{"from_name":"r","to_name":"answer1","type":"rating","value":{"rating":5}}]}]}]"#);
+        .replace(r"}}]}]}]", r#"}},{"from_name":"r","to_name":"answer1","type":"rating","value":{"rating":5}}]}]}]"#);
     assert!(told(&rated).contains("1 result of an annotation that does not decide"), "{}", told(&rated));
 }
 
