@@ -56,6 +56,7 @@ mod text;
 mod thought;
 mod verdict;
 mod votes;
+mod winner_hash;
 
 #[cfg(test)]
 mod tests;
@@ -141,6 +142,7 @@ pub use votes::{
     Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, Repeats, VotedPair,
     aggregate, majority, nominal, signed,
 };
+pub use winner_hash::WinnerHash;
 
 pub(crate) use hyper::{choices, hyperparameters, read, row};
 pub(crate) use method::{

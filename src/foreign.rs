@@ -7,6 +7,8 @@
 
 mod contained;
 mod file;
+mod reason;
 
 pub use contained::{contained, panics_are_contained};
 pub use file::{CONFIG, DOCUMENT, ROWS, beginning, open, open_with, read, read_text, stays_below, tail_of};
+pub use reason::reason;

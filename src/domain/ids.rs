@@ -65,6 +65,12 @@ macro_rules! id {
                 self.0.into()
             }
 
+            /// Whether its text lies apart, where its copies share it.
+            #[must_use]
+            pub fn is_long(&self) -> bool {
+                !self.0.is_inline()
+            }
+
             /// The id's text.
             #[must_use]
             pub fn as_str(&self) -> &str {

@@ -113,3 +113,12 @@ pub struct Finding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pair: Option<PairId>,
 }
+
+impl Finding {
+    /// What was observed and what to do about it, which some findings do not say.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let parts = [self.text.trim(), self.remedy.trim()];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+}

@@ -127,7 +127,7 @@ impl RunState {
     /// Records that an event was written at monotonic `m` and wall `w` milliseconds; call it before folding the event.
     pub fn tick(&mut self, m: u64, w: u64) {
         let start = *self.clock.start.get_or_insert(m);
-        self.clock.now = self.clock.now.max(self.clock.base + m.saturating_sub(start));
+        self.clock.now = self.clock.now.max(self.clock.base.saturating_add(m.saturating_sub(start)));
         self.began_wall.get_or_insert(w);
         self.last_wall = w;
     }

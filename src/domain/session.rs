@@ -23,6 +23,7 @@ mod pool;
 mod posed_pairs;
 mod queue;
 mod rows;
+mod seq_stack;
 mod state_hash;
 mod summary;
 mod tags;
@@ -58,6 +59,7 @@ use clock::Clock;
 use lacking::LackingSides;
 use ledger::Ledger;
 use posed_pairs::HeldOut;
+use seq_stack::SeqStack;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use thin_vec::ThinVec;
@@ -88,8 +90,8 @@ struct Corrected {
 /// A rater's undo and redo stacks: the sequence numbers of verdicts and corrections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct History {
-    done: Vec<u64>,
-    undone: Vec<u64>,
+    done: SeqStack,
+    undone: SeqStack,
 }
 
 /// The folded state.
@@ -194,10 +196,11 @@ impl Session {
         self.pairs.get(&read.id).filter(|known| **known == read).cloned().unwrap_or(read)
     }
 
-    /// As [`Session::shared_prompt`], of the verdict of a record.
+    /// As [`Session::shared_prompt`], of the verdict of a record: of its ids.
     #[must_use]
     pub fn shared_verdict(&self, seq: u64, read: Arc<Verdict>) -> Arc<Verdict> {
-        self.verdicts.shared(seq).filter(|known| *known == read).unwrap_or(read)
+        let known = self.verdicts.get(seq).map(|judged| judged.verdict).filter(|known| **known == *read);
+        known.filter(|known| known.pair.is_long()).map_or(read, |known| Arc::new(known.clone()))
     }
 
     /// How many verdicts there are that count, and how many that are undone.
@@ -241,9 +244,16 @@ impl Session {
 
     /// Adds a verdict under its record's sequence number. The rater's redo stack is cleared.
     pub fn judge(&mut self, seq: u64, verdict: impl Into<Arc<Verdict>>) {
-        let verdict = verdict.into();
+        let verdict: Arc<Verdict> = verdict.into();
+        let mut verdict = Arc::unwrap_or_clone(verdict);
         self.push_done(&verdict.rater, seq);
         let at = self.clock.stamp();
+        if verdict.pair.is_long()
+            && let Some(pair) = self.pair(&verdict.pair)
+        {
+            // The same id, held once.
+            verdict.pair = pair.id.clone();
+        }
         self.verdicts.add(seq, at, verdict);
     }
 
@@ -258,8 +268,8 @@ impl Session {
 
     /// Replaces the provisional number of a verdict, correction, adjudication or tag by its number in the log, once it is written.
     pub fn renumber(&mut self, provisional: u64, seq: u64) {
-        let rater = if let Some(verdict) = self.verdicts.renumber(provisional, seq) {
-            verdict.rater.clone()
+        let rater = if let Some(rater) = self.verdicts.renumber(provisional, seq) {
+            rater
         } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == provisional) {
             corrected.seq = seq;
             corrected.correction.rater.clone()
@@ -276,8 +286,8 @@ impl Session {
             return;
         };
         let history = self.history.entry(rater).or_default();
-        let seqs = history.done.iter_mut().chain(&mut history.undone);
-        seqs.filter(|old| **old == provisional).for_each(|old| *old = seq);
+        history.done.replace(provisional, seq);
+        history.undone.replace(provisional, seq);
     }
 
     /// Undoes a verdict, a correction, an adjudication or a tag. An unknown number changes nothing.
@@ -324,8 +334,8 @@ impl Session {
         if self.clock.copying() {
             // What was done in another copy is not what `undo` takes back here.
             let history = self.history.entry(rater).or_default();
-            history.done.retain(|seq| *seq != of);
-            history.undone.retain(|seq| *seq != of);
+            history.done.remove(of);
+            history.undone.remove(of);
             return;
         }
         self.move_done(&rater, of, undone);
@@ -346,8 +356,8 @@ impl Session {
         self.retag(&prompt);
         if self.clock.copying() {
             let history = self.history.entry(rater).or_default();
-            history.done.retain(|seq| *seq != of);
-            history.undone.retain(|seq| *seq != of);
+            history.done.remove(of);
+            history.undone.remove(of);
         } else {
             self.move_done(&rater, of, undone);
         }
@@ -358,7 +368,7 @@ impl Session {
         let history = self.history.entry(rater.clone()).or_default();
         let (from, to) =
             if undone { (&mut history.done, &mut history.undone) } else { (&mut history.undone, &mut history.done) };
-        from.retain(|seq| *seq != of);
+        from.remove(of);
         to.push(of);
     }
 
@@ -443,6 +453,9 @@ impl Session {
 
     /// Sets a reward run's score of a completion; a later score replaces an earlier one.
     pub fn score(&mut self, completion: CompletionId, run: &RunId, value: f64) {
+        let known = if completion.is_long() { self.completions.get(&completion) } else { None };
+        // The same id, held once.
+        let completion = known.map_or(completion, |known| known.id.clone());
         self.scores.add(completion, run, value);
     }
 
@@ -555,13 +568,13 @@ impl Session {
     /// The verdict or correction that `undo` by this rater would undo.
     #[must_use]
     pub fn undoable(&self, rater: &Rater) -> Option<u64> {
-        self.history.get(rater)?.done.last().copied()
+        self.history.get(rater)?.done.last()
     }
 
     /// The verdict or correction that `redo` by this rater would redo.
     #[must_use]
     pub fn redoable(&self, rater: &Rater) -> Option<u64> {
-        self.history.get(rater)?.undone.last().copied()
+        self.history.get(rater)?.undone.last()
     }
 
     /// A rater's note on a pair.

@@ -1,8 +1,9 @@
 //! A rater's decision on a pair. A verdict is a fact in the log: another record undoes it, nothing changes it.
 
+use super::common_text::CommonText;
 use super::ids::{PairId, Rater};
 use super::partial::PartialView;
-use compact_str::CompactString;
+use super::winner_hash::WinnerHash;
 use serde::{Deserialize, Serialize};
 
 /// One of a pair's two completions, in the pair's own order.
@@ -81,7 +82,7 @@ pub enum Seen {
 pub struct Showing {
     /// The ranking of all answers to a prompt that this verdict is part of: its verdicts are undone together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ranking: Option<String>,
+    pub ranking: Option<CommonText>,
     /// What there was of the answers, where the verdict was given before both had ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<Box<PartialView>>,
@@ -92,7 +93,7 @@ pub struct Showing {
 pub struct Asked {
     /// The criterion to judge by; none for the verdict overall.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub criterion: Option<String>,
+    pub criterion: Option<CommonText>,
     /// 0 for a verdict that counts; 1 where the pair came again to measure the rater's self-consistency.
     #[serde(default, skip_serializing_if = "is_first")]
     pub pass: u32,
@@ -111,7 +112,7 @@ impl Asked {
     /// The question for a criterion; none for the verdict overall.
     #[must_use]
     pub fn by(criterion: Option<&str>) -> Self {
-        Self { criterion: criterion.map(str::to_owned), ..Self::default() }
+        Self { criterion: criterion.map(CommonText::from), ..Self::default() }
     }
 }
 
@@ -132,7 +133,7 @@ pub struct Verdict {
     pub ms: u64,
     /// Stable hash of the preferred text, so that replay can prove that the stored verdict is the one given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub winner_hash: Option<CompactString>,
+    pub winner_hash: Option<WinnerHash>,
     /// What the rater was asked.
     #[serde(flatten)]
     pub asked: Asked,

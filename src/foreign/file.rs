@@ -53,7 +53,7 @@ fn regular(kind: FileType) -> io::Result<()> {
         () if kind.is_socket() => "a socket",
         () => "a device",
     };
-    Err(io::Error::other(format!("it is {what}, and a regular file is expected")))
+    Err(io::Error::other(format!("it is {what}, and a regular file is expected: put one in its place")))
 }
 
 /// The bytes of a regular file.
@@ -127,13 +127,18 @@ pub fn stays_below(root: &Path, path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let inside = at.canonicalize().and_then(|real| Ok(real.starts_with(root.canonicalize()?)));
-    match inside {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(io::Error::other(format!(
-            "{} is a link that leads out of the session's folder: put there what it names",
-            at.strip_prefix(root).unwrap_or(&at).display()
-        ))),
-    }
+    let why = match inside {
+        Ok(true) => return Ok(()),
+        Ok(false) => "that leads out of the session's folder: put there what it names",
+        Err(_) => "that leads to nothing: delete it, or put there what it should name",
+    };
+    // The caller names the file; a folder above it is named here.
+    let what = at
+        .strip_prefix(root)
+        .ok()
+        .filter(|_| at != path)
+        .map_or_else(|| "it".into(), |name| name.display().to_string());
+    Err(io::Error::other(format!("{what} is a link {why}")))
 }
 
 /// A number of bytes for people.
@@ -207,6 +212,15 @@ mod tests {
             ("dangling", false),
         ] {
             assert_eq!(stays_below(&root, &root.join(inner)).is_ok(), stays, "{inner}");
+        }
+        symlink("round", root.join("round")).unwrap();
+        for (inner, said) in [
+            ("events/new", "events is a link that leads out of the session's folder: put there what it names"),
+            ("lock", "it is a link that leads out of the session's folder: put there what it names"),
+            ("dangling", "it is a link that leads to nothing: delete it, or put there what it should name"),
+            ("round", "it is a link that leads to nothing: delete it, or put there what it should name"),
+        ] {
+            assert_eq!(stays_below(&root, &root.join(inner)).unwrap_err().to_string(), said);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The errors of model, nn, generate, train and evaluate: each message says where, what, and the remedy if there is one.
 
 use crate::domain::sanitise;
+use crate::foreign::reason;
 use std::io;
 use std::path::Path;
 
@@ -163,7 +164,7 @@ impl Error {
                 bytes: std::fs::metadata(path).map_or(0, |meta| meta.len()),
             }
         } else {
-            Self::file(path, format!("cannot be read: {e}"))
+            Self::file(path, format!("cannot be read: {}", reason(e)))
         }
     }
 
@@ -189,7 +190,7 @@ impl Error {
         } else if e.kind() == io::ErrorKind::FileTooLarge {
             Self::file(path, "would be larger than the limit on files of this process: raise it with `ulimit -f`")
         } else {
-            Self::file(path, format!("cannot be written: {e}"))
+            Self::file(path, format!("cannot be written: {}", reason(e)))
         }
     }
 

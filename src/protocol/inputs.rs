@@ -3,7 +3,7 @@
 //! Owns the record of them and the comparison. Refuses to read files: the caller fills the record.
 
 use super::server::ServerInput;
-use crate::domain::{JsonFields, RunId, is_name};
+use crate::domain::{Finding, JsonFields, RunId, Severity, is_name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -162,6 +162,33 @@ pub struct CheckpointInput {
     pub step: u64,
     /// SHA-256 over names, sizes and digests of its files.
     pub digest: String,
+    /// The steps of newer checkpoints of that run that were damaged when this one was chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<u64>,
+}
+
+impl CheckpointInput {
+    /// That newer checkpoints were passed over, where any were.
+    #[must_use]
+    pub fn passed_over(&self) -> Option<Finding> {
+        let steps: Vec<String> = self.damaged.iter().map(u64::to_string).collect();
+        let of = self.run.name();
+        (!steps.is_empty()).then(|| Finding {
+            rule: "checkpoint_damaged".into(),
+            step: 0,
+            severity: Severity::Warn,
+            text: format!(
+                "Newer checkpoints of {of} are damaged (step {}): that of step {} is used.",
+                steps.join(", "),
+                self.step
+            ),
+            remedy: format!(
+                "Put their files back from a copy of {of} and start again, unless step {} is what you want.",
+                self.step
+            ),
+            pair: None,
+        })
+    }
 }
 
 /// A model file that differs from the record.

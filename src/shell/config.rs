@@ -8,6 +8,7 @@ use super::paths::home_path;
 use crate::app::action_tables;
 use crate::app::bindings::{KeyBindings, KeySetting};
 use crate::domain::hint;
+use crate::foreign::reason;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -96,7 +97,7 @@ impl UserSettings {
         let settings = match found {
             Ok(text) => parse(&text).map_err(|(line, text)| format!("{}, line {line}: {text}", path.display())),
             Err(_) if !exists => Ok(ParsedSettings::defaults()),
-            Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+            Err(error) => Err(format!("{} cannot be read: {}", path.display(), reason(&error))),
         };
         let (settings, problem) = match settings {
             Ok(settings) => (settings, None),

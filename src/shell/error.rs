@@ -1,6 +1,7 @@
 //! Errors of the shell: one sentence each that says what to do, and an exit code.
 
 use super::terminal::TerminalError;
+use crate::foreign::reason;
 use crate::storage;
 use color_eyre::Section;
 use color_eyre::eyre::Report;
@@ -27,7 +28,7 @@ pub enum Error {
     #[error(transparent)]
     Terminal(#[from] TerminalError),
     /// A system call failed.
-    #[error("cannot {doing}: {source}")]
+    #[error("cannot {doing}: {}", reason(source))]
     Io {
         /// The action, as a verb with its object.
         doing: String,

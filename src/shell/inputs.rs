@@ -3,7 +3,8 @@
 //! Refuses to read a model: the run's first worker records its files.
 
 use super::error::{Error, Result};
-use crate::protocol::{CheckpointInput, Inputs, RunSpec};
+use crate::domain::RunId;
+use crate::protocol::{CheckpointInput, CheckpointRole, Inputs, RunSpec};
 use crate::storage::{RunDir, SessionDir, digest_of};
 
 /// Adds the checkpoints that the run starts from to its specification. Verifies their bytes.
@@ -23,9 +24,31 @@ pub fn record_checkpoints(dir: &SessionDir, spec: RunSpec) -> Result<RunSpec> {
             )));
         };
         let digest = digest_of(&checkpoint.path)?;
-        checkpoints.push(CheckpointInput { role, run: id.clone(), step: checkpoint.step, digest });
+        checkpoints.push(CheckpointInput {
+            role,
+            run: id.clone(),
+            step: checkpoint.step,
+            digest,
+            damaged: found.damaged,
+        });
     }
     Ok(RunSpec { inputs: Inputs { checkpoints, ..spec.inputs.clone() }, ..spec })
+}
+
+/// A warning about a run whose newest checkpoint is damaged, so that an older one is used.
+///
+/// # Errors
+/// When its folder cannot be read.
+pub fn older_checkpoint(run: &RunDir, id: &RunId) -> Result<Option<String>> {
+    if id.parts().1 {
+        return Ok(None);
+    }
+    let found = run.latest_checkpoint()?;
+    let Some(checkpoint) = found.checkpoint else { return Ok(None) };
+    // Only its words are needed.
+    let (role, step) = (CheckpointRole::Init, checkpoint.step);
+    let input = CheckpointInput { role, run: id.clone(), step, digest: String::new(), damaged: found.damaged };
+    Ok(input.passed_over().map(|finding| finding.sentence()))
 }
 
 /// A warning about a run without recorded inputs, whose model cannot be checked.

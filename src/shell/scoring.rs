@@ -83,7 +83,7 @@ pub fn run_on(
     }
     let id = RunId::new(&request.with);
     let run = plan::scoring_run(dir, &id)?;
-    if let Some(text) = inputs::unchecked(&run) {
+    for text in inputs::unchecked(&run).into_iter().chain(inputs::older_checkpoint(&run, &id)?) {
         sink.note(&text);
     }
     restore_models(&run)?;

@@ -41,6 +41,8 @@ pub struct CheckpointSearch {
     pub checkpoint: Option<CheckpointDir>,
     /// Why newer ones were passed over, one sentence each.
     pub passed_over: Vec<String>,
+    /// The steps of these.
+    pub damaged: Vec<u64>,
 }
 
 /// `MANIFEST.json`: written last, so that a folder with a valid one is complete.
@@ -255,13 +257,16 @@ pub(super) fn list(dir: &Path) -> Result<Vec<CheckpointDir>> {
 /// renames it is one behind.
 pub(super) fn latest(dir: &Path) -> Result<CheckpointSearch> {
     let mut found = CheckpointSearch::default();
-    for path in paths(dir)?.into_values().rev() {
+    for (step, path) in paths(dir)?.into_iter().rev() {
         match verify(&path) {
             Ok(manifest) => {
                 found.checkpoint = Some(checkpoint(path, &manifest));
                 break;
             }
-            Err(e) => found.passed_over.push(e.to_string()),
+            Err(e) => {
+                found.passed_over.push(e.to_string());
+                found.damaged.push(step);
+            }
         }
     }
     Ok(found)
@@ -272,9 +277,11 @@ pub(super) fn best(dir: &Path) -> CheckpointSearch {
     let checked = path_of(dir, step).and_then(|path| Ok((verify(&path)?, path)));
     match checked {
         Ok((manifest, path)) => {
-            CheckpointSearch { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() }
+            CheckpointSearch { checkpoint: Some(checkpoint(path, &manifest)), ..CheckpointSearch::default() }
         }
-        Err(e) => CheckpointSearch { checkpoint: None, passed_over: vec![e.to_string()] },
+        Err(e) => {
+            CheckpointSearch { passed_over: vec![e.to_string()], damaged: vec![step], ..CheckpointSearch::default() }
+        }
     }
 }
 
@@ -282,8 +289,12 @@ pub(super) fn best(dir: &Path) -> CheckpointSearch {
 pub(super) fn at(dir: &Path, step: u64) -> CheckpointSearch {
     let path = path_of(dir, step).unwrap_or_else(|_| dir.join(folder(step)));
     match verify(&path) {
-        Ok(manifest) => CheckpointSearch { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() },
-        Err(e) => CheckpointSearch { checkpoint: None, passed_over: vec![e.to_string()] },
+        Ok(manifest) => {
+            CheckpointSearch { checkpoint: Some(checkpoint(path, &manifest)), ..CheckpointSearch::default() }
+        }
+        Err(e) => {
+            CheckpointSearch { passed_over: vec![e.to_string()], damaged: vec![step], ..CheckpointSearch::default() }
+        }
     }
 }
 

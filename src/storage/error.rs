@@ -1,5 +1,6 @@
 //! What can go wrong with files, each as one sentence that names the place and the remedy.
 
+use crate::foreign::reason;
 use crate::protocol::LineError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {}", path.display(), reason(source))]
     Io {
         /// What was tried, as a verb.
         doing: &'static str,

@@ -16,6 +16,7 @@ pub use write::LogWriter;
 
 use super::error::Result;
 use super::files::{below_session, names};
+use crate::foreign::reason;
 use crate::protocol::{Header, RunEvent, SessionRecord, decode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -160,7 +161,7 @@ impl Listing {
 /// Whether a segment can be read to its end, and soon: a pipe, a device or a link to one would block or never end.
 fn segment_is_readable(path: &Path) -> std::result::Result<(), String> {
     let not_read = |why: &dyn std::fmt::Display| format!("{why}, so it was not read");
-    let meta = below_session(path).and_then(|()| std::fs::metadata(path)).map_err(|e| not_read(&e))?;
+    let meta = below_session(path).and_then(|()| std::fs::metadata(path)).map_err(|e| not_read(&reason(&e)))?;
     match meta.len() {
         _ if !meta.is_file() => Err(not_read(&"not a regular file")),
         len if len > LONGEST_SEGMENT => {

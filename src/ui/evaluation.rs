@@ -388,7 +388,7 @@ fn found(run: &RunState, width: usize) -> Vec<Line<'static>> {
     out.push(heading("findings", width));
     for finding in run.findings.iter().rev() {
         let (word, style) = looks(finding);
-        let text = format!("{word} · {} {}", presentable(&finding.text), presentable(&finding.remedy));
+        let text = format!("{word} · {}", presentable(&finding.sentence()));
         out.extend(wrapped(&text, width, 2, style));
     }
     for text in dropped {

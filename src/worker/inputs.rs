@@ -86,6 +86,9 @@ pub(super) fn check_or_record(
             Some(input) => (input.clone(), recorded_checkpoint(run, input)?),
             None => newest_checkpoint(run, role, id)?,
         };
+        if let Some(finding) = input.passed_over().filter(|_| first) {
+            log.put(&RunEvent::Found(finding))?;
+        }
         inputs.checkpoints.push(input);
         checkpoints.insert(role.slot(id), path);
     }
@@ -285,10 +288,10 @@ pub(super) fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Resu
     if let Some(held) = run.held_checkpoint(input) {
         return Ok(held);
     }
-    let CheckpointInput { role, run: id, step, digest } = input;
+    let CheckpointInput { role, run: id, step, digest, .. } = input;
     let gone = |why: String| Error::Parent { run: run.id().into_string(), step: *step, parent: id.to_string(), why };
     let Ok(parent) = sibling_run(run, id) else { return Err(gone("that run was deleted".into())) };
-    let CheckpointSearch { checkpoint, passed_over } = parent.checkpoint_at(*step);
+    let CheckpointSearch { checkpoint, passed_over, .. } = parent.checkpoint_at(*step);
     let Some(found) = checkpoint else {
         let folder = parent.path().join("ckpt").join(format!("step-{step:08}"));
         return Err(gone(match passed_over.first() {
@@ -304,8 +307,8 @@ pub(super) fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Resu
 
 /// The newest (or best) checkpoint of another run, copied for this one.
 fn newest_checkpoint(run: &RunDir, role: CheckpointRole, id: &RunId) -> Result<(CheckpointInput, PathBuf), Error> {
-    let found: CheckpointDir = newest(run, id)?;
-    let input = CheckpointInput { role, run: id.clone(), step: found.step, digest: digest_of(&found.path)? };
+    let (found, damaged) = search(run, id)?;
+    let input = CheckpointInput { role, run: id.clone(), step: found.step, digest: digest_of(&found.path)?, damaged };
     let path = run.hold_checkpoint(role, id, &found)?;
     Ok((input, path))
 }
@@ -380,11 +383,17 @@ fn unrecorded_inputs(spec: &RunSpec) -> String {
 
 /// The newest checkpoint of a run of the same session, or the best one with `@best` (`dpo-1@best`).
 pub(super) fn newest(run: &RunDir, id: &RunId) -> Result<CheckpointDir, Error> {
+    Ok(search(run, id)?.0)
+}
+
+/// As [`newest`], with the steps of newer ones that are damaged.
+fn search(run: &RunDir, id: &RunId) -> Result<(CheckpointDir, Vec<u64>), Error> {
     let (own, best) = id.parts();
     let other = run.sibling(&own)?;
     let found = if best { other.best_checkpoint() } else { other.latest_checkpoint()? };
-    found.checkpoint.ok_or_else(|| Error::NoAdapter {
-        run: id.to_string(),
-        why: found.passed_over.first().map_or_else(String::new, |why| format!(" ({why})")),
-    })
+    let Some(checkpoint) = found.checkpoint else {
+        let why = found.passed_over.first().map_or_else(String::new, |why| format!(" ({why})"));
+        return Err(Error::NoAdapter { run: id.to_string(), why });
+    };
+    Ok((checkpoint, found.damaged))
 }

@@ -42,6 +42,7 @@ mod loop_screen;
 mod methods;
 mod models;
 mod not_finite;
+mod older_checkpoint;
 mod oom;
 mod pictures;
 mod places;

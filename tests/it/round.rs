@@ -141,7 +141,7 @@ fn judge(home: &Path) -> usize {
             rater: rater.clone(),
             ms: 900,
             seen: Seen::Full,
-            winner_hash: winner.map(|text| format!("{:016x}", hash64(text.as_bytes())).into()),
+            winner_hash: winner.map(|text| hash64(text.as_bytes()).into()),
             asked: tiebreak::domain::Asked::default(),
             showing: tiebreak::domain::Showing::default(),
         };

@@ -313,7 +313,7 @@ fn a_loop_waits_for_people_and_goes_on_when_they_are_done() {
             rater: rater.clone(),
             ms: 900,
             seen: Seen::Full,
-            winner_hash: Some(format!("{:016x}", hash64(a.text.as_bytes())).into()),
+            winner_hash: Some(hash64(a.text.as_bytes()).into()),
             asked: Asked::default(),
             showing: Showing::default(),
         };

@@ -4,7 +4,7 @@
 use crate::support::{Desk, cards, envelopes, key, log_read, models, opened, pairs, sampling, sampling_began};
 use std::collections::HashSet;
 use tiebreak::app::{ActiveScreen, Effect, Goal, Msg, Next, Popup, ROUTES, SaveState, all_keys, keymap, update};
-use tiebreak::domain::{Choice, CompletionId, Num, Rater, RunId, Seen, Side, Strength, hash64};
+use tiebreak::domain::{Choice, CompletionId, Num, Rater, RunId, Seen, Side, Strength, WinnerHash};
 use tiebreak::protocol::{RunEvent, SessionRecord};
 
 fn judged(desk: &Desk) -> Vec<(String, Choice)> {
@@ -51,7 +51,7 @@ fn one_key_records_one_verdict() {
             let pair = desk.session().pair(&verdict.pair).unwrap();
             let id = if side == Side::A { &pair.a } else { &pair.b };
             let text = &desk.session().completion(id).unwrap().text;
-            assert_eq!(verdict.winner_hash.as_deref(), Some(&*format!("{:016x}", hash64(text.as_bytes()))));
+            assert_eq!(verdict.winner_hash, Some(WinnerHash::of(text)));
         }
     }
     let sides: HashSet<bool> = verdicts.iter().map(|v| v.left == Side::A).collect();

@@ -31,7 +31,8 @@ impl Clock {
 
     /// Sets the wall time of the records folded from here on.
     pub(super) fn set_wall(&mut self, wall_ms: u64) {
-        self.wall = wall_ms;
+        // As below: acts after it still get later times.
+        self.wall = wall_ms.min(MAX_TIME);
     }
 
     /// From here on acts happened at this time in another copy; none: here. Returns what was set before.
@@ -46,5 +47,26 @@ impl Clock {
     }
 }
 
-/// The latest time that another copy may claim: the year 9999.
+/// The latest time that a record or another copy may claim: the year 9999.
 const MAX_TIME: u64 = 253_402_300_799_999;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_in_a_file_exhausts_the_clock() {
+        for wall in [0, 1, MAX_TIME, MAX_TIME + 1, 1 << 63, u64::MAX] {
+            let mut clock = Clock::default();
+            clock.set_wall(wall);
+            let first = clock.stamp();
+            clock.set_wall(5);
+            let second = clock.stamp();
+            clock.copy_from(Some(u64::MAX));
+            let copied = clock.stamp();
+            clock.copy_from(None);
+            assert!(first < second && copied <= MAX_TIME && clock.stamp() > second.max(copied), "{wall}");
+            assert!(clock.now() <= MAX_TIME + 3, "{wall}");
+        }
+    }
+}

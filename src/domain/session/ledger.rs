@@ -7,6 +7,7 @@ use super::super::ids::RunId;
 use super::super::part_list::PartList;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
@@ -26,10 +27,6 @@ const NONE: u32 = u32::MAX;
 struct Row<K> {
     of: K,
     value: f64,
-    /// Which of the runs.
-    run: u32,
-    /// The row before this one of the same thing.
-    before: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -45,6 +42,10 @@ struct ScoringRun {
 #[derive(Debug, Clone)]
 struct Rows<K> {
     list: PartList<Row<K>>,
+    /// Rows from which on another run gave the scores, and which of the runs.
+    spans: Vec<(u32, u32)>,
+    /// The row of the same thing before a row, where there is one.
+    before: HashMap<u32, u32, RandomState>,
     /// The last row of each thing.
     last: HashTable<u32>,
     hashes: RandomState,
@@ -53,7 +54,14 @@ struct Rows<K> {
 
 impl<K> Default for Rows<K> {
     fn default() -> Self {
-        Self { list: PartList::default(), last: HashTable::new(), hashes: RandomState::default(), runs: Vec::new() }
+        Self {
+            list: PartList::default(),
+            spans: Vec::new(),
+            before: HashMap::default(),
+            last: HashTable::new(),
+            hashes: RandomState::default(),
+            runs: Vec::new(),
+        }
     }
 }
 
@@ -63,30 +71,42 @@ impl<K: Clone + Eq + Hash> Rows<K> {
         self.last.find(self.hashes.hash_one(of), is).copied().unwrap_or(NONE)
     }
 
+    /// Which of the runs gave a row.
+    fn run_of(&self, row: u32) -> u32 {
+        let after = self.spans.partition_point(|(first, _)| *first <= row);
+        after.checked_sub(1).map_or(0, |at| self.spans[at].1)
+    }
+
     /// A row and those of the same thing before it, latest first.
     fn back_from(&self, row: u32) -> impl Iterator<Item = (u32, &Row<K>)> {
         // None has the number of no row.
         let at = |at: u32| Some((at, self.list.get(at as usize)?));
-        std::iter::successors(at(row), move |(_, found)| at(found.before))
+        std::iter::successors(at(row), move |(found, _)| at(*self.before.get(found)?))
     }
 
     fn add(&mut self, of: K, run: &RunId, value: f64) {
         let at = self.list.len() as u32;
-        let is_last = |row: &Row<K>| self.runs[row.run as usize].id == *run;
-        let run_at = match self.list.last() {
-            Some(row) if is_last(row) => row.run,
+        let last_run = self.spans.last().map(|(_, run)| *run);
+        let run_at = match last_run {
+            Some(last) if self.runs[last as usize].id == *run => last,
             _ => self.runs.iter().position(|known| known.id == *run).unwrap_or_else(|| {
                 self.runs.push(ScoringRun { id: run.clone(), first: at, scored: 0 });
                 self.runs.len() - 1
             }) as u32,
         };
+        if last_run != Some(run_at) {
+            self.spans.push((at, run_at));
+        }
         let before = self.last_of(&of);
-        if !self.back_from(before).any(|(_, row)| row.run == run_at) {
+        if !self.back_from(before).any(|(row, _)| self.run_of(row) == run_at) {
             self.runs[run_at as usize].scored += 1;
+        }
+        if before != NONE {
+            self.before.insert(at, before);
         }
         let Self { list, last, hashes, .. } = self;
         let hash = hashes.hash_one(&of);
-        list.push(Row { of, value, run: run_at, before });
+        list.push(Row { of, value });
         match last.find_mut(hash, |row| *row == before && before != NONE) {
             Some(row) => *row = at,
             None => {
@@ -113,14 +133,14 @@ impl<K> Default for Ledger<K> {
 impl<K: Clone + Eq + Hash> Ledger<K> {
     /// Adds a score.
     pub(super) fn add(&mut self, of: K, run: &RunId, value: f64) {
-        let ahead = self.rows.list.get(self.len).is_some_and(|next| {
-            next.of == of && self.rows.runs[next.run as usize].id == *run && next.value.to_bits() == value.to_bits()
-        });
+        let ahead = self
+            .row(self.len as u32)
+            .is_some_and(|(next, score)| next.of == of && score.run == run && score.value.to_bits() == value.to_bits());
         if !ahead {
             if self.rows.list.len() > self.len {
                 let mut own = Rows::default();
-                for row in self.rows.list.range(0..self.len) {
-                    own.add(row.of.clone(), &self.rows.runs[row.run as usize].id, row.value);
+                for (row, score) in self.in_arrival() {
+                    own.add(row.of.clone(), score.run, score.value);
                 }
                 self.rows = Arc::new(own);
             }
@@ -129,39 +149,56 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         self.len += 1;
     }
 
+    /// A row and its score, also one that is ahead.
+    fn row(&self, at: u32) -> Option<(&Row<K>, Score<'_>)> {
+        let row = self.rows.list.get(at as usize)?;
+        let run = &self.rows.runs[self.rows.run_of(at) as usize].id;
+        Some((row, Score { run, value: row.value }))
+    }
+
+    /// The rows that are here, in order of arrival.
+    fn in_arrival(&self) -> impl Iterator<Item = (&Row<K>, Score<'_>)> {
+        (0..self.len as u32).filter_map(|at| self.row(at))
+    }
+
     /// The rows of a thing, latest first.
-    fn of(&self, of: &K) -> impl Iterator<Item = &Row<K>> {
+    fn of(&self, of: &K) -> impl Iterator<Item = u32> {
         self.here(self.rows.last_of(of))
     }
 
     /// A row and those of its thing before it, of the rows that are here.
-    fn here(&self, row: u32) -> impl Iterator<Item = &Row<K>> {
-        self.rows.back_from(row).skip_while(|(at, _)| *at as usize >= self.len).map(|(_, row)| row)
-    }
-
-    fn score(&self, row: &Row<K>) -> Score<'_> {
-        Score { run: &self.rows.runs[row.run as usize].id, value: row.value }
+    fn here(&self, row: u32) -> impl Iterator<Item = u32> {
+        self.rows.back_from(row).map(|(at, _)| at).skip_while(|at| *at as usize >= self.len)
     }
 
     /// The latest score of a thing.
     pub(super) fn latest(&self, of: &K) -> Option<Score<'_>> {
-        self.of(of).next().map(|row| self.score(row))
+        let row = self.of(of).next()?;
+        self.row(row).map(|(_, score)| score)
     }
 
     /// A run's latest score of a thing.
     pub(super) fn by(&self, run: &RunId, of: &K) -> Option<f64> {
         let run = self.rows.runs.iter().position(|known| known.id == *run)? as u32;
-        self.of(of).find(|row| row.run == run).map(|row| row.value)
+        let row = self.of(of).find(|row| self.rows.run_of(*row) == run)?;
+        self.rows.list.get(row as usize).map(|row| row.value)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The latest score of each thing, in any order.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&K, Score<'_>)> {
-        let latest = self.rows.last.iter().filter_map(|row| self.here(*row).next());
-        latest.map(|row| (&row.of, self.score(row)))
+    /// The latest score of each thing, in the order of the things. Only the rows' numbers are sorted: there may be hundreds of
+    /// thousands.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (&K, Score<'_>)>
+    where
+        K: Ord,
+    {
+        let mut latest = Vec::with_capacity(self.rows.last.len());
+        latest.extend(self.rows.last.iter().filter_map(|row| self.here(*row).next()));
+        let of = |row: &u32| self.rows.list.get(*row as usize).map(|row| &row.of);
+        latest.sort_unstable_by(|x, y| of(x).cmp(&of(y)));
+        latest.into_iter().filter_map(|row| self.row(row)).map(|(row, score)| (&row.of, score))
     }
 
     /// The runs that gave scores.
@@ -175,7 +212,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         if self.len == self.rows.list.len() {
             return self.rows.runs[at].scored;
         }
-        self.rows.last.iter().filter(|row| self.here(**row).any(|row| row.run as usize == at)).count()
+        self.rows.last.iter().filter(|row| self.here(**row).any(|row| self.rows.run_of(row) as usize == at)).count()
     }
 
     /// Nothing yet, but ready for the same scores to come again.
@@ -186,9 +223,8 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
 
 impl<K: Clone + Eq + Hash> PartialEq for Ledger<K> {
     fn eq(&self, other: &Self) -> bool {
-        let same = |(a, b): (&Row<K>, &Row<K>)| (&a.of, self.score(a)) == (&b.of, other.score(b));
-        let (own, others) = (self.rows.list.range(0..self.len), other.rows.list.range(0..other.len));
-        self.len == other.len && own.zip(others).all(same)
+        let mut both = self.in_arrival().zip(other.in_arrival());
+        self.len == other.len && both.all(|((a, score), (b, other))| a.of == b.of && score == other)
     }
 }
 
@@ -208,7 +244,11 @@ mod tests {
         }
         assert_eq!(all.latest(&x), Some(Score { run: &one, value: 0.75 }));
         assert_eq!((all.by(&two, &x), all.by(&two, &y), all.by(&one, &y)), (Some(-1.0), None, Some(1.5)));
-        assert_eq!((all.scored_by(&one), all.scored_by(&two), all.all().count()), (2, 1, 2));
+        assert_eq!((all.scored_by(&one), all.scored_by(&two)), (2, 1));
+        let in_order: Vec<_> =
+            all.in_order().map(|(of, score)| (of.as_str(), score.run.as_str(), score.value)).collect();
+        assert_eq!(in_order, [("x", "reward-1", 0.75), ("y", "reward-1", 1.5)]);
+        assert_eq!(all.rows.spans, [(0, 0), (2, 1), (3, 0)]);
         // The same again, as a copy that is behind sees it.
         let mut again = all.rewound();
         assert!(again.is_empty() && again.latest(&x).is_none() && again.runs().next().is_none());

@@ -4,12 +4,11 @@
 
 use super::super::canonical::CanonicalHash;
 use super::super::hash::{Fold64, hash64};
-use super::super::ids::CompletionId;
 use super::super::metric::Num;
 use super::super::verdict::{Choice, Side, Strength};
 use super::collect::Adjudicated;
 use super::tags::Retagged;
-use super::{Corrected, Score, Session};
+use super::{Corrected, Session};
 use serde_json::json;
 
 impl Session {
@@ -58,12 +57,10 @@ impl Session {
         for row in &self.ratings {
             h.add(&json!({"kind": "rated", "row": row}));
         }
-        let mut margins: Vec<_> = self.margins.all().collect();
-        margins.sort_unstable_by_key(|(pair, _)| *pair);
-        for (pair, margin) in margins {
+        for (pair, margin) in self.margins.in_order() {
             h.add(&json!({"kind": "margin", "pair": pair, "margin": Num(margin.value)}));
         }
-        for (completion, score) in self.scores_in_order() {
+        for (completion, score) in self.scores.in_order() {
             let value = Num(score.value);
             h.add(&json!({"kind": "score", "completion": completion, "run": score.run, "score": value}));
         }
@@ -102,20 +99,12 @@ impl Session {
             h.add(row.completion.as_bytes());
             h.add(&[u8::from(row.good)]);
         }
-        for (completion, score) in self.scores_in_order() {
+        for (completion, score) in self.scores.in_order() {
             h.add(completion.as_str().as_bytes());
             h.add(score.run.as_str().as_bytes());
             h.add(&score.value.to_le_bytes());
         }
         h.hex()
-    }
-}
-
-impl Session {
-    fn scores_in_order(&self) -> Vec<(&CompletionId, Score<'_>)> {
-        let mut all: Vec<(&CompletionId, Score<'_>)> = self.scores.all().collect();
-        all.sort_unstable_by_key(|(completion, _)| *completion);
-        all
     }
 }
 

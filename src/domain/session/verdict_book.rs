@@ -4,13 +4,13 @@
 //! of what counts.
 
 use super::super::canonical::canonical_json;
-use super::super::ids::PairId;
+use super::super::ids::{PairId, Rater};
 use super::super::part_list::PartList;
 use super::super::verdict::Verdict;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -39,15 +39,15 @@ const NONE: u32 = u32::MAX;
 struct Row {
     seq: u64,
     at: u64,
-    verdict: Arc<Verdict>,
-    /// The row of the pair's verdict before this one.
-    before: u32,
+    verdict: Verdict,
 }
 
 /// The rows that copies share, in order of their numbers.
 #[derive(Debug, Clone, Default)]
 struct Rows {
     list: PartList<Row>,
+    /// The row of the pair's verdict before a row, where there is one.
+    before: HashMap<u32, u32, RandomState>,
     /// The last row of each pair.
     last: HashTable<u32>,
     hashes: RandomState,
@@ -68,9 +68,12 @@ impl Rows {
     /// Adds the row with the highest number.
     fn add(&mut self, row: Row) {
         let (at, before) = (self.list.len() as u32, self.last_of(&row.verdict.pair));
-        let Self { list, last, hashes } = self;
+        if before != NONE {
+            self.before.insert(at, before);
+        }
+        let Self { list, last, hashes, .. } = self;
         let hash = hashes.hash_one(&row.verdict.pair);
-        list.push(Row { before, ..row });
+        list.push(row);
         match last.find_mut(hash, |row| *row == before && before != NONE) {
             Some(row) => *row = at,
             None => {
@@ -124,12 +127,10 @@ impl VerdictBook {
     }
 
     /// Adds a verdict that was given at that time.
-    pub(super) fn add(&mut self, seq: u64, at: u64, verdict: Arc<Verdict>) {
-        let row = Row { seq, at, verdict, before: NONE };
-        let ahead = self.rows.list.get(self.len).is_some_and(|next| {
-            let same = Arc::ptr_eq(&next.verdict, &row.verdict) || next.verdict == row.verdict;
-            (next.seq, next.at) == (seq, at) && same
-        });
+    pub(super) fn add(&mut self, seq: u64, at: u64, verdict: Verdict) {
+        let row = Row { seq, at, verdict };
+        let ahead = self.rows.list.get(self.len);
+        let ahead = ahead.is_some_and(|next| (next.seq, next.at) == (seq, at) && next.verdict == row.verdict);
         if ahead {
             self.len += 1;
             return;
@@ -162,11 +163,6 @@ impl VerdictBook {
         self.find(seq).ok().and_then(|at| self.row(at)).map(|row| self.judged(row).1)
     }
 
-    /// The verdict of that number, to be held once more.
-    pub(super) fn shared(&self, seq: u64) -> Option<Arc<Verdict>> {
-        self.find(seq).ok().and_then(|at| self.row(at)).map(|row| Arc::clone(&row.verdict))
-    }
-
     /// All verdicts with their numbers, in their order.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, Judged<'_>)> {
         self.rows().map(|row| self.judged(row))
@@ -184,7 +180,7 @@ impl VerdictBook {
     fn back(&self, row: u32) -> impl Iterator<Item = &Row> {
         // None has the number of no row.
         let here = |at: u32| Some((at, self.rows.list.get(at as usize)?));
-        let all = std::iter::successors(here(row), move |(_, row)| here(row.before));
+        let all = std::iter::successors(here(row), move |(at, _)| here(*self.rows.before.get(at)?));
         all.skip_while(|(at, _)| *at as usize >= self.len).map(|(_, row)| row)
     }
 
@@ -200,8 +196,10 @@ impl VerdictBook {
 
     /// The pairs that have at least so many verdicts, undone ones too; each once, in the order of that verdict.
     pub(super) fn pairs(&self, least: usize) -> impl Iterator<Item = &PairId> {
-        let nth = move |row: &&Row| self.back(row.before).take(least).count() + 1 == least;
-        self.rows().filter(nth).map(|row| &row.verdict.pair)
+        let before =
+            move |at: usize| self.rows.before.get(&(at as u32)).map_or(0, |at| self.back(*at).take(least).count());
+        let nth = move |(at, _): &(usize, &Row)| before(*at) + 1 == least;
+        self.rows().enumerate().filter(nth).map(|(_, row)| &row.verdict.pair)
     }
 
     /// Undoes or redoes a verdict at that time.
@@ -211,21 +209,22 @@ impl VerdictBook {
         }
     }
 
-    /// Gives a verdict another number; returns it. None where there is none of the old number.
-    pub(super) fn renumber(&mut self, old: u64, new: u64) -> Option<Arc<Verdict>> {
+    /// Gives a verdict another number; returns whose it is. None where there is none of the old number.
+    pub(super) fn renumber(&mut self, old: u64, new: u64) -> Option<Rater> {
         let place = self.find(old).ok()?;
         let Row { at, verdict, .. } = self.row(place)?.clone();
+        let rater = verdict.rater.clone();
         let stays = self.find(new) == Err(place) || self.find(new) == Err(place + 1);
         if stays {
             self.own().list.get_mut(place)?.seq = new;
         } else {
             self.rebuild(|rows| drop(rows.remove(place)));
-            self.add(new, at, Arc::clone(&verdict));
+            self.add(new, at, verdict);
         }
         if let Some(toggle) = self.toggles.remove(&old) {
             self.toggles.insert(new, toggle);
         }
-        Some(verdict)
+        Some(rater)
     }
 
     /// Nothing yet, but ready for the same verdicts to be given again.
@@ -242,14 +241,13 @@ impl PartialEq for VerdictBook {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::ids::Rater;
     use super::super::super::verdict::{Asked, Choice, Seen, Showing, Side};
     use super::*;
 
-    fn verdict(pair: &str, ms: u64) -> Arc<Verdict> {
-        Arc::new(Verdict {
+    fn verdict(pair: &str, ms: u64) -> Verdict {
+        Verdict {
             pair: PairId::new(pair),
-            rater: Rater::new("me"),
+            rater: Rater::new(format!("rater-{ms}")),
             choice: Choice::Tie,
             left: Side::A,
             seen: Seen::Full,
@@ -257,7 +255,7 @@ mod tests {
             winner_hash: None,
             asked: Asked::default(),
             showing: Showing::default(),
-        })
+        }
     }
 
     fn numbers(book: &VerdictBook) -> Vec<(u64, u64)> {
@@ -279,8 +277,8 @@ mod tests {
         book.toggle(1_000, true, 70);
         assert_eq!(numbers(&book), [(4, 4), (7, 7), (1_000, 50), (1_001, 60)]);
         assert_eq!((on(&book, "x"), on(&book, "y"), on(&book, "z")), (vec![1_000, 7, 4], vec![1_001], vec![]));
-        assert_eq!(book.renumber(1_000, 8).map(|v| v.ms), Some(50));
-        assert_eq!(book.renumber(1_001, 5).map(|v| v.ms), Some(60));
+        assert_eq!(book.renumber(1_000, 8), Some(Rater::new("rater-50")));
+        assert_eq!(book.renumber(1_001, 5), Some(Rater::new("rater-60")));
         assert_eq!(book.renumber(1_001, 6), None);
         assert_eq!(numbers(&book), [(4, 4), (5, 60), (7, 7), (8, 50)]);
         assert_eq!((on(&book, "x"), on(&book, "y")), (vec![8, 7, 4], vec![5]));
@@ -288,6 +286,12 @@ mod tests {
         assert_eq!((book.get(7).map(|j| j.undone), book.get(9)), (Some(false), None));
         let pairs = |least| book.pairs(least).map(PairId::as_str).collect::<Vec<_>>();
         assert_eq!((pairs(1), pairs(2), pairs(3), pairs(4)), (vec!["x", "y"], vec!["x"], vec!["x"], vec![]));
+    }
+
+    #[test]
+    fn a_verdict_takes_little_room() {
+        // A long session holds a hundred thousand.
+        assert!(size_of::<Verdict>() <= 96 && size_of::<Row>() <= 112, "{} {}", size_of::<Verdict>(), size_of::<Row>());
     }
 
     #[test]

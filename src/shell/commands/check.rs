@@ -7,7 +7,7 @@
 use super::super::error::{Error, Result};
 use super::super::out;
 use super::context::CommandContext;
-use crate::domain::{Choice, EvalState, SampledHash, Session, Side, counted, hash64};
+use crate::domain::{Choice, EvalState, SampledHash, Session, Side, WinnerHash, counted};
 use crate::foreign::ROWS;
 use crate::protocol::{Envelope, Integrity, RunEvent, SessionRecord, Task, apply_record, apply_run_event};
 use crate::storage::{LogRecord, LogTail, RunDir, SessionDir, is_locked, read_file, sha256};
@@ -83,7 +83,7 @@ pub fn run(context: &CommandContext, session: &str) -> Result<()> {
         let Some((a, b)) = whole.sides(pair) else { continue };
         let text = if side == Side::A { &a.text } else { &b.text };
         tally.winners += 1;
-        if *said != format!("{:016x}", hash64(text.as_bytes())) {
+        if *said != WinnerHash::of(text) {
             tally.wrong.push(format!("record {n} prefers a text that pair {} does not hold", verdict.pair));
         }
     }

@@ -102,7 +102,7 @@ fn lines(spec: &EvalSpec, report: &EvalReport) -> Vec<String> {
 }
 
 fn warning(finding: &Finding) -> Option<String> {
-    let text = format!("{} {}", sanitise(&finding.text), sanitise(&finding.remedy));
+    let text = sanitise(&finding.sentence());
     match finding.severity {
         Severity::Note if finding.rule != "calibration" => None,
         Severity::Note => Some(format!("· {text}")),

@@ -70,7 +70,7 @@ fn found(finding: &Finding) -> String {
         Severity::Warn => "warning",
         Severity::Stop => "stopped",
     };
-    format!("{mark} at step {}: {} {}", finding.step, finding.text, finding.remedy)
+    format!("{mark} at step {}: {}", finding.step, finding.sentence())
 }
 
 struct Follower<'a> {
@@ -139,5 +139,23 @@ impl Follower<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_one_line_that_ends_in_no_blank() {
+        let of = |text: &str, remedy: &str| {
+            let (rule, text, remedy) = ("r".into(), text.into(), remedy.into());
+            found(&Finding { rule, step: 3, severity: Severity::Note, text, remedy, pair: None })
+        };
+        assert_eq!(
+            of("Two rows are long.", "Raise max_length."),
+            "note at step 3: Two rows are long. Raise max_length."
+        );
+        assert_eq!(of("Nothing was left out.", ""), "note at step 3: Nothing was left out.");
     }
 }

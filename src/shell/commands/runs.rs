@@ -106,7 +106,7 @@ pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
     let (dir, run) = run_named(context, name.as_str())?;
     let id = if best { run.id().at_best() } else { run.id() };
     let run = plan::trained_run(&dir, &id)?;
-    if let Some(text) = inputs::unchecked(&run) {
+    for text in inputs::unchecked(&run).into_iter().chain(inputs::older_checkpoint(&run, &id)?) {
         out::note(&text);
     }
     supervisor::restore_models(&run)?;

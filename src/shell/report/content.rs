@@ -189,9 +189,8 @@ fn training(out: &mut Document, runs: &[(&ReportedRun, &TrainSpec)], name: &str)
 
 /// What the run found.
 pub(super) fn run_findings(out: &mut Document, run: &ReportedRun) {
-    let line = |finding: &crate::domain::Finding| {
-        format!("{}, step {}: {} {}", run.dir.id(), finding.step, finding.text, finding.remedy)
-    };
+    let line =
+        |finding: &crate::domain::Finding| format!("{}, step {}: {}", run.dir.id(), finding.step, finding.sentence());
     out.list(run.state.findings.iter().map(line));
 }
 
@@ -371,7 +370,7 @@ pub(super) fn evaluated(out: &mut Document, run: &ReportedRun, spec: &EvalSpec, 
     if report.tests > 1 {
         out.text(&format!("p-values are corrected by Holm for the {} tests of this session.", report.tests));
     }
-    out.list(run.state.findings.iter().map(|finding| format!("{} {}", finding.text, finding.remedy)));
+    out.list(run.state.findings.iter().map(crate::domain::Finding::sentence));
     side_by_side(out, spec, &run.state.eval);
     out.command(&eval_command(name, spec));
     out.command(&format!("tiebreak eval {name} --show {}", run.dir.id()));

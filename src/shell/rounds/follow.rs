@@ -64,7 +64,7 @@ pub(super) fn follow(run: &RunDir, name: &str, control: &mut LoopControl) -> Res
             apply_run(&mut state, envelope);
         }
         for finding in state.findings.iter().skip(said).filter(|f| f.severity != Severity::Note) {
-            bar.suspend(|| out::note(&format!("{name}, step {}: {} {}", finding.step, finding.text, finding.remedy)));
+            bar.suspend(|| out::note(&format!("{name}, step {}: {}", finding.step, finding.sentence())));
         }
         said = state.findings.len();
         if let Some(plan) = &state.plan {

@@ -11,7 +11,7 @@ use super::follow::LoopControl;
 use super::planning::options;
 use crate::app::ScoreRequest;
 use crate::domain::{
-    Asked, Checks, Choice, LoopSpec, Pair, Rater, Seen, Session, Showing, Side, Strength, Verdict, counted, hash64,
+    Asked, Checks, Choice, LoopSpec, Pair, Rater, Seen, Session, Showing, Side, Strength, Verdict, WinnerHash, counted,
 };
 use crate::protocol::SessionRecord;
 use crate::storage::{Home, SessionDir};
@@ -160,7 +160,7 @@ fn by_check(checks: &Checks, session: &Session, pair: &Pair, rater: &Rater) -> O
         left: Side::A,
         seen: Seen::Unknown,
         ms: 0,
-        winner_hash: winner.map(|answer| format!("{:016x}", hash64(answer.text.as_bytes())).into()),
+        winner_hash: winner.map(|answer| WinnerHash::of(&answer.text)),
         asked: Asked::default(),
         showing: Showing::default(),
     })

@@ -7,7 +7,7 @@ use super::super::error::Result;
 use super::sink::ScoreSink;
 use crate::domain::{
     Asked, Choice, CompletionId, GAPS, Pair, PairId, Rater, RunId, Seen, Session, Showing, Side, TIE_GAP, Verdict,
-    counted, hash64, vote_by_gap,
+    WinnerHash, counted, vote_by_gap,
 };
 use crate::protocol::SessionRecord;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ impl<'a> Votes<'a> {
             left: Side::A,
             seen: Seen::Unknown,
             ms: 0,
-            winner_hash: winner.map(|text| format!("{:016x}", hash64(text.as_bytes())).into()),
+            winner_hash: winner.map(|text| WinnerHash::of(text)),
             asked: Asked::default(),
             showing: Showing::default(),
         };

@@ -30,7 +30,7 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     for (name, criterion) in [("better_response_id", None), ("safer_response_id", Some("safer"))] {
         let Some(side) = side(&columns, name)? else { continue };
         let mut vote = ImportedVote::new("annotator", Choice::Prefer(side, Strength::Better));
-        vote.asked.criterion = criterion.map(str::to_owned);
+        vote.asked.criterion = criterion.map(Into::into);
         row.votes.push(vote);
     }
     Ok(row)

@@ -169,7 +169,7 @@ fn vote(given: &Map<String, Value>) -> Result<(bool, ImportedVote), String> {
     };
     let pass = given.get("pass").and_then(Value::as_u64).unwrap_or(0) as u32;
     let review = given.get("review").and_then(Value::as_bool).unwrap_or(false);
-    vote.asked = Asked { criterion: criterion(given)?, pass, review };
+    vote.asked = Asked { criterion: criterion(given)?.map(Into::into), pass, review };
     vote.partial = match given.get("partial").filter(|value| !value.is_null()) {
         None => None,
         Some(value) => Some(

@@ -178,7 +178,7 @@ pub(super) fn pairs(
                 left: Side::A,
                 seen: Seen::Unknown,
                 ms: 0,
-                winner_hash: Some(format!("{winner:016x}").into()),
+                winner_hash: Some(winner.into()),
                 asked: crate::domain::Asked::default(),
                 showing: crate::domain::Showing::default(),
             }

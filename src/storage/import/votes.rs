@@ -151,7 +151,7 @@ fn append_votes(
                 left: vote.left,
                 seen: vote.seen,
                 ms: vote.ms,
-                winner_hash: winner.map(|h| format!("{h:016x}").into()),
+                winner_hash: winner.map(Into::into),
                 asked: vote.asked.clone(),
                 showing: crate::domain::Showing {
                     partial: vote.partial.clone().map(Box::new),

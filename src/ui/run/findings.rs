@@ -36,7 +36,7 @@ fn finding_text(f: &Finding) -> String {
         Severity::Stop => "stop",
     };
     let pair = f.pair.as_ref().map_or(String::new(), |p| format!(" · pair {p}"));
-    format!("{word} · step {}{pair} · {} {}", f.step, f.text, f.remedy)
+    format!("{word} · step {}{pair} · {}", f.step, f.sentence())
 }
 
 /// The style of a finding.

@@ -222,8 +222,8 @@ impl Card {
 
     /// The hash of the text before sanitising.
     #[must_use]
-    pub fn raw_hash(&self, pane: Pane) -> String {
-        format!("{:016x}", self.hashes[pane.index()])
+    pub fn raw_hash(&self, pane: Pane) -> u64 {
+        self.hashes[pane.index()]
     }
 
     /// Shows this rater's corrections, or the originals, and forgets what was read of a text that changed.

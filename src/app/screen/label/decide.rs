@@ -64,7 +64,7 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
             pair,
             rater: rater.clone(),
             choice,
-            criterion: asked.criterion.clone(),
+            criterion: asked.criterion.as_ref().map(Into::into),
         }),
         _ => SessionRecord::Judged(
             Verdict {

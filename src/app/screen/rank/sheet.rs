@@ -3,8 +3,8 @@
 use crate::app::open::OpenSession;
 use crate::app::wrap::{presentable, wrap};
 use crate::domain::{
-    Asked, BEST_OF, Choice, Completion, CompletionId, Pair, PairId, PromptId, RANK, Seen, Showing, Side, Strength,
-    Verdict, hash64,
+    Asked, BEST_OF, Choice, CommonText, Completion, CompletionId, Pair, PairId, PromptId, RANK, Seen, Showing, Side,
+    Strength, Verdict, hash64,
 };
 use crate::protocol::SessionRecord;
 use std::collections::{HashMap, HashSet};
@@ -264,7 +264,7 @@ impl RankSheet {
         let of_prompt = open.session.pairs().iter().filter(|pair| pair.prompt == self.prompt);
         let known: HashMap<[CompletionId; 2], &Pair> = of_prompt.map(|pair| (ids(pair), &**pair)).collect();
         let ms = (clock_ms.saturating_sub(self.shown_ms) / (wanted.len() as u64).max(1)).max(1);
-        let ranking = format!("{}@{now_ms}", self.prompt);
+        let ranking = CommonText::from(format!("{}@{now_ms}", self.prompt));
         let (mut pairs, mut verdicts, mut taken) = (Vec::new(), Vec::new(), HashSet::<PairId>::new());
         for (x, y) in wanted {
             let (first, second) = (&self.answers[x], &self.answers[y]);
@@ -292,7 +292,7 @@ impl RankSheet {
                     left: side(first),
                     seen: if self.is_read(x) && self.is_read(y) { Seen::Full } else { Seen::Partial },
                     ms,
-                    winner_hash: winner.map(|w| format!("{:016x}", w.hash).into()),
+                    winner_hash: winner.map(|w| w.hash.into()),
                     asked: Asked::by(open.rubric.criterion()),
                     showing: Showing { ranking: Some(ranking.clone()), ..Showing::default() },
                 }

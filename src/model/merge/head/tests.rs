@@ -270,8 +270,21 @@ fn write_scorers_for_python() {
                 policy.score(&batch, true).unwrap().rows[0].logp.clone()
             })
             .collect();
+        // Tokens of the whole vocabulary at the ends of some rows.
+        let ends: Vec<(usize, Vec<u32>)> = (0..rows.len())
+            .step_by(5)
+            .map(|at| (at, (0..32).map(|k| (k * model.config.vocab / 32) as u32).collect()))
+            .collect();
+        let end_logps: Vec<Vec<f64>> = ends
+            .iter()
+            .map(|(at, tokens)| {
+                let row = |token: &u32| Row::new([&rows[*at][..], &[*token]].concat(), vec![rows[*at].len()]);
+                let scored = policy.score(&Batch::new(tokens.iter().map(row).collect()), true).unwrap();
+                scored.rows.iter().map(|row| row.logp[0]).collect()
+            })
+            .collect();
         written.push(json!({"name": case.name, "base": case.base.path, "lora": lora, "texts": texts(), "ids": rows,
-            "scores": scores(&policy, &rows), "logps": logps}));
+            "scores": scores(&policy, &rows), "logps": logps, "ends": ends, "end_logps": end_logps}));
     }
     std::fs::write(dir.join("cases.json"), Value::from(written).to_string()).unwrap();
 }
