@@ -58,7 +58,7 @@ impl TokenFiles {
     /// Reads the files of a folder; those that are missing name nothing.
     ///
     /// # Errors
-    /// When one is not valid JSON.
+    /// When one is not valid JSON, or asks for what is not implemented.
     pub(super) fn read(dir: &Path) -> Result<Self, Error> {
         let object = |name: &str| -> Result<Map<String, Value>, Error> {
             let value = json(&dir.join(name))?;
@@ -98,6 +98,13 @@ impl TokenFiles {
             out.named.extend(tokens.into_iter().flatten().filter_map(|token| token_of(token, true)));
         }
         let flag = |name: &str| config.get(name).and_then(Value::as_bool);
+        if flag("split_special_tokens") == Some(true) {
+            return Err(Error::file(
+                &dir.join("tokenizer_config.json"),
+                "`split_special_tokens=true` is not implemented: it would read a chat template's own tokens as letters; \
+                 remove it",
+            ));
+        }
         out.adds = [flag("add_bos_token"), flag("add_eos_token")];
         out.space_prefix = flag("add_prefix_space");
         out.is_silent = config.is_empty() && map.is_empty();

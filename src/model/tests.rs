@@ -113,6 +113,9 @@ fn tokens_that_only_the_configuration_names_are_tokens() {
     let taken = json!({"added_tokens_decoder": {"5": {"content": "<T>", "special": true}}});
     let message = Folder::new().set("tokenizer_config.json", taken).open().err().unwrap().to_string();
     assert!(message.contains("`<T>` has the number 5") && message.contains("one version"), "{message}");
+    // A rule under which the template's tokens would be letters.
+    let split = |on: bool| Folder::new().set("tokenizer_config.json", json!({"split_special_tokens": on})).open();
+    assert!(split(false).is_ok() && split(true).err().unwrap().to_string().contains("`split_special_tokens=true`"));
     // More tokens in use than the embedding has rows.
     let narrow = Folder::new()
         .set("config.json", json!({"vocab_size": size}))
