@@ -132,13 +132,7 @@ pub fn stays_below(root: &Path, path: &Path) -> io::Result<()> {
         Ok(false) => "that leads out of the session's folder: put there what it names",
         Err(_) => "that leads to nothing: delete it, or put there what it should name",
     };
-    // The caller names the file; a folder above it is named here.
-    let what = at
-        .strip_prefix(root)
-        .ok()
-        .filter(|_| at != path)
-        .map_or_else(|| "it".into(), |name| name.display().to_string());
-    Err(io::Error::other(format!("{what} is a link {why}")))
+    Err(io::Error::other(format!("{} is a link {why}", at.strip_prefix(root).unwrap_or(&at).display())))
 }
 
 /// A number of bytes for people.
@@ -216,9 +210,9 @@ mod tests {
         symlink("round", root.join("round")).unwrap();
         for (inner, said) in [
             ("events/new", "events is a link that leads out of the session's folder: put there what it names"),
-            ("lock", "it is a link that leads out of the session's folder: put there what it names"),
-            ("dangling", "it is a link that leads to nothing: delete it, or put there what it should name"),
-            ("round", "it is a link that leads to nothing: delete it, or put there what it should name"),
+            ("lock", "lock is a link that leads out of the session's folder: put there what it names"),
+            ("dangling", "dangling is a link that leads to nothing: delete it, or put there what it should name"),
+            ("round", "round is a link that leads to nothing: delete it, or put there what it should name"),
         ] {
             assert_eq!(stays_below(&root, &root.join(inner)).unwrap_err().to_string(), said);
         }
