@@ -45,7 +45,9 @@ impl SeqStack {
             if first < old {
                 self.push_range(first, old - 1);
             }
-            new.into_iter().for_each(|new| self.push(new));
+            for new in new {
+                self.push(new);
+            }
             if old < last {
                 self.push_range(old + 1, last);
             }
@@ -93,7 +95,9 @@ mod tests {
             let held: Vec<u64> = stack.0.iter().flat_map(|(first, last)| *first..=*last).collect();
             assert_eq!((&held, stack.last()), (&plain, plain.last().copied()), "{step}");
             let mut again = SeqStack::default();
-            plain.iter().for_each(|seq| again.push(*seq));
+            for seq in &plain {
+                again.push(*seq);
+            }
             assert_eq!(stack, again, "{step}");
         }
         stack.push(u64::MAX);
