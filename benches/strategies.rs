@@ -25,7 +25,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 use tiebreak::demo::{self, Manner, Split, is_kind, manner_of};
-use tiebreak::domain::{Asked, Choice, PairId, Rater, STRATEGIES, Seen, Session, Side, Strength, Verdict, hash64};
+use tiebreak::domain::{Asked, Choice, PairId, Rater, STRATEGIES, Seen, Session, Side, Strength, Verdict, WinnerHash};
 use tiebreak::protocol::SessionRecord;
 use tiebreak::storage::{Home, SessionDir};
 
@@ -75,7 +75,7 @@ fn verdict(session: &Session, id: &PairId) -> Verdict {
         left: Side::A,
         seen: Seen::Full,
         ms: 0,
-        winner_hash: winner.map(|c| format!("{:016x}", hash64(c.text.as_bytes())).into()),
+        winner_hash: winner.map(|c| WinnerHash::of(&c.text)),
         asked: Asked::default(),
         showing: tiebreak::domain::Showing::default(),
     }

@@ -45,7 +45,7 @@ impl SeqStack {
             if first < old {
                 self.push_range(first, old - 1);
             }
-            for new in new {
+            if let Some(new) = new {
                 self.push(new);
             }
             if old < last {
