@@ -16,7 +16,7 @@ pub struct Family {
     /// The class of `transformers` that puts a score head on its layers; none where there is no such class.
     pub classifier: Option<&'static str>,
     /// The fields of config.json that the class reads besides those that every class reads
-    /// ([`class_fields`](crate::model::class_fields)) and those that its [`Defaults`] name.
+    /// (`class_fields.rs`) and those that its [`Defaults`] name.
     pub reads: &'static [&'static str],
     /// What its layers compute by default.
     pub layer: fn() -> LayerSpec,
