@@ -86,11 +86,17 @@ impl Renderer {
     }
 }
 
-/// Whether a template may be used, and the threads that render it.
+/// The threads that wait for a rendering, of all templates: a model that is opened again takes no other stack.
+static IDLE: Mutex<Vec<Renderer>> = Mutex::new(Vec::new());
+
+fn idle() -> MutexGuard<'static, Vec<Renderer>> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a template may be used.
 #[derive(Debug, Default)]
 pub(super) struct TemplateGuard {
     stuck: OnceLock<String>,
-    idle: Mutex<Vec<Renderer>>,
 }
 
 impl TemplateGuard {
@@ -99,11 +105,7 @@ impl TemplateGuard {
         self.stuck.get().map(String::as_str)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Renderer>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What `work` returns, run in one of the template's threads.
+    /// What `work` returns, run in one of the threads for templates.
     ///
     /// # Errors
     /// When it does not end in time, takes too much memory, panics, or did so before; when there is no thread for it. `model` is
@@ -117,7 +119,7 @@ impl TemplateGuard {
         if let Some(why) = self.stuck() {
             return Err(refused(why.to_owned()));
         }
-        let waiting = self.idle().pop();
+        let waiting = idle().pop();
         let renderer = waiting.map_or_else(Renderer::start, Ok)?;
         let (send, receive) = channel();
         // Nobody waits any more if it took too long; and a thread that is gone answers nothing.
@@ -129,9 +131,9 @@ impl TemplateGuard {
         loop {
             match soon(&receive).map_or_else(|| receive.recv_timeout(SLICE), Ok) {
                 Ok(done) => {
-                    let mut idle = self.idle();
-                    if idle.len() < MOST_IDLE {
-                        idle.push(renderer);
+                    let mut waiting = idle();
+                    if waiting.len() < MOST_IDLE {
+                        waiting.push(renderer);
                     }
                     return Ok(done);
                 }
