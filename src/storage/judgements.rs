@@ -75,7 +75,7 @@ const COLUMNS: [(&str, u8); 59] = [
     ("upvotes", DECIDES),
 ];
 
-/// Words in the names of columns that hold a judgement, whatever else stands there: `human_preference`, `response_chosen`.
+/// A column with one of these words in its name holds a preference label: `human_preference`, `response_chosen`.
 const WORDS: [&str; 13] = [
     "chosen",
     "rejected",

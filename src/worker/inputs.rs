@@ -143,25 +143,18 @@ fn say_unread(spec: &RunSpec, inputs: &Inputs, log: &mut Log) -> Result<(), Erro
     for model in models.into_values() {
         // One that cannot be opened fails where it is used.
         let Ok(opened) = LanguageModel::open(Path::new(&model.path)) else { continue };
+        let step = log.step;
+        let mut say = |rule: &str, severity, text: &str, remedy: &str| {
+            let (rule, text, remedy) = (rule.into(), format!("{}: {text}", model.name), remedy.into());
+            log.put(&RunEvent::Found(Finding { rule, step, severity, text, remedy, pair: None }))
+        };
         for text in &opened.unread {
-            log.put(&RunEvent::Found(Finding {
-                rule: "model_part_unread".into(),
-                step: log.step,
-                severity: Severity::Note,
-                text: format!("{}: {text}", model.name),
-                remedy: "Compare `tiebreak models show` with what the model's files should hold.".into(),
-                pair: None,
-            }))?;
+            let remedy = "Compare `tiebreak models show` with what the model's files should hold.";
+            say("model_part_unread", Severity::Note, text, remedy)?;
         }
         for text in opened.unread_variables(&inputs.chat_template_kwargs) {
-            log.put(&RunEvent::Found(Finding {
-                rule: "template_variable_unread".into(),
-                step: log.step,
-                severity: Severity::Warn,
-                text: format!("{}: {text}", model.name),
-                remedy: "Check the variable's name in the model's chat template.".into(),
-                pair: None,
-            }))?;
+            let remedy = "Check the variable's name in the model's chat template.";
+            say("template_variable_unread", Severity::Warn, &text, remedy)?;
         }
     }
     Ok(())
