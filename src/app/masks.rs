@@ -108,10 +108,13 @@ fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
         }
     }
     if let Some(why) = &row.left_out {
-        return vec![
-            vec![(head, MaskStyle::Head), (format!("  left out: {}", presentable(why)), MaskStyle::LeftOut)],
-            Vec::new(),
-        ];
+        let said = format!("left out: {}", presentable(why));
+        // Beside the heading where both fit, else below it.
+        if wrap(&format!("{head}  {said}"), width).len() == 1 {
+            return vec![vec![(head, MaskStyle::Head), (format!("  {said}"), MaskStyle::LeftOut)], Vec::new()];
+        }
+        let lines = wrap(&said, width).into_iter().map(|line| vec![(said[line].to_owned(), MaskStyle::LeftOut)]);
+        return std::iter::once(vec![(head, MaskStyle::Head)]).chain(lines).chain([Vec::new()]).collect();
     }
     let counts = format!("  {}, {} learned", counted(row.tokens, "token"), row.learned);
     let mut out = vec![vec![(head, MaskStyle::Head), (counts, MaskStyle::Read)]];
@@ -197,6 +200,8 @@ mod tests {
                 (of(MaskStyle::Head).as_str(), of(MaskStyle::LeftOut).as_str()),
                 ("p1·chosenp2", "leftout:equalanswers")
             );
+            let cells = |line: &MaskLine| line.iter().map(|(text, _)| text.chars().count()).sum::<usize>();
+            assert!(row_lines(&masks().rows[1], width).iter().all(|line| cells(line) <= width), "{width}");
         }
     }
 

@@ -21,7 +21,11 @@ pub(super) fn value(text: &str) -> Result<Value, String> {
 
 /// Why a text is no JSON.
 pub(super) fn reason(text: &str, e: &serde_json::Error) -> String {
-    let said = e.to_string();
+    let mut said = e.to_string();
+    if !text.trim_end().contains('\n') {
+        // Its line is named in front of the sentence.
+        said = said.replace(" at line 1 column ", " at column ");
+    }
     if said.starts_with(TWICE) {
         return said;
     }
@@ -125,7 +129,8 @@ mod tests {
     #[test]
     fn a_name_given_twice_is_refused_wherever_it_stands() {
         for (text, says) in [
-            (r#"{"prompt":"a","prompt":"b"}"#, "names `prompt` twice"),
+            (r#"{"prompt":"a","prompt":"b"}"#, "names `prompt` twice at column 27"),
+            ("{\"prompt\":\"a\",\n\"prompt\":\"b\"}", "names `prompt` twice at line 2"),
             (r#"{"messages":[{"role":"user","content":"x","content":"y"}]}"#, "names `content` twice"),
             (r#"{"x":NaN}"#, "NaN and Infinity are no JSON, write null"),
             (r#"{"x":[1,-Infinity]}"#, "NaN and Infinity are no JSON, write null"),
